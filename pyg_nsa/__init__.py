@@ -1,0 +1,61 @@
+"""Declared masks and edge biases for PyG's heterogeneous convolutions.
+
+Names are imported at first use, so that ``import pyg_nsa`` and the command line start without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "pyg_nsa.api": ("BuildContext", "EdgeKind", "Operator", "Options", "PairOptions", "hookimpl"),
+    "pyg_nsa.attention": ("EdgeSet", "Segments", "edge_attention", "self_attention"),
+    "pyg_nsa.config": ("EdgeSpec", "HeteroNSAConfig"),
+    "pyg_nsa.load": ("ConfigError", "Problem", "load_config"),
+    "pyg_nsa.nn": (
+        "EdgeTerm",
+        "HeteroNSA",
+        "HeteroNSAConv",
+        "MaskedAttentionBlock",
+        "NSAConv",
+        "NSAEncoder",
+        "RelationInputs",
+        "SelfAttentionBlock",
+    ),
+    "pyg_nsa.registry": ("Registry", "RegistryError", "default_registry", "register"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(["__version__", *_HOME_OF])  # noqa: PLE0605
+
+if TYPE_CHECKING:
+    from pyg_nsa.api import BuildContext, EdgeKind, Operator, Options, PairOptions, hookimpl
+    from pyg_nsa.attention import EdgeSet, Segments, edge_attention, self_attention
+    from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
+    from pyg_nsa.load import ConfigError, Problem, load_config
+    from pyg_nsa.nn import (
+        EdgeTerm,
+        HeteroNSA,
+        HeteroNSAConv,
+        MaskedAttentionBlock,
+        NSAConv,
+        NSAEncoder,
+        RelationInputs,
+        SelfAttentionBlock,
+    )
+    from pyg_nsa.registry import Registry, RegistryError, default_registry, register
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'pyg_nsa' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

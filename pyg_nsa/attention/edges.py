@@ -1,0 +1,292 @@
+"""The pair set of masked attention: which (query, key) pairs attend.
+
+An :class:`EdgeSet` is the sparse form of a boolean attention mask. In PyG's flow an edge ``(src, dst)`` carries a
+message from ``src`` to ``dst``, so the target is the *query* and the source is the *key*. Pairs are unique and sorted
+by (query, key), which is CSR over queries; the transpose (CSR over keys, used by every backward pass) is computed at
+first use and kept. An edge set is built once per graph and shared by every layer, head and epoch.
+
+No float matrix of size ``num_queries * num_keys`` exists here, and no boolean one is built; one that the data brings is
+read once (:meth:`EdgeSet.from_dense`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["EdgeSet"]
+
+
+class EdgeSet:
+    """Unique (query, key) pairs in CSR form, with what merged into each.
+
+    Use the constructors :meth:`from_edge_index` and :meth:`from_dense`.
+
+    Attributes:
+        row: ``[P]`` int64, the query (target node) of each pair; ascending.
+        col: ``[P]`` int64, the key (source node) of each pair; ascending inside a row.
+        rowptr: ``[num_queries + 1]`` int64; the pairs of query ``i`` are ``rowptr[i]:rowptr[i + 1]``.
+        num_queries: Number of queries (target nodes).
+        num_keys: Number of keys (source nodes).
+        edge_of: ``[M]`` int64 or ``None``: the input edge behind each raw pair, before merging.
+        pair_of: ``[M]`` int64 or ``None``: the pair into which that raw pair was merged.
+        num_edges: Number of input edges, the length that :meth:`coalesce` expects.
+
+    Under ``torch.compile`` sizes must be static, so there ``row`` and ``col`` keep one slot per raw pair; the first
+    ``rowptr[-1]`` slots are used and the others hold ``num_queries`` and ``num_keys``.
+    """
+
+    def __init__(
+        self,
+        row: Tensor,
+        col: Tensor,
+        rowptr: Tensor,
+        num_queries: int,
+        num_keys: int,
+        edge_of: Tensor | None = None,
+        pair_of: Tensor | None = None,
+        num_edges: int | None = None,
+    ) -> None:
+        self.row = row
+        self.col = col
+        self.rowptr = rowptr
+        self.num_queries = num_queries
+        self.num_keys = num_keys
+        self.edge_of = edge_of
+        self.pair_of = pair_of
+        self.num_edges = row.numel() if num_edges is None else num_edges
+        self._transpose: tuple[Tensor, Tensor, Tensor] | None = None
+        # Derived forms of other modules (GPU tiles), so that they are computed once too.
+        self.derived: dict[str, Any] = {}
+
+    # ---- construction ------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_edge_index(
+        cls,
+        edge_index: Tensor,
+        num_keys: int,
+        num_queries: int,
+        *,
+        symmetrize: bool = False,
+        self_loops: bool = False,
+    ) -> EdgeSet:
+        """Builds the pair set from PyG's ``edge_index``.
+
+        Args:
+            edge_index: ``[2, E]`` integer tensor; row 0 holds sources (keys), row 1 targets (queries). Directed,
+                undirected, bipartite, duplicated and unsorted are all fine.
+            num_keys: Number of source nodes.
+            num_queries: Number of target nodes.
+            symmetrize: Add the reversed pair of every edge; it carries the same edge attribute.
+            self_loops: Add the diagonal; it carries the edge attribute zero.
+
+        Raises:
+            TypeError: ``edge_index`` is not an integer tensor.
+            ValueError: Its shape is not ``[2, E]``; an index is negative or too large; ``symmetrize`` or
+                ``self_loops`` is asked for between node sets of different size.
+        """
+        if not isinstance(edge_index, Tensor):
+            raise TypeError(
+                f"edge_index must be a torch.Tensor of shape [2, E], got {type(edge_index).__name__}"
+            )
+        if edge_index.dtype.is_floating_point or edge_index.dtype == torch.bool:
+            raise TypeError(
+                f"edge_index must hold integers (torch.int64), got {edge_index.dtype}; "
+                "a dense mask goes to EdgeSet.from_dense"
+            )
+        if edge_index.dim() != 2 or edge_index.size(0) != 2:
+            raise ValueError(
+                f"edge_index must have shape [2, E] (sources, targets), got {list(edge_index.shape)}"
+            )
+        if (symmetrize or self_loops) and num_keys != num_queries:
+            option = "symmetrize" if symmetrize else "self_loops"
+            raise ValueError(
+                f"{option} needs source and target nodes of one type, got {num_keys} sources and "
+                f"{num_queries} targets"
+            )
+        edge_index = edge_index.as_subclass(Tensor).long()
+        key, query = edge_index[0], edge_index[1]
+        if not torch.compiler.is_compiling():  # reading values would break the graph
+            _check_range(key, num_keys, "source")
+            _check_range(query, num_queries, "target")
+        num_edges = key.numel()
+        edge_of = torch.arange(num_edges, device=key.device)
+        if symmetrize:
+            key, query = torch.cat([key, query]), torch.cat([query, key])
+            edge_of = edge_of.repeat(2)
+        if self_loops:
+            diagonal = torch.arange(num_queries, device=key.device)
+            key, query = torch.cat([key, diagonal]), torch.cat([query, diagonal])
+        return cls._from_raw_pairs(query, key, num_queries, num_keys, edge_of, num_edges)
+
+    @classmethod
+    def from_dense(
+        cls, mask: Tensor, *, symmetrize: bool = False, self_loops: bool = False
+    ) -> EdgeSet:
+        """Builds the pair set from a dense boolean mask that the data already holds.
+
+        Args:
+            mask: ``[num_sources, num_targets]`` bool, ``mask[src, dst] = True`` (the transpose of an attention mask).
+            symmetrize: Add the reversed pairs.
+            self_loops: Add the diagonal.
+
+        Raises:
+            TypeError: The mask is not boolean.
+            ValueError: The mask is not a matrix.
+        """
+        check_bool_mask(mask, "mask")
+        if mask.dim() != 2:
+            raise ValueError(
+                f"a dense mask must have shape [num_sources, num_targets], got {list(mask.shape)}"
+            )
+        return cls.from_edge_index(
+            mask.nonzero().t(),
+            mask.size(0),
+            mask.size(1),
+            symmetrize=symmetrize,
+            self_loops=self_loops,
+        )
+
+    @classmethod
+    def empty(
+        cls, num_keys: int, num_queries: int, device: torch.device | str | None = None
+    ) -> EdgeSet:
+        """The pair set of a relation without edges."""
+        nothing = torch.empty(2, 0, dtype=torch.long, device=device)
+        return cls.from_edge_index(nothing, num_keys, num_queries)
+
+    @classmethod
+    def _from_raw_pairs(
+        cls,
+        query: Tensor,
+        key: Tensor,
+        num_queries: int,
+        num_keys: int,
+        edge_of: Tensor,
+        num_edges: int,
+    ) -> EdgeSet:
+        # One sort of a combined index; torch.unique would give a data-dependent shape, which breaks compiled graphs.
+        combined, order = torch.sort(query * num_keys + key, stable=True)
+        is_first = torch.ones_like(combined, dtype=torch.bool)
+        is_first[1:] = combined[1:] != combined[:-1]
+        slot = is_first.long().cumsum(0) - 1
+        if torch.compiler.is_compiling():
+            last = num_queries * max(num_keys, 1) + num_keys
+            pairs = torch.full_like(combined, last).scatter(0, slot, combined)
+        else:
+            pairs = combined[is_first]
+        pair_of = torch.empty_like(slot).scatter(0, order, slot)
+        width = max(num_keys, 1)
+        starts = torch.arange(num_queries + 1, device=pairs.device) * width
+        rowptr = torch.searchsorted(pairs, starts)
+        row = torch.div(pairs, width, rounding_mode="floor")
+        return cls(
+            row, pairs - row * width, rowptr, num_queries, num_keys, edge_of, pair_of, num_edges
+        )
+
+    # ---- use ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def num_pairs(self) -> int:
+        """Number of unique pairs (under ``torch.compile``: of slots)."""
+        return self.row.numel()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the indices are."""
+        return self.row.device
+
+    def transpose(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The same pairs sorted by (key, query).
+
+        Returns:
+            ``(rowptr_t, row_t, perm)``: ``rowptr_t`` ``[num_keys + 1]``, the query ``row_t`` ``[P]`` of each pair in
+            that order, and ``perm`` ``[P]`` so that ``values[perm]`` brings values of pairs into that order.
+        """
+        if self._transpose is None:
+            sorted_col, perm = torch.sort(self.col, stable=True)
+            bounds = torch.arange(self.num_keys + 1, device=self.device)
+            self._transpose = (torch.searchsorted(sorted_col, bounds), self.row[perm], perm)
+        return self._transpose
+
+    def coalesce(self, edge_attr: Tensor) -> Tensor:
+        """Brings attributes of input edges into the order of the pairs; merged edges are summed, with gradients.
+
+        Args:
+            edge_attr: ``[E]`` or ``[E, F]`` in the order of the input edges (PyG's sparse form).
+
+        Returns:
+            ``[P, F]`` (``F = 1`` for a vector), in this edge set's order.
+
+        Raises:
+            ValueError: The first dimension is not the number of input edges.
+        """
+        if edge_attr.dim() == 1:
+            edge_attr = edge_attr.unsqueeze(-1)
+        if edge_attr.size(0) != self.num_edges:
+            raise ValueError(
+                f"edge attributes must have one row per edge: expected {self.num_edges} rows, "
+                f"got shape {list(edge_attr.shape)}"
+            )
+        if self.edge_of is None or self.pair_of is None:
+            return edge_attr
+        out = edge_attr.new_zeros(self.num_pairs, edge_attr.size(1))
+        raw = edge_attr[self.edge_of]
+        return out.index_add(0, self.pair_of[: raw.size(0)], raw)
+
+    def edge_index(self) -> Tensor:
+        """``[2, P]`` int64: sources (keys) and targets (queries) of the pairs."""
+        return torch.stack([self.col, self.row])
+
+    def to(self, device: torch.device | str) -> EdgeSet:
+        """A copy on another device (itself when it is there already)."""
+        if self.row.device == torch.device(device):
+            return self
+
+        def move(t: Tensor | None) -> Tensor | None:
+            return None if t is None else t.to(device)
+
+        out = EdgeSet(
+            self.row.to(device),
+            self.col.to(device),
+            self.rowptr.to(device),
+            self.num_queries,
+            self.num_keys,
+            move(self.edge_of),
+            move(self.pair_of),
+            self.num_edges,
+        )
+        if self._transpose is not None:
+            out._transpose = tuple(t.to(device) for t in self._transpose)  # type: ignore[assignment]
+        return out
+
+    def __repr__(self) -> str:
+        return (
+            f"EdgeSet(num_queries={self.num_queries}, num_keys={self.num_keys}, num_pairs={self.num_pairs}, "
+            f"device={self.device})"
+        )
+
+
+def check_bool_mask(mask: Tensor, name: str) -> None:
+    """Raises a ``TypeError`` that says how to convert unless ``mask`` is a boolean tensor."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(
+            f"{name} must be a boolean tensor, got {got}. Masks are never float here: convert it once with "
+            f"`{name} = {name}.bool()` (0/1 masks) or `{name} = {name} > -1e9` (additive 0/-inf masks)"
+        )
+
+
+def _check_range(index: Tensor, size: int, what: str) -> None:
+    if index.numel() == 0:
+        return
+    low, high = (int(v) for v in torch.aminmax(index))
+    if low < 0 or high >= size:
+        bad = low if low < 0 else high
+        raise ValueError(
+            f"edge index out of range: {what} index {bad}, but there are {size} {what} nodes "
+            f"(valid: 0 to {size - 1}). Was the graph relabelled, or are the rows of edge_index swapped?"
+        )

@@ -1,0 +1,81 @@
+"""Full attention on the CPU: ``scaled_dot_product_attention``, one call per graph or one for equal graphs.
+
+Rows of padding and of other graphs are left out before the call instead of masked inside it, so no mask of size N² is
+built and a graph's result does not depend on what it was batched with.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from pyg_nsa.attention.segments import Segments
+
+__all__ = ["full_attention"]
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """``[B, N_q, H, D]`` over ``[B, N_k, H, D]``, everything allowed."""
+    if q.size(1) == 0 or k.size(1) == 0 or q.size(0) == 0:
+        # No key: a zero message. The sums keep q, k and v in the graph, with zero gradients.
+        return q * 0.0 + (k.sum() + v.sum()) * 0.0
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2)
+
+
+def full_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    query_segments: Segments | None = None,
+    key_segments: Segments | None = None,
+    *,
+    alive_queries: Tensor | None = None,
+    alive_keys: Tensor | None = None,
+    scale: float | None = None,
+) -> Tensor:
+    """CPU implementation of :func:`pyg_nsa.attention.full_attention`, same arguments and result."""
+    scale = 1 / math.sqrt(q.size(-1)) if scale is None else scale
+    if q.dim() == 4:
+        return _shared_layout(q, k, v, alive_queries, alive_keys, scale)
+    qs = query_segments or Segments.single(q.size(0), q.device)
+    ks = key_segments or (qs if k.size(0) == q.size(0) else Segments.single(k.size(0), k.device))
+    q_lengths, k_lengths = qs.lengths, ks.lengths
+    q, k, v = qs.gather(q), ks.gather(k), ks.gather(v)
+    if len(set(q_lengths)) == 1 and len(set(k_lengths)) == 1:
+        batch = len(q_lengths)
+        shape = q.shape
+        q, k, v = (x.reshape(batch, -1, *x.shape[1:]) if x.numel() else x[None] for x in (q, k, v))
+        return qs.scatter(_attend(q, k, v, scale).reshape(shape))
+    parts = [
+        _attend(a[None], b[None], c[None], scale)[0]
+        for a, b, c in zip(q.split(q_lengths), k.split(k_lengths), v.split(k_lengths), strict=True)
+    ]
+    return qs.scatter(torch.cat(parts))
+
+
+def _shared_layout(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    alive_queries: Tensor | None,
+    alive_keys: Tensor | None,
+    scale: float,
+) -> Tensor:
+    everyone_alive = all(a is None or bool(a.all()) for a in (alive_queries, alive_keys))
+    if everyone_alive:
+        return _attend(q, k, v, scale)
+    outs = []
+    for b in range(q.size(0)):
+        qs = _segment(alive_queries, b, q)
+        ks = _segment(alive_keys, b, k)
+        outs.append(full_attention(q[b], k[b], v[b], qs, ks, scale=scale))
+    return torch.stack(outs)
+
+
+def _segment(alive: Tensor | None, b: int, x: Tensor) -> Segments:
+    mask = None if alive is None else alive[b]
+    return Segments.from_batch(None, x.size(1), mask, device=x.device)
