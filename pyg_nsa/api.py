@@ -1,0 +1,324 @@
+"""All that a plugin imports.
+
+A plugin teaches pyg_nsa a new *edge kind*: a way to say, for one edge type (a relation) of a heterogeneous graph, which nodes may
+attend to which, and with what bias. It is an ordinary Python package. Three things make it a plugin:
+
+1. **Options**: a small pydantic model with the settings that a user may write in a configuration.
+2. **An `EdgeKind`**: a frozen declaration that names the kind, its options and the function that builds its module.
+3. **An entry point** in the group `pyg_nsa` whose name *is the name of the kind*, and which leads to the module with the hook.
+
+The whole of a plugin module, here without the attention code:
+
+```python
+from pyg_nsa.api import BuildContext, EdgeKind, Options, hookimpl
+
+class NearestOptions(Options):
+    k: int = 8
+    "How many nearest sources each target attends to."
+
+def build(context: BuildContext, options: NearestOptions):
+    from my_plugin.nearest import Nearest  # torch is imported here, not at the top
+    return Nearest(context, options)
+
+@hookimpl
+def pyg_nsa_edge_kinds():
+    return [
+        EdgeKind(
+            name="my_lab.nearest",
+            options=NearestOptions,
+            build=build,
+            summary="Each target attends to its k nearest sources.",
+            requires=("edge_index", "distance"),
+            api=(1, 0),
+        )
+    ]
+```
+
+and in its `pyproject.toml`:
+
+```toml
+[project.entry-points.pyg_nsa]
+"my_lab.nearest" = "my_plugin.hooks"
+```
+
+Three rules, each with its reason:
+
+* **Import no torch at the top of the module that the entry point names.** A listing of plugins loads all of them, and it should
+  take a blink. Import it inside `build`.
+* **Every name that a plugin answers to is an entry point**, aliases and further kinds of the same module included. So a
+  configuration imports only the plugins that it names, and a name that nobody knows is reported without importing anything.
+* **Write `api=(1, 0)`** with the numbers that you wrote your plugin against. A pyg_nsa that no longer speaks them then says so,
+  and does not fail in the middle of a training.
+
+In a notebook no package is needed: `pyg_nsa.registry.default_registry().register(EdgeKind(...))`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = [
+    "PLUGIN_API",
+    "BuildContext",
+    "EdgeKind",
+    "Operator",
+    "Options",
+    "PairOptions",
+    "hookimpl",
+]
+
+PLUGIN_API: tuple[int, int] = (1, 0)
+"""The plugin API of this pyg_nsa: a new major number breaks plugins, a new minor number only adds."""
+
+hookimpl = pluggy.HookimplMarker("pyg_nsa")
+"""Marks a function of a plugin as an implementation of one of the hooks in `pyg_nsa.hookspecs`."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?")
+_PRODUCTS = frozenset({"mask", "bias"})
+
+
+class Options(BaseModel):
+    """The options of one edge kind or operator: derive from it and add fields.
+
+    Unknown keys are refused, instances are frozen, infinite and NaN numbers are refused, and defaults are validated like any
+    other value. The string below a field is its description; it appears in listings and in the JSON Schema, so write one for
+    every field.
+
+    Example:
+        >>> class ClipOptions(Options):
+        ...     clip: float = 8.0
+        ...     "Largest absolute value of the bias."
+        >>> ClipOptions().clip
+        8.0
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        validate_default=True,
+    )
+
+
+class PairOptions(Options):
+    """Options shared by the edge kinds that make (query, key) pairs."""
+
+    symmetrize: bool = False
+    """Adds the reversed pair of every pair, for data that stores each undirected edge once. Only where the source and the target
+    node type agree."""
+
+    self_loops: bool = False
+    """Adds the diagonal: every node attends to itself. Only where the source and the target node type agree."""
+
+    edge_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Fraction of the pairs that is dropped before the softmax, during training only. At least 0 and less than 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildContext:
+    """What the host knows about a relation when it builds the module of its edge kind.
+
+    Attributes:
+        edge_type: The relation, `(source node type, name, target node type)`. Targets are the queries, sources the keys.
+        heads: The number of attention heads; a bias has the shape `[E, heads]`.
+        edge_attr_dim: The number of columns of the edge attributes; -1 means that the first forward pass infers it.
+    """
+
+    edge_type: tuple[str, str, str]
+    heads: int
+    edge_attr_dim: int = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeKind:
+    """Declares an edge kind: how the nodes of one relation attend to each other.
+
+    A declaration does no work. The host validates a user's options with `options`, calls `build` once for each relation that uses
+    the kind, and the module that it gets turns the inputs of the relation into attention pairs and, if it likes, a bias.
+
+    Attributes:
+        name: The name that configurations use, and the name of the entry point: lower case letters, digits and `_`, from a letter
+            on. Third parties may put themselves in front: `my_lab.nearest`.
+        build: `build(context, options)` returns a `torch.nn.Module`. Import torch inside of it.
+        summary: One sentence for listings.
+        options: The pydantic model of the options, derived from `Options`.
+        produces: What the module makes: `"mask"` (which pairs attend), `"bias"` (added to the logits), or both.
+        requires: The inputs that a relation cannot do without, by the names of their fields in the data. A nested tuple means any
+            one of these: `(("edge_index", "adj_mask"), "stoichiometry")`.
+        inputs: Where an option names a field (`edge_attr: stoichiometry`), a function from the options to *all* field names that
+            the relation wants collected from the data. Names that it returns and `requires` does not mention are required as
+            well, since the user asked for them by name. Left out, all names in `requires` are collected.
+        api: The plugin API that the kind was written against. Write the numbers; the default is only good in a notebook.
+        revision: Raise it when the same options give different numbers than before.
+        aliases: Former names. Each needs an entry point, as the name does.
+        deprecated: If the kind should no longer be used, the sentence that says what to use instead.
+
+    Example:
+        >>> kind = EdgeKind(
+        ...     name="nearest",
+        ...     build=lambda context, options: None,
+        ...     summary="Each target attends to its nearest sources.",
+        ...     requires=(("edge_index", "adj_mask"), "distance"),
+        ... )
+        >>> kind.fields(kind.options())
+        ('edge_index', 'adj_mask', 'distance')
+        >>> kind.missing(kind.options(), present={"adj_mask"})
+        [('distance',)]
+    """
+
+    name: str
+    build: Callable[[BuildContext, Any], torch.nn.Module]
+    summary: str
+    options: type[Options] = Options
+    produces: frozenset[str] = frozenset({"mask"})
+    requires: tuple[str | tuple[str, ...], ...] = ()
+    inputs: Callable[[Any], tuple[str, ...]] | None = None
+    api: tuple[int, int] = PLUGIN_API
+    revision: int = 1
+    aliases: tuple[str, ...] = ()
+    deprecated: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_api(self)
+        if not speaks(self.api):
+            return  # Not ours to judge: the registry reports it as incompatible, which is the true reason.
+        _check_declaration(self)
+        if isinstance(self.produces, str) or not self.produces or set(self.produces) - _PRODUCTS:
+            raise ValueError(
+                f"edge kind {self.name!r}: produces must be a non-empty set of 'mask' and 'bias', "
+                f"got {self.produces!r}; write produces=frozenset({{'mask'}}), for example"
+            )
+        object.__setattr__(self, "produces", frozenset(self.produces))
+        if not isinstance(self.requires, tuple) or not all(map(_is_requirement, self.requires)):
+            raise TypeError(
+                f"edge kind {self.name!r}: requires must be a tuple of field names, or of tuples of "
+                f"which any one will do, got {self.requires!r}; a tuple of one needs its comma: "
+                "('edge_index',)"
+            )
+        if self.inputs is not None and not callable(self.inputs):
+            raise TypeError(
+                f"edge kind {self.name!r}: inputs must be a function from the options to a tuple of "
+                f"field names, got {self.inputs!r}; names that never change belong in requires"
+            )
+        if not isinstance(self.aliases, tuple) or not all(map(_is_name, self.aliases)):
+            raise ValueError(
+                f"edge kind {self.name!r}: aliases must be a tuple of names such as 'nearest' or "
+                f"'my_lab.nearest', got {self.aliases!r}"
+            )
+
+    def fields(self, options: Options) -> tuple[str, ...]:
+        """Returns the names of all fields that a relation with these options wants from the data."""
+        if self.inputs is not None:
+            return tuple(dict.fromkeys(self.inputs(options)))
+        return self._mentioned()
+
+    def missing(self, options: Options, present: Collection[str]) -> list[tuple[str, ...]]:
+        """Returns the required inputs that are not among the fields `present`.
+
+        Each entry is a tuple of alternatives: any one of its fields would do.
+        """
+        needed = [(entry,) if isinstance(entry, str) else entry for entry in self.requires]
+        mentioned = self._mentioned()
+        needed += [(name,) for name in self.fields(options) if name not in mentioned]
+        return [names for names in needed if not any(name in present for name in names)]
+
+    def _mentioned(self) -> tuple[str, ...]:
+        names: list[str] = []
+        for entry in self.requires:
+            names.extend((entry,) if isinstance(entry, str) else entry)
+        return tuple(dict.fromkeys(names))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operator:
+    """Declares a convolution operator for heterogeneous graphs, so that a configuration can choose it by name.
+
+    Every operator's module is called as PyG's `HeteroConv` is: `conv(x_dict, edge_index_dict, **{name}_dict)`.
+
+    Attributes:
+        name: The name that configurations use, and the name of the entry point; the rules are those of `EdgeKind.name`.
+        build: Returns the module, a `torch.nn.Module`. Import torch inside of it.
+        summary: One sentence for listings.
+        options: The pydantic model of the options, derived from `Options`.
+        api: The plugin API that the operator was written against.
+        revision: Raise it when the same options give different numbers than before.
+    """
+
+    name: str
+    build: Callable[..., torch.nn.Module]
+    summary: str
+    options: type[Options] = Options
+    api: tuple[int, int] = PLUGIN_API
+    revision: int = 1
+
+    def __post_init__(self) -> None:
+        _check_api(self)
+        if speaks(self.api):
+            _check_declaration(self)
+
+
+def speaks(api: tuple[int, int]) -> bool:
+    """Says whether this pyg_nsa can use a plugin that was written against the plugin API `api`."""
+    return api[0] == PLUGIN_API[0] and api[1] <= PLUGIN_API[1]
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+def _is_requirement(entry: object) -> bool:
+    if isinstance(entry, tuple):
+        return bool(entry) and all(isinstance(name, str) and name for name in entry)
+    return isinstance(entry, str) and bool(entry)
+
+
+def _check_api(declared: EdgeKind | Operator) -> None:
+    api = declared.api
+    if (
+        not isinstance(api, tuple)
+        or len(api) != 2
+        or not all(isinstance(number, int) for number in api)
+    ):
+        raise TypeError(
+            f"{declared.name!r}: api must be two whole numbers such as (1, 0), got {api!r}"
+        )
+
+
+def _check_declaration(declared: EdgeKind | Operator) -> None:
+    """Checks what edge kinds and operators have in common."""
+    what = "edge kind" if isinstance(declared, EdgeKind) else "operator"
+    name = declared.name
+    if not _is_name(name):
+        raise ValueError(
+            f"{what} {name!r}: a name is lower case letters, digits and '_', from a letter on, "
+            "perhaps with a vendor in front: 'nearest', 'my_lab.nearest'"
+        )
+    if not isinstance(declared.summary, str) or not declared.summary.strip():
+        raise ValueError(
+            f"{what} {name!r}: summary is empty; write one sentence, it is what listings show"
+        )
+    if not (isinstance(declared.options, type) and issubclass(declared.options, Options)):
+        raise TypeError(
+            f"{what} {name!r}: options must be a class derived from pyg_nsa.api.Options, "
+            f"got {declared.options!r}"
+        )
+    if not callable(declared.build):
+        raise TypeError(f"{what} {name!r}: build must be a function, got {declared.build!r}")
+    if (
+        not isinstance(declared.revision, int)
+        or isinstance(declared.revision, bool)
+        or declared.revision < 1
+    ):
+        raise ValueError(
+            f"{what} {name!r}: revision must be a whole number from 1 on, got {declared.revision!r}"
+        )

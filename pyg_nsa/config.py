@@ -1,0 +1,621 @@
+"""What a user may configure, as frozen pydantic models; `pyg_nsa.load` reads them from files.
+
+A configuration lists edge types, and gives each an edge kind by name, never by a Python path: what may run is what is installed
+and not switched off, and a configuration file can be passed on without passing on code. The options of a kind are validated by
+the plugin's own model.
+
+Checking has two phases. Validation needs no data; `HeteroNSAConfig.bind` compares a valid configuration with a graph.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Annotated, Any, Literal, Protocol, TypeGuard
+
+from packaging.requirements import InvalidRequirement, Requirement
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from pyg_nsa.api import EdgeKind, Options
+from pyg_nsa.errors import (
+    ConfigError,
+    Problem,
+    RegistryError,
+    UnknownNameError,
+    nearest,
+    path_text,
+)
+from pyg_nsa.registry import Registry, default_registry
+
+__all__ = [
+    "EdgeSpec",
+    "EdgeType",
+    "HeteroNSAConfig",
+    "PluginsConfig",
+    "SABConfig",
+]
+
+# The registry that the configuration under validation leaves over (`plugins.disable`). A context variable, because pydantic's own
+# context belongs to the caller, and an edge spec does not see the model that it is a part of.
+_restricted: ContextVar[Registry | None] = ContextVar("pyg_nsa_restricted_registry", default=None)
+
+
+def registry_of(info: ValidationInfo) -> Registry:
+    """Returns the registry that a validation uses: from its context (`{"registry": …}`) or else the default one."""
+    restricted = _restricted.get()
+    if restricted is not None:
+        return restricted
+    return _registry_in(info.context)
+
+
+def _registry_in(context: Any) -> Registry:
+    found = context.get("registry") if isinstance(context, Mapping) else None
+    return found if isinstance(found, Registry) else default_registry()
+
+
+def _check_type_name(name: str) -> str:
+    if not name:
+        raise PydanticCustomError("type_name", "a type name must not be empty")
+    for mark in ("__", "#"):
+        if mark in name:
+            raise PydanticCustomError(
+                "type_name",
+                "type name '{name}' must not contain '{mark}': PyG joins the names of an edge type with '__' and writes "
+                "'.' as '#' in parameter names, so it could not be told apart; rename the type",
+                {"name": name, "mark": mark},
+            )
+    if name.endswith("_"):
+        raise PydanticCustomError(
+            "type_name",
+            "type name '{name}' must not end in '_': PyG joins the names of an edge type with '__' in parameter names, "
+            "so the '_' would move to the next name; rename the type",
+            {"name": name},
+        )
+    return name
+
+
+def _check_edge_type(value: Any) -> Any:
+    if isinstance(value, list | tuple) and len(value) == 3:
+        return value
+    raise PydanticCustomError(
+        "edge_type",
+        "an edge type is a list of three names, source node type, relation, target node type, such as "
+        "[gene, interacts, gene]; got {got}",
+        {"got": repr(value)},
+    )
+
+
+TypeName = Annotated[str, AfterValidator(_check_type_name)]
+
+EdgeType = Annotated[tuple[TypeName, TypeName, TypeName], BeforeValidator(_check_edge_type)]
+"""An edge type `(source, relation, target)`. In JSON, YAML and TOML it is a list."""
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class EdgeSpec(_Config):
+    """How the nodes of one edge type attend to each other."""
+
+    edge_type: EdgeType
+    """The edge type: source node type, relation, target node type. Targets are the queries, sources the keys."""
+
+    # `kind` stands before `options`: a validator sees only the fields that were declared before its own.
+    kind: str
+    """The name of an edge kind, from an installed plugin."""
+
+    options: SerializeAsAny[Options] = Field(default=None, validate_default=True)
+    """The options of the edge kind; the kind says which there are."""
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str, info: ValidationInfo) -> str:
+        with _as_pydantic("unknown_edge_kind"):
+            return registry_of(info).edge_kind(kind).name  # An alias becomes the name.
+
+    @field_validator("options", mode="wrap")
+    @classmethod
+    def _by_plugin(
+        cls, options: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> Any:
+        name = info.data.get("kind")
+        if name is None:
+            return options  # The kind is a problem already, and who could check its options?
+        registry = registry_of(info)
+        kind = registry.edge_kind(name)
+        if isinstance(options, Options) and not isinstance(options, kind.options):
+            raise PydanticCustomError(
+                "options_of_another_kind",
+                "edge kind '{kind}' takes {expected}, got {got}; pass its own options, or a mapping",
+                {
+                    "kind": name,
+                    "expected": kind.options.__name__,
+                    "got": type(options).__name__,
+                },
+            )
+        try:
+            return kind.options.model_validate(
+                {} if options is None else options, context=info.context
+            )
+        except ValidationError:
+            raise  # Its problems keep their paths, below the path of the options.
+        except Exception as error:
+            raise PydanticCustomError(
+                "broken_options",
+                "the options of edge kind '{kind}' cannot be checked: its plugin, {provider}, raised {error}",
+                {
+                    "kind": name,
+                    "provider": registry.provider(name),
+                    "error": f"{type(error).__name__}: {error}",
+                },
+            ) from error
+
+    @model_validator(mode="after")
+    def _one_node_type(self) -> EdgeSpec:
+        source, _, target = self.edge_type
+        if source != target:
+            found = [
+                InitErrorDetails(
+                    type=PydanticCustomError(
+                        "needs_one_node_type",
+                        "'{option}' needs an edge type within one node type, but ({edge_type}) goes from '{source}' to "
+                        "'{target}'; remove the option",
+                        {
+                            "option": option,
+                            "edge_type": ", ".join(self.edge_type),
+                            "source": source,
+                            "target": target,
+                        },
+                    ),
+                    loc=("options", option),
+                    input=True,
+                )
+                for option in ("symmetrize", "self_loops")
+                if getattr(self.options, option, False) is True
+            ]
+            if found:
+                raise ValidationError.from_exception_data(type(self).__name__, found)
+        return self
+
+    def resolved(self, registry: Registry | None = None) -> EdgeKind:
+        """Returns the edge kind itself.
+
+        Args:
+            registry: Where to look; the default registry if not given. Take `HeteroNSAConfig.registry()` for a spec of a
+                configuration that switches plugins off.
+        """
+        return (registry or default_registry()).edge_kind(self.kind)
+
+
+class SABConfig(_Config):
+    """The self-attention blocks: every node of a type attends to all others of its type, within its graph."""
+
+    node_types: list[str] | None = None
+    """The node types that get self-attention; null means all."""
+
+    induced_points: int | None = Field(default=None, ge=1)
+    """Number of learned points that stand between the nodes, as in the Set Transformer's ISAB: memory and time then grow with the
+    number of nodes, not with its square. Null means full self-attention."""
+
+
+class PluginsConfig(_Config):
+    """Which plugins a configuration needs, and which it wants switched off."""
+
+    require: list[str] = []
+    """Distributions that have to be installed, with versions as pip writes them: `pyg-nsa-stoich>=0.3`."""
+
+    disable: list[str] = []
+    """Plugins to switch off for this configuration before anything is imported: a name, a distribution, or
+    `name@distribution`."""
+
+    @field_validator("require")
+    @classmethod
+    def _installed(cls, require: list[str]) -> list[str]:
+        found = []
+        for index, text in enumerate(require):
+            error = _unmet(text)
+            if error is not None:
+                found.append(InitErrorDetails(type=error, loc=(index,), input=text))
+        if found:
+            raise ValidationError.from_exception_data(cls.__name__, found)
+        return require
+
+
+class HeteroNSAConfig(_Config):
+    """The configuration of a HeteroNSA operator."""
+
+    version: Literal[1] = 1
+    """The version of this format."""
+
+    # First of all that matters, so that a reader of a file sees early what it needs.
+    plugins: PluginsConfig = PluginsConfig()
+    """Which plugins have to be there, and which are switched off."""
+
+    operator: str = "hetero_nsa"
+    """The name of the convolution operator, from an installed plugin."""
+
+    in_channels: int | dict[str, int] = -1
+    """Columns of `x`, for all node types or for each; -1 means that the first forward pass infers them, 0 that there are none."""
+
+    hidden_channels: int = Field(default=64, ge=1)
+    """Width of the node embeddings inside of the model; the number of heads divides it."""
+
+    out_channels: int | None = Field(default=None, ge=1)
+    """Width of the output; null means `hidden_channels`."""
+
+    heads: int = Field(default=4, ge=1)
+    """Number of attention heads."""
+
+    pattern: str | None = "MS"
+    """The blocks, one letter each: M for masked attention along the edge types, S for self-attention within node types. Null means
+    one bare step without norm, residual and MLP, as PyG's HeteroConv does it."""
+
+    aggr: Literal["sum", "mean", "min", "max", "cat"] | None = "sum"
+    """How the messages of several edge types to one node type are grouped; null stacks them in a new dimension."""
+
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Dropout on the outputs of the blocks and in the MLPs; at least 0 and less than 1."""
+
+    mlp_ratio: float = Field(default=2.0, gt=0.0)
+    """Width of the MLPs' hidden layer, as a multiple of `hidden_channels`."""
+
+    sab: SABConfig = SABConfig()
+    """The self-attention blocks."""
+
+    num_nodes: dict[str, Annotated[int, Field(ge=1)]] = {}
+    """Node types that get a learned embedding for each node, with the number of nodes in the base graph."""
+
+    numbering: Literal["auto", "compact", "wildtype"] = "auto"
+    """How graphs with deleted nodes number the rest: `compact` relabels the remaining ones, `wildtype` relabels nothing and marks the
+    deleted. `auto` looks at the data."""
+
+    unmatched: Literal["error", "skip"] = "error"
+    """What to do about edge types of a graph that `edges` does not mention."""
+
+    edges: list[EdgeSpec] = Field(min_length=1)
+    """The edge types that take part, in the order in which their modules are made."""
+
+    @field_validator("operator")
+    @classmethod
+    def _known_operator(cls, operator: str, info: ValidationInfo) -> str:
+        # The default is not looked up: that it is missing is no mistake in the configuration, and it shows at once in use.
+        if operator == cls.model_fields["operator"].default:
+            return operator
+        with _as_pydantic("unknown_operator"):
+            return registry_of(info).operator(operator).name
+
+    @field_validator("in_channels", mode="wrap")
+    @classmethod
+    def _columns(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        # By hand: for a union pydantic reports one problem for every member, at paths that no file has.
+        by_type = value if isinstance(value, Mapping) else {None: value}
+        for node_type, columns in by_type.items():
+            whole = isinstance(columns, int) and not isinstance(columns, bool)
+            if not whole or columns < -1 or not (node_type is None or isinstance(node_type, str)):
+                place = "" if node_type is None else f" for node type {node_type!r}"
+                raise PydanticCustomError(
+                    "in_channels",
+                    "expected a whole number from -1 on, or one for each node type, got {got}{place}; -1 infers it",
+                    {"got": repr(columns), "place": place},
+                )
+        return handler(value)
+
+    @field_validator("heads")
+    @classmethod
+    def _heads_divide(cls, heads: int, info: ValidationInfo) -> int:
+        hidden = info.data.get("hidden_channels")
+        if isinstance(hidden, int) and hidden % heads:
+            divisors = [number for number in range(1, hidden + 1) if hidden % number == 0]
+            below = max(number for number in divisors if number <= heads)
+            near = sorted({below, min((n for n in divisors if n > heads), default=below)})
+            raise PydanticCustomError(
+                "heads",
+                "heads={heads} does not divide hidden_channels={hidden}; the nearest numbers that do: {near}",
+                {"heads": heads, "hidden": hidden, "near": ", ".join(map(str, near))},
+            )
+        return heads
+
+    @field_validator("pattern")
+    @classmethod
+    def _letters(cls, pattern: str | None) -> str | None:
+        if pattern is None or (pattern and set(pattern) <= {"M", "S"}):
+            return pattern
+        better = pattern.upper()
+        context = {"got": repr(pattern)}
+        if better and set(better) <= {"M", "S"}:
+            context["suggestion"] = better
+        raise PydanticCustomError(
+            "pattern",
+            "a pattern is made of the letters M (masked attention) and S (self-attention), such as MSMS, or is null; got {got}",
+            context,
+        )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _as_a_whole(
+        cls, data: Any, handler: ModelWrapValidatorHandler[HeteroNSAConfig], info: ValidationInfo
+    ) -> HeteroNSAConfig:
+        # `plugins.disable` has to act before the edge specs look up (and import) their kinds.
+        disable = [name for name in _items(_get(_get(data, "plugins"), "disable")) if name]
+        token = _restricted.set(_registry_in(info.context).without(disable, by="plugins.disable"))
+        try:
+            config = handler(data)
+        except ValidationError as error:
+            # Checks across fields run even so: a user should see all problems at once.
+            found = [_kept(entry) for entry in error.errors()] + list(_across(data))
+            raise ValidationError.from_exception_data(cls.__name__, found) from None
+        finally:
+            _restricted.reset(token)
+        found = list(_across(config))
+        if found:
+            raise ValidationError.from_exception_data(cls.__name__, found)
+        return config
+
+    def registry(self, base: Registry | None = None) -> Registry:
+        """Returns the registry for this configuration: `base`, or the default one, less what `plugins.disable` lists."""
+        return (base or default_registry()).without(self.plugins.disable, by="plugins.disable")
+
+    def bind(self, data: Any, registry: Registry | None = None) -> None:
+        """Checks that the configuration fits a graph.
+
+        Args:
+            data: A `torch_geometric.data.HeteroData` (or a batch), or its metadata `(node_types, edge_types)`. Metadata do not say
+                which fields there are, so with them missing inputs go unnoticed.
+            registry: Where to look up the edge kinds; the default registry if not given.
+
+        Raises:
+            ConfigError: With all problems: edge types that the graph lacks, edge types of the graph that no spec mentions (unless
+                `unmatched` is `skip`), and inputs that an edge kind requires and the graph lacks.
+        """
+        present, fields = _graph(data)
+        registry = self.registry(registry)
+        source = _source_of(self)
+        problems = []
+        for index, spec in enumerate(self.edges):
+            path = ("edges", index)
+            if spec.edge_type not in present:
+                problems.append(source((*path, "edge_type"), **_absent(spec.edge_type, present)))
+            elif fields is not None:
+                problems.extend(
+                    source(path, **missing)
+                    for missing in _missing_inputs(spec, registry, fields(spec.edge_type))
+                )
+        if self.unmatched == "error":
+            declared = {spec.edge_type for spec in self.edges}
+            for edge_type in present:
+                if edge_type not in declared:
+                    problems.append(
+                        source(
+                            ("edges",),
+                            message=f"the graph has edge type {_show(edge_type)}, which no entry mentions; add an entry "
+                            "for it, or set 'unmatched: skip' to leave such edges out",
+                            code="unmatched_edge_type",
+                        )
+                    )
+        if problems:
+            raise ConfigError(problems)
+
+
+# --- checks across fields -------------------------------------------------------------------------------------------------------
+
+
+def _across(data: Any) -> Iterator[InitErrorDetails]:
+    """Finds contradictions between fields, in a valid configuration or in raw data that may have any shape."""
+    first: dict[tuple[str, ...], int] = {}
+    complete = True
+    for index, entry in enumerate(_items(_get(data, "edges"))):
+        edge_type = _get(entry, "edge_type")
+        if not _is_edge_type(edge_type):
+            complete = False
+            continue
+        edge_type = tuple(edge_type)
+        if edge_type in first:
+            yield InitErrorDetails(
+                type=PydanticCustomError(
+                    "duplicate_edge_type",
+                    "edge type ({edge_type}) is there already, in edges[{first}]; one entry per edge type: merge them, or "
+                    "give the relations different names",
+                    {"edge_type": ", ".join(edge_type), "first": first[edge_type]},
+                ),
+                loc=("edges", index, "edge_type"),
+                input=edge_type,
+            )
+        first.setdefault(edge_type, index)
+    if not complete:
+        return  # What is unreadable may be the node type that is looked for.
+    known = sorted({name for source, _, target in first for name in (source, target)})
+    wanted: list[tuple[tuple[str | int, ...], Any]] = [
+        (("sab", "node_types", index), name)
+        for index, name in enumerate(_items(_get(_get(data, "sab"), "node_types")))
+    ]
+    num_nodes = _get(data, "num_nodes")
+    if isinstance(num_nodes, Mapping):
+        wanted += [(("num_nodes", name), name) for name in num_nodes if isinstance(name, str)]
+    for loc, name in wanted:
+        if known and isinstance(name, str) and name not in known:
+            context: dict[str, Any] = {"name": name, "allowed": known}
+            suggestion = nearest(name, known)
+            if suggestion is not None:
+                context["suggestion"] = suggestion
+            yield InitErrorDetails(
+                type=PydanticCustomError(
+                    "unknown_node_type", "no edge type in edges has the node type '{name}'", context
+                ),
+                loc=loc,
+                input=name,
+            )
+
+
+def _get(data: Any, key: str) -> Any:
+    return data.get(key) if isinstance(data, Mapping) else getattr(data, key, None)
+
+
+def _items(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _is_edge_type(value: Any) -> TypeGuard[Sequence[str]]:
+    return len(_items(value)) == 3 and all(isinstance(name, str) for name in value)
+
+
+def _kept(entry: Any) -> InitErrorDetails:
+    """Turns a reported error into one that can be raised again, with its type, text and context."""
+    context = {key: value for key, value in entry.get("ctx", {}).items() if key != "error"}
+    return InitErrorDetails(
+        type=PydanticCustomError(entry["type"], entry["msg"], context),
+        loc=entry["loc"],
+        input=entry["input"],
+    )
+
+
+@contextlib.contextmanager
+def _as_pydantic(code: str) -> Iterator[None]:
+    """Lets a registry's error be one problem among others in a validation."""
+    try:
+        yield
+    except UnknownNameError as error:
+        context: dict[str, Any] = {
+            "reason": str(error),
+            "name": error.name,
+            "what": error.what,
+            "allowed": list(error.available),
+        }
+        if error.suggestion is not None:
+            context["suggestion"] = error.suggestion
+        raise PydanticCustomError(code, "{reason}", context) from error
+    except RegistryError as error:
+        raise PydanticCustomError("unusable_plugin", "{reason}", {"reason": str(error)}) from error
+
+
+def _unmet(text: str) -> PydanticCustomError | None:
+    """Says why a required distribution is not there, or returns None if it is."""
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement as error:
+        return PydanticCustomError(
+            "requirement",
+            "'{text}' is no requirement ({error}); write a distribution and perhaps versions, such as pyg-nsa-stoich>=0.3",
+            {"text": text, "error": str(error).splitlines()[0]},
+        )
+    if requirement.marker is not None and not requirement.marker.evaluate():
+        return None
+    mend = f'pip install "{text}"'
+    try:
+        version = importlib.metadata.version(requirement.name)
+    except importlib.metadata.PackageNotFoundError:
+        return PydanticCustomError(
+            "missing_distribution",
+            "'{text}' is required, but {name} is not installed; {mend}",
+            {"text": text, "name": requirement.name, "mend": mend},
+        )
+    if not requirement.specifier.contains(version, prereleases=True):
+        return PydanticCustomError(
+            "wrong_version",
+            "'{text}' is required, but {name} {version} is installed; {mend}",
+            {"text": text, "name": requirement.name, "version": version, "mend": mend},
+        )
+    return None
+
+
+# --- the graph that a configuration is for ---------------------------------------------------------------------------------------
+
+_Type = tuple[str, str, str]
+
+
+def _graph(data: Any) -> tuple[list[_Type], Callable[[_Type], list[str]] | None]:
+    """Returns the edge types of a graph, and how to ask for the fields of each; None if `data` is mere metadata."""
+    if isinstance(data, tuple) and len(data) == 2:
+        return [(source, name, target) for source, name, target in data[1]], None
+    if not hasattr(data, "metadata"):
+        raise TypeError(
+            "bind expects a torch_geometric HeteroData or its metadata (node_types, edge_types), got "
+            f"{type(data).__name__}"
+        )
+    return list(data.metadata()[1]), lambda edge_type: sorted(map(str, data[edge_type].keys()))
+
+
+def _absent(edge_type: _Type, present: list[_Type]) -> dict[str, Any]:
+    shown = [_show(one) for one in present]
+    return {
+        "message": f"the graph has no edge type {_show(edge_type)}",
+        "code": "missing_edge_type",
+        "allowed": tuple(shown),
+        "suggestion": nearest(_show(edge_type), shown),
+    }
+
+
+def _missing_inputs(
+    spec: EdgeSpec, registry: Registry, fields: list[str]
+) -> Iterator[dict[str, Any]]:
+    kind = spec.resolved(registry)
+    for names in kind.missing(spec.options, fields):
+        wanted = " or ".join(repr(name) for name in names)
+        yield {
+            "message": f"edge kind {spec.kind!r} needs {wanted}, but edge type {_show(spec.edge_type)} of the graph has "
+            f"{', '.join(map(repr, fields)) or 'no fields'}",
+            "code": "missing_input",
+            "suggestion": next((near for name in names if (near := nearest(name, fields))), None),
+            "plugin": f"edge kind {spec.kind!r} of {registry.provider(spec.kind)}",
+        }
+
+
+def _show(edge_type: Iterable[str]) -> str:
+    return f"({', '.join(edge_type)})"
+
+
+# --- where a configuration came from -----------------------------------------------------------------------------------------------
+
+
+class Positions(Protocol):
+    """Knows where the parts of a configuration stand in a file."""
+
+    file: str | None
+
+    def locate(self, path: Sequence[str | int]) -> tuple[int | None, int | None]:
+        """Returns line and column, from 1, of what is at the path or of the nearest thing around it."""
+
+
+# Not in the models: a configuration equals another whatever file it came from. By id, since a model with a list has no hash.
+_sources: dict[int, tuple[weakref.ref[BaseModel], Positions, tuple[str | int, ...]]] = {}
+
+
+def remember_source(
+    config: BaseModel, positions: Positions, prefix: tuple[str | int, ...] = ()
+) -> None:
+    """Keeps where a configuration came from, for as long as it lives, so that `bind` can name the lines."""
+    key = id(config)
+    _sources[key] = (weakref.ref(config, lambda _: _sources.pop(key, None)), positions, prefix)
+
+
+def _source_of(config: BaseModel) -> Callable[..., Problem]:
+    """Returns a maker of problems that fills in the place in the file, as far as it is known."""
+    reference, positions, prefix = _sources.get(id(config), (None, None, ()))
+    if reference is None or reference() is not config or positions is None:
+        return lambda path, **facts: Problem(path_text(path), **facts)
+
+    def make(path: Sequence[str | int], **facts: Any) -> Problem:
+        full = (*prefix, *path)
+        line, column = positions.locate(full)
+        return Problem(path_text(full), file=positions.file, line=line, column=column, **facts)
+
+    return make

@@ -1,0 +1,39 @@
+"""The residual MLP of a block."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["FeedForward"]
+
+
+class FeedForward(nn.Module):
+    r"""Pre-norm residual MLP :math:`\mathbf{x} + \mathrm{MLP}(\mathrm{LN}(\mathbf{x}))` with GELU.
+
+    Args:
+        channels: Size of each row.
+        mlp_ratio: Hidden size as a multiple of ``channels``.
+        dropout: Dropout on the hidden units and on the output.
+
+    Shapes:
+        ``[*, channels]`` to ``[*, channels]``.
+    """
+
+    def __init__(self, channels: int, mlp_ratio: float = 2.0, dropout: float = 0.0) -> None:
+        super().__init__()
+        hidden = max(1, round(channels * mlp_ratio))
+        self.norm = nn.LayerNorm(channels)
+        self.lin1 = nn.Linear(channels, hidden)
+        self.lin2 = nn.Linear(hidden, channels)
+        self.dropout = dropout
+
+    def reset_parameters(self) -> None:
+        """Resets all learnable parameters."""
+        for module in (self.norm, self.lin1, self.lin2):
+            module.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Applies norm, MLP and residual."""
+        h = F.dropout(F.gelu(self.lin1(self.norm(x))), self.dropout, self.training)
+        return x + F.dropout(self.lin2(h), self.dropout, self.training)

@@ -1,0 +1,89 @@
+"""MAB over several relations: the M of a heterogeneous stack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn.module_dict import ModuleDict
+
+from pyg_nsa.nn.feed_forward import FeedForward
+from pyg_nsa.nn.grouping import Aggr, check_aggr, group
+from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs
+from pyg_nsa.nn.relation_attention import RelationAttention
+
+__all__ = ["HeteroMaskedAttentionBlock"]
+
+
+class HeteroMaskedAttentionBlock(nn.Module):
+    r"""Messages of every relation, grouped by target type; then one residual and one MLP per node type.
+
+    .. math::
+        \mathbf{x}_t \leftarrow \mathbf{x}_t + \bigoplus_{(s, r, t)} \mathbf{m}^{(s, r, t)}, \qquad
+        \mathbf{x}_t \leftarrow \mathbf{x}_t + \mathrm{MLP}_t(\mathrm{LN}(\mathbf{x}_t))
+
+    Args:
+        convs: The module of each relation: :class:`RelationAttention`, or a PyG conv from ``channels`` to ``channels``.
+        node_types: All node types, in a fixed order.
+        channels: Size of each row.
+        aggr: How messages are grouped; must keep the size (not ``"cat"`` or ``None``).
+        mlp_ratio: Hidden size of the MLP as a multiple of ``channels``.
+        dropout: Dropout in the MLP.
+    """
+
+    def __init__(
+        self,
+        convs: Mapping[EdgeType, nn.Module],
+        node_types: Sequence[str],
+        channels: int,
+        aggr: Aggr = "sum",
+        mlp_ratio: float = 2.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if aggr in ("cat", None):
+            raise ValueError(
+                f"aggr={aggr!r} changes the size of the rows, which a residual block can't; use sum, mean, min, max or "
+                "an Aggregation, or pattern=None for one bare step"
+            )
+        self.aggr = check_aggr(aggr)
+        self.norms = ModuleDict({t: nn.LayerNorm(channels) for t in node_types})
+        self.convs = ModuleDict(dict(convs))
+        self.feed_forwards = ModuleDict(
+            {t: FeedForward(channels, mlp_ratio, dropout) for t in node_types}
+        )
+
+    def reset_parameters(self) -> None:
+        """Resets all learnable parameters."""
+        for modules in (self.norms, self.convs, self.feed_forwards):
+            for module in modules.values():
+                module.reset_parameters()
+        if isinstance(self.aggr, nn.Module):
+            self.aggr.reset_parameters()
+
+    def forward(self, x_dict: Mapping[str, Tensor], inputs: HeteroInputs) -> dict[str, Tensor]:
+        """One block; dead rows come out as they went in."""
+        normed = {t: self.norms[t](x) for t, x in x_dict.items()}
+        messages: dict[str, list[Tensor]] = {}
+        for edge_type, conv in self.convs.items():
+            src, _, dst = edge_type
+            if src not in normed or dst not in normed:
+                inputs.skipped.append(conv)
+            elif isinstance(conv, RelationAttention):
+                message = conv((normed[src], normed[dst]), inputs)
+                messages.setdefault(dst, []).append(message)
+            elif inputs.has_edges(edge_type):
+                args, kwargs = inputs.conv_arguments(edge_type, conv, normed)
+                messages.setdefault(dst, []).append(conv(*args, **kwargs))
+            else:
+                inputs.skipped.append(conv)
+        out = {}
+        for node_type, x in x_dict.items():
+            h = x
+            if node_type in messages:
+                h = h + group(messages[node_type], self.aggr)
+            h = self.feed_forwards[node_type](h)
+            alive = inputs.layout(node_type).alive
+            out[node_type] = h if alive is None else torch.where(alive[..., None], h, x)
+        return out

@@ -1,0 +1,241 @@
+"""HeteroNSAConv: HeteroConv, with declared edge kinds beside conv modules, and with blocks on request."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch_geometric.nn import HeteroConv
+from torch_geometric.nn.aggr import Aggregation
+
+from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
+from pyg_nsa.load import load_config
+from pyg_nsa.nn.collecting import collect
+from pyg_nsa.nn.grouping import Aggr, check_aggr, group
+from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradient
+from pyg_nsa.nn.hetero_nsa import HeteroNSA
+from pyg_nsa.nn.node_layout import Numbering
+from pyg_nsa.nn.relation_attention import RelationAttention
+from pyg_nsa.nn.relations import Relation, as_relations, build_relation
+from pyg_nsa.registry import Registry
+
+__all__ = ["HeteroNSAConv"]
+
+
+class HeteroNSAConv(HeteroConv):
+    r"""A superset of :class:`torch_geometric.nn.HeteroConv`: same call, and each edge type may be declared.
+
+    Values of ``convs`` are PyG conv modules, declared edge kinds, or a mix:
+
+    .. code-block:: python
+
+        conv = HeteroNSAConv({
+            ('gene', 'physical', 'gene'): 'adjacency_mask',
+            ('reaction', 'rmr', 'metabolite'): {'kind': 'stoichiometry_bias'},
+            ('gene', 'gpr', 'reaction'): SAGEConv((-1, -1), 64),
+        }, hidden_channels=64)
+        out_dict = conv(x_dict, edge_index_dict, stoichiometry_dict=stoichiometry_dict)
+        out_dict = conv(**conv.collect(data))
+
+    Without ``pattern`` it is one bare step as HeteroConv is: messages, grouped by ``aggr``; no norm, no residual, no
+    MLP. With a pattern such as ``"MSMS"`` it is that stack of blocks (:class:`HeteroNSA`).
+
+    Args:
+        convs: What each edge type is: a conv module, a kind's name, a spec, or ``{"kind": …, "options": …}``; or a
+            list of specs.
+        aggr: HeteroConv's values (``"sum"``, ``"mean"``, ``"min"``, ``"max"``, ``"cat"``, ``None``), or any
+            ``torch_geometric.nn.aggr.Aggregation`` (learned grouping).
+        pattern: ``None`` for one bare step, or one letter per block.
+        hidden_channels: Size of the messages of declared kinds (and of the rows of a stack).
+        in_channels: Size of ``x``: one number, one for each node type, or ``-1`` to take it from the first call.
+        out_channels: Size of a stack's output; of a bare step's messages if ``hidden_channels`` is not given.
+        heads: Number of heads of declared kinds.
+        dropout: Dropout of messages and in MLPs.
+        mlp_ratio: Hidden size of each MLP of a stack as a multiple of ``hidden_channels``.
+        sab_types: Node types that get self-attention in S blocks (default: all).
+        induced_points: Induced points of each SAB; ``None``: exact.
+        num_nodes: Node types of a stack that get learned embeddings, with the number of nodes of the base graph.
+        numbering: Numbering of data with deleted nodes; ``"auto"`` recognises it.
+        registry: Where kinds are looked up (default: the installed plugins).
+
+    Shapes:
+        HeteroConv's: ``conv(x_dict, edge_index_dict, *args_dict, **{name}_dict)`` gives ``out_dict`` with the target
+        node types (a stack: all node types).
+
+    Raises:
+        ValueError: See :class:`HeteroNSA`; a keyword that does not end in ``_dict``; declared kinds without
+            ``hidden_channels``.
+    """
+
+    def __init__(
+        self,
+        convs: Mapping[EdgeType, Relation] | Sequence[EdgeSpec],
+        aggr: Aggr = "sum",
+        pattern: str | None = None,
+        *,
+        hidden_channels: int | None = None,
+        in_channels: int | Mapping[str, int] = -1,
+        out_channels: int | None = None,
+        heads: int = 4,
+        dropout: float = 0.0,
+        mlp_ratio: float = 2.0,
+        sab_types: Sequence[str] | None = None,
+        induced_points: int | None = None,
+        num_nodes: Mapping[str, int] | None = None,
+        numbering: Numbering = "auto",
+        registry: Registry | None = None,
+    ) -> None:
+        relations = as_relations(convs, registry)
+        check_aggr(aggr)
+        size = hidden_channels if hidden_channels is not None else out_channels
+        if size is None and (
+            pattern is not None or any(isinstance(r, EdgeSpec) for r in relations.values())
+        ):
+            raise ValueError(
+                "hidden_channels is needed: it is the size of the messages of declared edge kinds, such as "
+                "HeteroNSAConv({…}, hidden_channels=64)"
+            )
+        stack = None
+        modules: dict[EdgeType, nn.Module] = {}
+        if pattern is not None:
+            assert size is not None
+            stack = HeteroNSA(
+                in_channels,
+                size,
+                {t: r for t, r in relations.items()},
+                pattern,
+                heads,
+                aggr,
+                out_channels,
+                dropout,
+                mlp_ratio,
+                sab_types,
+                induced_points,
+                num_nodes,
+                numbering,
+                registry,
+            )
+        else:
+            for edge_type, relation in relations.items():
+                if isinstance(relation, EdgeSpec):
+                    assert size is not None
+                    sizes = tuple(_size_of(in_channels, t) for t in (edge_type[0], edge_type[2]))
+                    relation = build_relation(relation, sizes, size, heads, dropout, registry)  # type: ignore[arg-type]
+                modules[edge_type] = relation
+        with warnings.catch_warnings():
+            if stack is not None:  # HeteroConv's warning about node types without messages is not true of a stack
+                warnings.simplefilter("ignore")
+            super().__init__(modules, aggr if not isinstance(aggr, Aggregation) else "sum")
+        self.aggr = aggr
+        self.relations = relations
+        self.pattern = pattern
+        self.numbering = numbering
+        self.registry = registry
+        self.stack = stack
+        #: The configuration that this module was built from, if it was.
+        self.config: HeteroNSAConfig | None = None
+
+    @classmethod
+    def from_config(
+        cls,
+        config: HeteroNSAConfig | Mapping[str, Any] | str | Path,
+        *,
+        registry: Registry | None = None,
+    ) -> HeteroNSAConv:
+        """Builds the operator that a configuration declares.
+
+        Args:
+            config: A configuration, a mapping, or the path of a YAML, JSON or TOML file.
+            registry: Where kinds are looked up (default: the installed plugins).
+
+        Raises:
+            ConfigError: All problems of the configuration at once, with file, line and path.
+            ValueError: The configuration names another operator.
+        """
+        if not isinstance(config, HeteroNSAConfig):
+            config = load_config(config, registry=registry)
+        if config.operator != "hetero_nsa":
+            raise ValueError(
+                f"this configuration is for operator '{config.operator}'; HeteroNSAConv is operator 'hetero_nsa'"
+            )
+        out = cls(
+            config.edges,
+            config.aggr,
+            config.pattern,
+            hidden_channels=config.hidden_channels,
+            in_channels=config.in_channels,
+            out_channels=config.out_channels,
+            heads=config.heads,
+            dropout=config.dropout,
+            mlp_ratio=config.mlp_ratio,
+            sab_types=config.sab.node_types,
+            induced_points=config.sab.induced_points,
+            num_nodes=config.num_nodes,
+            numbering=config.numbering,
+            registry=registry,
+        )
+        out.config = config
+        return out
+
+    def reset_parameters(self) -> None:
+        """Resets all learnable parameters."""
+        super().reset_parameters()
+        if self.stack is not None:
+            self.stack.reset_parameters()
+        if isinstance(self.aggr, nn.Module):
+            self.aggr.reset_parameters()
+
+    def collect(self, data: Any) -> dict[str, dict[Any, Any]]:
+        """The keyword arguments of a call, gathered from a ``HeteroData`` or a batch of them.
+
+        Raises:
+            ValueError: A field that a relation's kind requires is missing.
+        """
+        return collect(data, self.relations, self.registry)
+
+    def forward(self, *args_dict: Any, **kwargs_dict: Any) -> dict[str, Tensor]:
+        """Runs the operator; the call is HeteroConv's.
+
+        Args:
+            *args_dict: ``x_dict``, ``edge_index_dict`` (values: ``[2, E]``, ``SparseTensor``, or for declared kinds an
+                :class:`~pyg_nsa.EdgeSet`), and further arguments of PyG convs.
+            **kwargs_dict: Arguments by name, each ending in ``_dict``: ``edge_attr_dict``, ``hyperedge_index_dict``,
+                ``adj_mask_dict``, ``inc_mask_dict``, ``stoichiometry_dict`` by edge type; ``mask_dict``,
+                ``pert_mask_dict``, ``batch_dict``, ``ptr_dict``, ``x_ptr_dict`` by node type.
+
+        Returns:
+            Rows of each target node type; edge types without input are skipped.
+        """
+        inputs = HeteroInputs(type(self).__name__, args_dict, kwargs_dict, self.numbering)
+        if self.stack is not None:
+            return self.stack.run(inputs)
+        messages: dict[str, list[Tensor]] = {}
+        for edge_type, conv in self.convs.items():
+            src, _, dst = edge_type
+            if not inputs.has_edges(edge_type):
+                inputs.skipped.append(conv)
+            elif isinstance(conv, RelationAttention):
+                if src not in inputs.x_dict or dst not in inputs.x_dict:
+                    inputs.skipped.append(conv)
+                    continue
+                message = conv((inputs.x_dict[src], inputs.x_dict[dst]), inputs)
+                messages.setdefault(dst, []).append(message)
+            else:
+                args, kwargs = inputs.conv_arguments(edge_type, conv)
+                messages.setdefault(dst, []).append(conv(*args, **kwargs))
+        out: dict[str, Tensor] = {t: group(m, self.aggr) for t, m in messages.items()}  # type: ignore[misc]
+        if self.training:
+            attach_zero_gradient(out, inputs.skipped)
+        return out
+
+    def __repr__(self) -> str:
+        if self.pattern is None:
+            return f"{type(self).__name__}(num_relations={len(self.relations)})"
+        return f"{type(self).__name__}(num_relations={len(self.relations)}, pattern='{self.pattern}')"
+
+
+def _size_of(in_channels: int | Mapping[str, int], node_type: str) -> int:
+    return in_channels if isinstance(in_channels, int) else in_channels.get(node_type, -1)

@@ -1,0 +1,60 @@
+"""The entrance of a stack: features and learned embeddings of one node type."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch_geometric.nn.dense.linear import Linear
+
+from pyg_nsa.nn.node_layout import NodeLayout
+
+__all__ = ["NodeInput"]
+
+
+class NodeInput(nn.Module):
+    """Projected features plus, where ``num_nodes`` is given, a learned embedding of each node of the base graph.
+
+    Args:
+        node_type: Name, for messages.
+        in_channels: Size of ``x``; ``-1`` is taken from the first call.
+        channels: Size of the result.
+        num_nodes: Number of nodes of the base graph; ``None``: no embedding.
+    """
+
+    def __init__(
+        self, node_type: str, in_channels: int, channels: int, num_nodes: int | None
+    ) -> None:
+        super().__init__()
+        self.node_type = node_type
+        self.lin = Linear(in_channels, channels)
+        self.embedding = None if num_nodes is None else nn.Embedding(num_nodes, channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Resets all learnable parameters."""
+        self.lin.reset_parameters()
+        if self.embedding is not None:
+            nn.init.normal_(self.embedding.weight)
+
+    def forward(self, x: Tensor, layout: NodeLayout) -> Tensor:
+        """``[*, N, F]`` to ``[*, N, channels]``.
+
+        Raises:
+            ValueError: ``x`` has no columns and there is no embedding; or the number of rows of a graph differs from
+                the number of embeddings.
+        """
+        if x.size(-1) == 0 and self.embedding is None:
+            raise ValueError(
+                f"x of node type '{self.node_type}' has no columns, so its nodes can't be told apart: give them learned "
+                f"embeddings with num_nodes={{'{self.node_type}': <nodes of the base graph>}}"
+            )
+        h: Tensor = self.lin(x)
+        if self.embedding is None:
+            return h
+        ids = layout.node_ids()
+        size = self.embedding.num_embeddings
+        if ids.numel() and int(ids.max()) >= size:
+            raise ValueError(
+                f"num_nodes says {size} nodes of type '{self.node_type}', but a graph has more rows "
+                f"(found node {int(ids.max())}); set it to the size of the base graph"
+            )
+        return h + self.embedding(ids)

@@ -1,0 +1,186 @@
+"""Attention along the edges of one relation, with TransformerConv's constructor and call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_geometric.nn.dense.linear import Linear
+from torch_geometric.typing import SparseTensor
+
+from pyg_nsa.attention import EdgeSet, attention_weights, edge_attention
+
+__all__ = ["NSAConv", "check_heads"]
+
+
+def check_heads(channels: int, heads: int, what: str) -> int:
+    """Channels of one head.
+
+    Raises:
+        ValueError: ``heads`` does not divide ``channels``; the message names the nearest number that does.
+    """
+    if heads < 1 or channels < 1:
+        raise ValueError(f"{what} and heads must be positive, got {channels} and {heads}")
+    if channels % heads:
+        divisors = [d for d in range(1, channels + 1) if channels % d == 0]
+        nearest = min(divisors, key=lambda d: (abs(d - heads), d))
+        raise ValueError(
+            f"heads must divide {what}: {what}={channels} is not a multiple of heads={heads}; "
+            f"nearest number of heads that divides it: {nearest}"
+        )
+    return channels // heads
+
+
+class NSAConv(nn.Module):
+    r"""Dot-product attention over the edges of one relation, with a learned bias from edge attributes.
+
+    .. math::
+        \mathbf{x}^{\prime}_i = \mathbf{W}_1 \mathbf{x}_i + \sum_{j \in \mathcal{N}(i)} \alpha_{ij}
+        \mathbf{W}_2 \mathbf{x}_j, \qquad
+        \alpha_{ij} = \mathrm{softmax}_j \left( \frac{(\mathbf{W}_3 \mathbf{x}_i)^{\top}
+        (\mathbf{W}_4 \mathbf{x}_j)}{\sqrt{d}} + \mathbf{w}_5^{\top} \mathbf{a}_{ij} \right)
+
+    Constructor and call are those of :class:`torch_geometric.nn.TransformerConv` (Shi et al. 2021), and without edge
+    attributes the result is, too (parameters have the same names, so its ``state_dict`` loads). Three things differ:
+    edge attributes enter as one projected number per head that is added to the logit (not to keys and values);
+    dropout acts on the messages, not on attention probabilities, which FlexAttention never materialises; and an edge
+    that occurs twice is one pair with the attributes summed. It works as a value of
+    :class:`torch_geometric.nn.HeteroConv`.
+
+    Args:
+        in_channels: Size of each input row, a tuple for sources and targets, or ``-1`` to take it from the first call.
+        out_channels: Size of each head's output.
+        heads: Number of heads.
+        concat: Concatenate the heads (otherwise their mean).
+        beta: Combine message and skip connection with a learned gate, as TransformerConv does.
+        dropout: Dropout probability of the messages.
+        edge_dim: Number of edge attributes.
+        bias: Whether the linear layers learn an additive bias.
+        root_weight: Whether to add the projected target row.
+        **kwargs: Only ``aggr="add"`` and ``flow="source_to_target"`` of PyG's MessagePassing are known.
+
+    Shapes:
+        - **x:** ``[N, F_in]``, or a tuple ``([N_src, F_src], [N_dst, F_dst])``; also ``[B, N, F]`` for B copies of one
+          graph that share ``edge_index``
+        - **edge_index:** ``[2, E]``, a ``SparseTensor``, or an :class:`~pyg_nsa.EdgeSet`
+        - **edge_attr:** ``[E]`` or ``[E, edge_dim]``
+        - **output:** ``[N_dst, heads * out_channels]`` (``[N_dst, out_channels]`` if not ``concat``)
+
+    Raises:
+        ValueError: An index out of range, or edge attributes that do not fit.
+    """
+
+    def __init__(
+        self,
+        in_channels: int | tuple[int, int],
+        out_channels: int,
+        heads: int = 1,
+        concat: bool = True,
+        beta: bool = False,
+        dropout: float = 0.0,
+        edge_dim: int | None = None,
+        bias: bool = True,
+        root_weight: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        for name, only in (("aggr", "add"), ("flow", "source_to_target"), ("node_dim", 0)):
+            if kwargs.pop(name, only) not in (only, "sum" if name == "aggr" else only):
+                raise ValueError(f"NSAConv supports {name}={only!r} only")
+        if kwargs:
+            raise TypeError(f"NSAConv got unknown arguments: {', '.join(sorted(kwargs))}")
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.heads = heads
+        self.concat = concat
+        self.beta = beta and root_weight
+        self.dropout = dropout
+        self.edge_dim = edge_dim
+        self.root_weight = root_weight
+        src, dst = (in_channels, in_channels) if isinstance(in_channels, int) else in_channels
+        width = heads * out_channels
+        self.lin_key = Linear(src, width, bias=bias)
+        self.lin_query = Linear(dst, width, bias=bias)
+        self.lin_value = Linear(src, width, bias=bias)
+        # A constant per head would cancel in the softmax, so this projection has no additive term.
+        self.lin_edge = None if edge_dim is None else Linear(edge_dim, heads, bias=False)
+        out = width if concat else out_channels
+        self.lin_skip = Linear(dst, out, bias=bias) if root_weight else None
+        self.lin_beta = Linear(3 * out, 1, bias=False) if self.beta else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Resets all learnable parameters."""
+        for module in self.children():
+            module.reset_parameters()  # type: ignore[operator]
+
+    def forward(
+        self,
+        x: Tensor | tuple[Tensor, Tensor],
+        edge_index: Tensor | SparseTensor | EdgeSet,
+        edge_attr: Tensor | None = None,
+        return_attention_weights: bool | None = None,
+        *,
+        bias: Tensor | None = None,
+        alive: tuple[Tensor | None, Tensor | None] = (None, None),
+    ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Runs the layer.
+
+        Args:
+            x: Rows of the nodes, or ``(source, target)``.
+            edge_index: The edges, source to target.
+            edge_attr: Attributes of the edges, in their order.
+            return_attention_weights: Any bool: also return ``(edge_index, weights [P, heads])`` of the unique pairs.
+            bias: ``[P, heads]``, added to the logits of the edge set's pairs.
+            alive: bool masks of living source and target rows; dead rows neither send nor receive.
+        """
+        x_src, x_dst = (x, x) if isinstance(x, Tensor) else x
+        if isinstance(edge_index, SparseTensor):
+            row, col, value = edge_index.coo()
+            edge_index = torch.stack([col, row])  # PyG stores adj_t: rows are targets
+            edge_attr = value if edge_attr is None else edge_attr
+        edges = (
+            edge_index
+            if isinstance(edge_index, EdgeSet)
+            else EdgeSet.from_edge_index(edge_index, x_src.size(-2), x_dst.size(-2))
+        )
+        if self.lin_edge is not None:
+            if edge_attr is None:
+                raise ValueError(
+                    f"this NSAConv was made with edge_dim={self.edge_dim} and needs edge_attr"
+                )
+            projected = self.lin_edge(edges.coalesce(edge_attr).to(self.lin_edge.weight.dtype))
+            bias = projected if bias is None else bias + projected
+        elif edge_attr is not None:
+            raise ValueError(
+                "this NSAConv got edge_attr but was made without edge_dim; say edge_dim= in its constructor"
+            )
+
+        def split(t: Tensor) -> Tensor:
+            return t.unflatten(-1, (self.heads, self.out_channels))
+
+        query, key, value = (
+            split(self.lin_query(x_dst)),
+            split(self.lin_key(x_src)),
+            split(self.lin_value(x_src)),
+        )
+        out = edge_attention(
+            query, key, value, edges, bias, alive_keys=alive[0], alive_queries=alive[1]
+        )
+        out = out.flatten(-2) if self.concat else out.mean(dim=-2)
+        out = F.dropout(out, self.dropout, self.training)
+        if self.lin_skip is not None:
+            skip = self.lin_skip(x_dst)
+            if self.lin_beta is not None:
+                gate = self.lin_beta(torch.cat([out, skip, out - skip], dim=-1)).sigmoid()
+                out = gate * skip + (1 - gate) * out
+            else:
+                out = out + skip
+        if isinstance(return_attention_weights, bool):
+            return out, (edges.edge_index(), attention_weights(query, key, edges, bias))
+        return out
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, heads={self.heads})"

@@ -1,0 +1,84 @@
+"""Attention along one relation whose pairs and bias an edge term declares."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pyg_nsa.attention import EdgeSet
+from pyg_nsa.nn.edge_term import EdgeTerm
+from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs
+from pyg_nsa.nn.nsa_conv import NSAConv, check_heads
+
+__all__ = ["RelationAttention"]
+
+
+class RelationAttention(nn.Module):
+    r"""The message of one relation ``(A, rel, B)``: queries from B, keys and values from A, own projections.
+
+    .. math::
+        \mathbf{m}_i = \mathbf{W}_o \sum_{j} \mathrm{softmax}_j \left( s\,\mathbf{q}_i \cdot \mathbf{k}_j + b_{ij}
+        \right) \mathbf{v}_j
+
+    No projection adds a constant after the sum, so a target without a source gets a zero message.
+
+    Args:
+        edge_type: The relation.
+        in_channels: Sizes of source and target rows; ``-1`` is taken from the first call.
+        out_channels: Size of the message.
+        heads: Number of heads; must divide ``out_channels``.
+        term: Pairs and bias.
+        edge_dropout: Fraction of pairs dropped before the softmax while training.
+        dropout: Dropout of the message.
+    """
+
+    def __init__(
+        self,
+        edge_type: EdgeType,
+        in_channels: tuple[int, int],
+        out_channels: int,
+        heads: int,
+        term: EdgeTerm,
+        edge_dropout: float = 0.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        head_dim = check_heads(out_channels, heads, "out_channels")
+        self.edge_type = edge_type
+        self.edge_dropout = edge_dropout
+        self.conv = NSAConv(in_channels, head_dim, heads, dropout=dropout, root_weight=False)
+        self.lin_out = nn.Linear(out_channels, out_channels, bias=False)
+        self.term = term
+
+    def reset_parameters(self) -> None:
+        """Resets all learnable parameters."""
+        self.conv.reset_parameters()
+        self.lin_out.reset_parameters()
+        self.term.reset_parameters()
+
+    def forward(self, x: tuple[Tensor, Tensor], inputs: HeteroInputs) -> Tensor:
+        """The message ``[N_dst, out_channels]`` (``[B, N_dst, out_channels]`` in the shared layout).
+
+        Args:
+            x: Rows of sources and targets.
+            inputs: The call.
+        """
+        relation = inputs.relation(self.edge_type)
+        if inputs.has_edges(self.edge_type):
+            edges = inputs.pairs(relation, self.term)
+            edges, bias = self.term(relation, edges)
+        else:
+            edges = EdgeSet.empty(relation.src.num_rows, relation.dst.num_rows, x[1].device)
+            bias = None
+            inputs.skipped.append(self.term)
+        if self.training and self.edge_dropout > 0:
+            bias = self._drop_pairs(edges, bias, x[1])
+        alive = (relation.src.alive, relation.dst.alive)
+        return self.lin_out(self.conv(x, edges, bias=bias, alive=alive))
+
+    def _drop_pairs(self, edges: EdgeSet, bias: Tensor | None, like: Tensor) -> Tensor:
+        # Drawn on the CPU, so that one seed drops the same pairs on every device; -inf removes a pair from the softmax.
+        dropped = torch.rand(edges.num_pairs) < self.edge_dropout
+        if bias is None:
+            bias = like.new_zeros(edges.num_pairs, self.conv.heads)
+        return bias.masked_fill(dropped.to(bias.device)[:, None], float("-inf"))

@@ -1,0 +1,152 @@
+"""What one relation's edge term may read: the relation's own fields and the layout of its two ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyg_nsa.attention.edges import EdgeSet, check_bool_mask
+from pyg_nsa.nn.node_layout import NodeLayout
+
+__all__ = ["RelationInputs"]
+
+
+@dataclass(frozen=True)
+class RelationInputs:
+    """Inputs of one relation in one call.
+
+    Attributes:
+        edge_type: ``(source type, relation, target type)``.
+        src: Layout of the source nodes (the keys).
+        dst: Layout of the target nodes (the queries).
+        fields: What the caller passed for this edge type, by field name (``edge_index``, ``stoichiometry``, …).
+    """
+
+    edge_type: tuple[str, str, str]
+    src: NodeLayout
+    dst: NodeLayout
+    fields: Mapping[str, Any]
+
+    def has(self, name: str) -> bool:
+        """Whether the caller passed this field."""
+        return self.fields.get(name) is not None
+
+    def field(self, name: str, why: str = "") -> Any:
+        """A field of this relation.
+
+        Raises:
+            ValueError: It is missing; the message names the field, the edge type and the fields that are there.
+        """
+        value = self.fields.get(name)
+        if value is None:
+            present = ", ".join(sorted(k for k, v in self.fields.items() if v is not None))
+            raise ValueError(
+                f"edge type {self.edge_type} has no '{name}'{why}; pass {name}_dict={{{self.edge_type}: …}} or "
+                f"store it as data[{self.edge_type}].{name}. Fields present: {present or 'none'}"
+            )
+        return value
+
+    def edge_attr(self, name: str) -> Tensor:
+        """A numeric edge attribute ``[E]`` or ``[E, F]`` in floating point.
+
+        Raises:
+            ValueError: It is missing or holds NaN or infinite values.
+            TypeError: It is not a tensor of numbers.
+        """
+        value = self.field(name)
+        if not isinstance(value, Tensor) or value.dtype == torch.bool or value.is_complex():
+            got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            raise TypeError(
+                f"'{name}' of edge type {self.edge_type} must be a tensor of numbers, got {got}"
+            )
+        if value.dim() not in (1, 2):
+            raise ValueError(
+                f"'{name}' of edge type {self.edge_type} must have shape [E] or [E, F] (PyG's sparse form), got "
+                f"{list(value.shape)}; edge attributes are never dense matrices here"
+            )
+        if not value.is_floating_point():
+            value = value.float()
+        if not torch.compiler.is_compiling() and not bool(value.isfinite().all()):
+            bad = int((~value.isfinite()).reshape(value.size(0), -1).any(-1).nonzero()[0])
+            raise ValueError(
+                f"'{name}' of edge type {self.edge_type} is NaN or infinite at edge {bad}; clean the data "
+                "(torch.nan_to_num) or drop those edges"
+            )
+        return value
+
+    def edges_from_index(
+        self, name: str, *, symmetrize: bool = False, self_loops: bool = False
+    ) -> EdgeSet:
+        """The pairs of a ``[2, E]`` index field in the edges' numbering; an :class:`EdgeSet` is taken as it is."""
+        index = self.field(name)
+        if isinstance(index, EdgeSet):
+            return index
+        self._check_same_type(symmetrize, self_loops)
+        sparse = getattr(index, "coo", None)  # torch_sparse.SparseTensor: PyG stores it transposed
+        if sparse is not None and not isinstance(index, Tensor):
+            row, col, _ = sparse()
+            index = torch.stack([col, row])
+        if isinstance(index, Tensor) and index.dim() == 2 and index.size(0) == 2:
+            index = index if type(index) is Tensor else index.as_subclass(Tensor)
+            if not torch.compiler.is_compiling():
+                src, dst = self.src.rows(index[0]), self.dst.rows(index[1])
+                if src is not index[0] or dst is not index[1]:
+                    index = torch.stack([src, dst])
+        try:
+            return EdgeSet.from_edge_index(
+                index,
+                self.src.num_rows,
+                self.dst.num_rows,
+                symmetrize=symmetrize,
+                self_loops=self_loops,
+            )
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"'{name}' of edge type {self.edge_type}: {error}") from None
+
+    def edges_from_dense(
+        self, name: str, *, symmetrize: bool = False, self_loops: bool = False
+    ) -> EdgeSet:
+        """The pairs of a dense boolean mask, ``mask[src, dst] = True``.
+
+        One graph: ``[N_src, N_dst]``. A PyG batch stacks the graphs' masks along dim 0: ``[B * N_src, N_dst]``.
+        """
+        mask = self.field(name)
+        label = f"'{name}' of edge type {self.edge_type}"
+        check_bool_mask(mask, label)
+        self._check_same_type(symmetrize, self_loops)
+        src, dst = self.src, self.dst
+        num_graphs = src.num_graphs or dst.num_graphs or 1
+        num_graphs = 1 if src.is_shared else num_graphs
+        height = dst.num_rows // num_graphs
+        if (
+            mask.dim() != 2
+            or mask.size(0) != src.num_rows
+            or mask.size(1) * num_graphs != dst.num_rows
+        ):
+            stacked = f" stacked for {num_graphs} graphs" if num_graphs > 1 else ""
+            raise ValueError(
+                f"{label} must have shape [{src.num_rows}, {height}] (rows: source nodes '{src.node_type}'"
+                f"{stacked}, columns: target nodes '{dst.node_type}' of one graph), got {list(mask.shape)}"
+            )
+        row, col = mask.nonzero(as_tuple=True)
+        if num_graphs > 1:
+            col = col + torch.div(row, src.num_rows // num_graphs, rounding_mode="floor") * height
+        return EdgeSet.from_edge_index(
+            torch.stack([row, col]),
+            src.num_rows,
+            dst.num_rows,
+            symmetrize=symmetrize,
+            self_loops=self_loops,
+        )
+
+    def _check_same_type(self, symmetrize: bool, self_loops: bool) -> None:
+        if (symmetrize or self_loops) and self.edge_type[0] != self.edge_type[2]:
+            option = "symmetrize" if symmetrize else "self_loops"
+            raise ValueError(
+                f"option '{option}' of edge type {self.edge_type} needs source and target of one node type; "
+                "declare the reverse relation as an edge type of its own instead"
+            )

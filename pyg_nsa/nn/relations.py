@@ -1,0 +1,90 @@
+"""From what a user writes for an edge type to the module that computes its messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from pyg_nsa.api import BuildContext, PairOptions
+from pyg_nsa.config import EdgeSpec
+from pyg_nsa.nn.edge_term import EdgeTerm
+from pyg_nsa.nn.hetero_inputs import EdgeType
+from pyg_nsa.nn.relation_attention import RelationAttention
+from pyg_nsa.registry import Registry, default_registry
+
+__all__ = ["Relation", "as_relations", "build_relation"]
+
+#: What may stand for an edge type: a conv module, a spec, a kind's name, or a mapping with ``kind`` and ``options``.
+Relation = nn.Module | EdgeSpec | str | Mapping[str, Any]
+
+
+def as_relations(
+    convs: Mapping[EdgeType, Relation] | Sequence[EdgeSpec], registry: Registry | None = None
+) -> dict[EdgeType, nn.Module | EdgeSpec]:
+    """Every edge type with a conv module or a validated spec, in the declared order.
+
+    Raises:
+        TypeError: A value that is none of :data:`Relation`.
+        ValueError: No relation, an edge type twice, or a spec under another edge type's key.
+        pydantic.ValidationError: An unknown kind or option.
+    """
+    if not isinstance(convs, Mapping):
+        specs = list(convs)
+        types = [s.edge_type for s in specs]
+        if len(set(types)) != len(types):
+            twice = next(t for t in types if types.count(t) > 1)
+            raise ValueError(f"edge type {twice} is declared twice")
+        convs = dict(zip(types, specs, strict=True))
+    if not convs:
+        raise ValueError("no relation was given: declare at least one edge type")
+    out: dict[EdgeType, nn.Module | EdgeSpec] = {}
+    for edge_type, value in convs.items():
+        if isinstance(value, nn.Module):
+            out[edge_type] = value
+            continue
+        if isinstance(value, EdgeSpec):
+            if tuple(value.edge_type) != tuple(edge_type):
+                raise ValueError(
+                    f"the spec under key {edge_type} is for edge type {tuple(value.edge_type)}"
+                )
+            out[edge_type] = value
+            continue
+        if isinstance(value, str):
+            value = {"kind": value}
+        if not isinstance(value, Mapping):
+            raise TypeError(
+                f"edge type {edge_type}: expected a conv module, an EdgeSpec, a kind's name such as "
+                f"'adjacency_mask', or {{'kind': …, 'options': …}}; got {type(value).__name__}"
+            )
+        raw = {"edge_type": list(edge_type), **value}
+        out[edge_type] = EdgeSpec.model_validate(raw, context={"registry": registry})
+    return out
+
+
+def build_relation(
+    spec: EdgeSpec,
+    in_channels: tuple[int, int],
+    out_channels: int,
+    heads: int,
+    dropout: float = 0.0,
+    registry: Registry | None = None,
+) -> RelationAttention:
+    """Attention along the relation of a spec, with the edge term that its kind builds.
+
+    Raises:
+        TypeError: The kind's ``build`` did not return an :class:`~pyg_nsa.EdgeTerm`.
+    """
+    edge_type: EdgeType = tuple(spec.edge_type)  # type: ignore[assignment]
+    kind = (registry or default_registry()).edge_kind(spec.kind)
+    term = kind.build(BuildContext(edge_type=edge_type, heads=heads), spec.options)
+    if not isinstance(term, EdgeTerm):
+        raise TypeError(
+            f"edge kind '{kind.name}' built a {type(term).__name__} for edge type {edge_type}; build(context, "
+            "options) must return a pyg_nsa.EdgeTerm"
+        )
+    edge_dropout = spec.options.edge_dropout if isinstance(spec.options, PairOptions) else 0.0
+    return RelationAttention(
+        edge_type, in_channels, out_channels, heads, term, edge_dropout, dropout
+    )

@@ -1,0 +1,128 @@
+"""EdgeSet against a naive Python loop over edges."""
+
+import pytest
+import torch
+
+from pyg_nsa import EdgeSet
+
+
+def naive_pairs(edge_index, symmetrize=False, self_loops=False, num_nodes=0):
+    pairs = set()
+    for src, dst in edge_index.t().tolist():
+        pairs.add((dst, src))
+        if symmetrize:
+            pairs.add((src, dst))
+    if self_loops:
+        pairs |= {(i, i) for i in range(num_nodes)}
+    return sorted(pairs)
+
+
+@pytest.mark.parametrize(
+    ("num_keys", "num_queries", "num_edges"),
+    [(7, 7, 30), (4, 9, 25), (9, 4, 25), (1, 1, 1), (1, 1, 5), (5, 6, 0), (3, 1000, 4)],
+)
+def test_pairs_equal_a_python_loop(num_keys, num_queries, num_edges):
+    torch.manual_seed(num_keys)
+    edge_index = torch.stack(
+        [torch.randint(num_keys, (num_edges,)), torch.randint(num_queries, (num_edges,))]
+    )
+    edges = EdgeSet.from_edge_index(edge_index, num_keys, num_queries)
+    expected = naive_pairs(edge_index)
+    assert list(zip(edges.row.tolist(), edges.col.tolist(), strict=True)) == expected
+    for query in range(num_queries):
+        start, end = edges.rowptr[query : query + 2].tolist()
+        assert edges.col[start:end].tolist() == [k for q, k in expected if q == query]
+    rowptr_t, row_t, perm = edges.transpose()
+    transposed = sorted((k, q) for q, k in expected)
+    assert row_t.tolist() == [q for _, q in transposed]
+    assert torch.equal(edges.row[perm], row_t)
+    for key in range(num_keys):
+        start, end = rowptr_t[key : key + 2].tolist()
+        assert row_t[start:end].tolist() == [q for k, q in transposed if k == key]
+
+
+@pytest.mark.parametrize("symmetrize", [False, True])
+@pytest.mark.parametrize("self_loops", [False, True])
+def test_symmetrize_and_self_loops(symmetrize, self_loops):
+    edge_index = torch.tensor([[0, 1, 1, 3, 3], [1, 0, 2, 3, 0]])
+    edges = EdgeSet.from_edge_index(
+        edge_index, 5, 5, symmetrize=symmetrize, self_loops=self_loops
+    )
+    expected = naive_pairs(edge_index, symmetrize, self_loops, 5)
+    assert list(zip(edges.row.tolist(), edges.col.tolist(), strict=True)) == expected
+
+
+def test_coalesce_sums_the_attributes_of_merged_edges_with_gradients():
+    edge_index = torch.tensor([[2, 0, 2, 2], [1, 1, 1, 0]])  # 2 -> 1 occurs twice
+    attr = torch.tensor([[1.0, 10.0], [2.0, 20.0], [4.0, 40.0], [8.0, 80.0]], requires_grad=True)
+    edges = EdgeSet.from_edge_index(edge_index, 3, 2)
+    out = edges.coalesce(attr)
+    assert edges.edge_index().t().tolist() == [[2, 0], [0, 1], [2, 1]]
+    assert out.tolist() == [[8.0, 80.0], [2.0, 20.0], [5.0, 50.0]]
+    weight = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    (out * weight).sum().backward()
+    assert attr.grad.tolist() == [[5.0, 6.0], [3.0, 4.0], [5.0, 6.0], [1.0, 2.0]]
+
+
+def test_coalesce_gives_the_reversed_pair_the_same_attribute_and_the_diagonal_zero():
+    edges = EdgeSet.from_edge_index(
+        torch.tensor([[0], [1]]), 2, 2, symmetrize=True, self_loops=True
+    )
+    out = edges.coalesce(torch.tensor([7.0]))
+    values = dict(zip(map(tuple, edges.edge_index().t().tolist()), out.view(-1).tolist(), strict=True))
+    assert values == {(0, 0): 0.0, (0, 1): 7.0, (1, 0): 7.0, (1, 1): 0.0}
+
+
+def test_dense_mask_and_edges_give_the_same_pairs():
+    torch.manual_seed(0)
+    mask = torch.rand(6, 9) < 0.3
+    edges = EdgeSet.from_dense(mask)
+    sparse = EdgeSet.from_edge_index(mask.nonzero().t(), 6, 9)
+    assert (edges.num_queries, edges.num_keys) == (9, 6)
+    assert torch.equal(edges.edge_index(), sparse.edge_index())
+    for query, key in zip(edges.row.tolist(), edges.col.tolist(), strict=True):
+        assert mask[key, query]
+
+
+@pytest.mark.parametrize(
+    ("edge_index", "match"),
+    [
+        ([[0, 5], [0, 1]], r"edge index out of range: source index 5, but there are 5 source nodes"),
+        ([[0, 1], [0, -1]], r"edge index out of range: target index -1"),
+        ([[0, 1], [0, 4]], r"target index 4, but there are 4 target nodes \(valid: 0 to 3\)"),
+    ],
+)
+def test_index_out_of_range(edge_index, match):
+    with pytest.raises(ValueError, match=match):
+        EdgeSet.from_edge_index(torch.tensor(edge_index), 5, 4)
+
+
+def test_wrong_inputs_are_named():
+    with pytest.raises(ValueError, match=r"must have shape \[2, E\].*got \[3, 2\]"):
+        EdgeSet.from_edge_index(torch.zeros(3, 2, dtype=torch.long), 5, 5)
+    with pytest.raises(TypeError, match=r"must hold integers .* got torch.float32"):
+        EdgeSet.from_edge_index(torch.zeros(2, 2), 5, 5)
+    with pytest.raises(ValueError, match="symmetrize needs source and target nodes of one type"):
+        EdgeSet.from_edge_index(torch.zeros(2, 1, dtype=torch.long), 5, 4, symmetrize=True)
+    with pytest.raises(TypeError, match=r"must be a boolean tensor, got torch.float32.*\.bool\(\)"):
+        EdgeSet.from_dense(torch.zeros(3, 3))
+    edges = EdgeSet.from_edge_index(torch.tensor([[0, 1], [0, 1]]), 2, 2)
+    with pytest.raises(ValueError, match="expected 2 rows, got shape"):
+        edges.coalesce(torch.zeros(3, 1))
+
+
+def test_a_compiled_graph_has_static_sizes_and_the_same_pairs():
+    edge_index = torch.tensor([[0, 1, 1, 2], [1, 0, 0, 1]])
+
+    def build(edge_index):
+        edges = EdgeSet.from_edge_index(edge_index, 3, 2)
+        return edges.row, edges.col, edges.rowptr
+
+    row, col, rowptr = torch.compile(build, fullgraph=True, backend="eager")(edge_index)
+    eager_row, eager_col, eager_rowptr = build(edge_index)
+    used = int(rowptr[-1])
+    assert used == 3
+    assert row.numel() == 4
+    assert torch.equal(row[:used], eager_row)
+    assert torch.equal(col[:used], eager_col)
+    assert torch.equal(rowptr, eager_rowptr)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.sparse import csc_array
+
+from pyg_nsa.cell.metabolic_model import MetabolicNetwork, load_model
+
+YEAST = Path(__file__).parents[3] / "shared" / "data" / "yeast" / "yeast-GEM_9.0.2.npz"
+
+
+@pytest.fixture(scope="session")
+def textbook_model():
+    return load_model("textbook")
+
+
+@pytest.fixture(scope="session")
+def textbook(textbook_model):
+    return MetabolicNetwork.from_cobra(textbook_model)
+
+
+@pytest.fixture(scope="session")
+def ijo1366():
+    return MetabolicNetwork.from_cobra(load_model("iJO1366"))
+
+
+@pytest.fixture(scope="session")
+def yeast():
+    if not YEAST.exists():
+        pytest.skip("the yeast tables for developers are not beside this checkout")
+    with np.load(YEAST) as z:
+        clauses: list[list[tuple[int, ...]]] = [[] for _ in z["rxns"]]
+        for k, reaction in enumerate(z["clause_rxn"]):
+            members = z["clause_gene"][z["clause_ptr"][k] : z["clause_ptr"][k + 1]]
+            clauses[reaction].append(tuple(sorted(int(g) for g in members)))
+        shape = (len(z["mets"]), len(z["rxns"]))
+        return MetabolicNetwork(
+            model_id="yeast-GEM",
+            genes=tuple(z["genes"].tolist()),
+            reactions=tuple(z["rxns"].tolist()),
+            metabolites=tuple(z["mets"].tolist()),
+            stoichiometry=csc_array((z["S_data"], z["S_indices"], z["S_indptr"]), shape=shape),
+            lower=z["lb"],
+            upper=z["ub"],
+            objective=z["c"],
+            clauses=tuple(map(tuple, clauses)),
+        )
+
+
+def toy_network(
+    columns: dict[str, dict[str, float]],
+    rules: dict[str, list[set[str]]],
+    bounds: dict[str, tuple[float, float]] | None = None,
+    objective: str = "growth",
+) -> MetabolicNetwork:
+    """A hand-made network: ``columns`` are reactions, ``rules`` their clauses."""
+    metabolites = sorted({m for column in columns.values() for m in column})
+    genes = sorted({g for clauses in rules.values() for clause in clauses for g in clause})
+    dense = np.zeros((len(metabolites), len(columns)))
+    for r, column in enumerate(columns.values()):
+        for metabolite, value in column.items():
+            dense[metabolites.index(metabolite), r] = value
+    bounds = bounds or {}
+    limits = [bounds.get(r, (0.0, 10.0)) for r in columns]
+    return MetabolicNetwork(
+        model_id="toy",
+        genes=tuple(genes),
+        reactions=tuple(columns),
+        metabolites=tuple(metabolites),
+        stoichiometry=csc_array(dense),
+        lower=np.array([low for low, _ in limits]),
+        upper=np.array([high for _, high in limits]),
+        objective=np.array([float(r == objective) for r in columns]),
+        clauses=tuple(
+            tuple(tuple(sorted(genes.index(g) for g in clause)) for clause in rules.get(r, []))
+            for r in columns
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def toy():
+    """Uptake of A; A -> B by isozymes (a and b) or c, reversible; B -> C by d; C drained as growth."""
+    return toy_network(
+        {
+            "uptake": {"A": 1.0},
+            "ab": {"A": -1.0, "B": 2.0},
+            "bc": {"B": -1.0, "C": 1.0},
+            "growth": {"C": -1.0},
+        },
+        {"ab": [{"a", "b"}, {"c"}], "bc": [{"d"}]},
+        {"ab": (-10.0, 10.0)},
+    )
