@@ -248,7 +248,7 @@ class HeteroNSAConfig(_Config):
     """The version of this format."""
 
     # First of all that matters, so that a reader of a file sees early what it needs.
-    plugins: PluginsConfig = PluginsConfig()
+    plugins: PluginsConfig = Field(default_factory=PluginsConfig)
     """Which plugins have to be there, and which are switched off."""
 
     operator: str = "hetero_nsa"
@@ -279,7 +279,7 @@ class HeteroNSAConfig(_Config):
     mlp_ratio: float = Field(default=2.0, gt=0.0)
     """Width of the MLPs' hidden layer, as a multiple of `hidden_channels`."""
 
-    sab: SABConfig = SABConfig()
+    sab: SABConfig = Field(default_factory=SABConfig)
     """The self-attention blocks."""
 
     num_nodes: dict[str, Annotated[int, Field(ge=1)]] = {}

@@ -212,13 +212,12 @@ def _read(source: str | Path) -> tuple[Any, Positions]:
     if raw is None:
         raise _refused(file, _EMPTY, "empty_file", 1, 1)
     if not isinstance(raw, Mapping):
-        line, column = positions.locate(())
+        top = positions.locate(())
         raise _refused(
             file,
             f"the top level must be a mapping of keys to values, got a {_sort(raw)}; start with a key, such as 'version: 1'",
             "not_a_mapping",
-            line,
-            column,
+            *top,
         )
     return raw, positions
 

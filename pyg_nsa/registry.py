@@ -242,7 +242,8 @@ class Registry:
             RegistryError: The plugin cannot be used; the subclass and the message say why.
         """
         kind = self._of_type(name, EdgeKind, UnknownEdgeKindError)
-        if kind.deprecated is not None:
+        if kind.deprecated is not None and f"deprecated {kind.name}" not in self._warned:
+            self._warned.add(f"deprecated {kind.name}")
             warnings.warn(
                 f"edge kind {kind.name!r} is deprecated: {kind.deprecated}",
                 FutureWarning,  # Shown by default, for it speaks to those who write configurations.

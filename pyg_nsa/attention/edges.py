@@ -171,17 +171,17 @@ class EdgeSet:
         num_edges: int,
     ) -> EdgeSet:
         # One sort of a combined index; torch.unique would give a data-dependent shape, which breaks compiled graphs.
-        combined, order = torch.sort(query * num_keys + key, stable=True)
+        width = num_keys + 1  # one column more than there are keys, for the slots that no pair uses
+        combined, order = torch.sort(query * width + key, stable=True)
         is_first = torch.ones_like(combined, dtype=torch.bool)
         is_first[1:] = combined[1:] != combined[:-1]
         slot = is_first.long().cumsum(0) - 1
         if torch.compiler.is_compiling():
-            last = num_queries * max(num_keys, 1) + num_keys
-            pairs = torch.full_like(combined, last).scatter(0, slot, combined)
+            unused = num_queries * width + num_keys
+            pairs = torch.full_like(combined, unused).scatter(0, slot, combined)
         else:
             pairs = combined[is_first]
         pair_of = torch.empty_like(slot).scatter(0, order, slot)
-        width = max(num_keys, 1)
         starts = torch.arange(num_queries + 1, device=pairs.device) * width
         rowptr = torch.searchsorted(pairs, starts)
         row = torch.div(pairs, width, rounding_mode="floor")

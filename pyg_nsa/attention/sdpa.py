@@ -1,7 +1,7 @@
 """Full attention on the CPU: ``scaled_dot_product_attention``, one call per graph or one for equal graphs.
 
-Rows of padding and of other graphs are left out before the call instead of masked inside it, so no mask of size N² is
-built and a graph's result does not depend on what it was batched with.
+In a PyG batch, rows of padding and of other graphs are left out before the call instead of masked inside it; in the
+shared layout living keys are one row of a mask per instance. So no mask of size N² is built.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pyg_nsa.attention.segments import Segments
 __all__ = ["full_attention"]
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """``[B, N_q, H, D]`` over ``[B, N_k, H, D]``, everything allowed."""
+def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
+    """``[B, N_q, H, D]`` over ``[B, N_k, H, D]``; ``mask`` bool, broadcastable to ``[B, H, N_q, N_k]``."""
     if q.size(1) == 0 or k.size(1) == 0 or q.size(0) == 0:
         # No key: a zero message. The sums keep q, k and v in the graph, with zero gradients.
         return q * 0.0 + (k.sum() + v.sum()) * 0.0
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    return scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2)
+    return scaled_dot_product_attention(q, k, v, mask, scale=scale).transpose(1, 2)
 
 
 def full_attention(
@@ -65,17 +65,15 @@ def _shared_layout(
     alive_keys: Tensor | None,
     scale: float,
 ) -> Tensor:
-    everyone_alive = all(a is None or bool(a.all()) for a in (alive_queries, alive_keys))
-    if everyone_alive:
-        return _attend(q, k, v, scale)
-    outs = []
-    for b in range(q.size(0)):
-        qs = _segment(alive_queries, b, q)
-        ks = _segment(alive_keys, b, k)
-        outs.append(full_attention(q[b], k[b], v[b], qs, ks, scale=scale))
-    return torch.stack(outs)
-
-
-def _segment(alive: Tensor | None, b: int, x: Tensor) -> Segments:
-    mask = None if alive is None else alive[b]
-    return Segments.from_batch(None, x.size(1), mask, device=x.device)
+    keys = None if alive_keys is None or bool(alive_keys.all()) else alive_keys
+    if keys is None or k.size(1) == 0:
+        out = _attend(q, k, v, scale)
+    else:
+        # An instance without a living key would be a softmax over nothing: it attends to all and is zeroed below.
+        has_key = keys.any(dim=1, keepdim=True)
+        mask = (keys | ~has_key)[:, None, None, :]  # [B, 1, 1, N_k], broadcast by the kernel
+        out = _attend(q, k, v, scale, mask)
+        alive_queries = has_key if alive_queries is None else alive_queries & has_key
+    if alive_queries is None:
+        return out
+    return out.masked_fill(~alive_queries[..., None, None], 0.0)

@@ -32,12 +32,24 @@ HAS_SPARSE_KERNELS: bool = torch.backends.mkl.is_available()
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
 
 
-class _Csr:
-    """A sparsity pattern and the two products on it."""
+#: Instances of a shared graph go through the products in blocks of about this many pairs: few calls for small graphs,
+#: and values that stay in cache for large ones.
+_PAIRS_PER_BLOCK = 1 << 16
 
-    def __init__(self, rowptr: Tensor, row: Tensor, col: Tensor, num_cols: int) -> None:
+
+class _Csr:
+    """A sparsity pattern, repeated along the diagonal for ``copies`` instances, and the two products on it."""
+
+    def __init__(self, rowptr: Tensor, row: Tensor, col: Tensor, num_cols: int, copies: int) -> None:
+        num_rows, num_pairs = rowptr.numel() - 1, col.numel()
+        if copies > 1:
+            copy = torch.arange(copies, device=col.device)[:, None]
+            starts = (rowptr[:-1] + copy * num_pairs).view(-1)
+            rowptr = torch.cat([starts, rowptr.new_tensor([copies * num_pairs])])
+            row = (row + copy * num_rows).view(-1)
+            col = (col + copy * num_cols).view(-1)
         self.rowptr, self.row, self.col = rowptr, row, col
-        self.shape = (rowptr.numel() - 1, num_cols)
+        self.shape = (num_rows * copies, num_cols * copies)
 
     def with_values(self, values: Tensor) -> Tensor:
         return torch.sparse_csr_tensor(
@@ -61,9 +73,19 @@ class _Csr:
 
 
 def _heads_first(x: Tensor) -> Tensor:
-    """``[B, N, H, D]`` to contiguous ``[B, H, N, D]`` in a dtype that the kernels have."""
+    """``[B, N, H, D]`` to contiguous ``[H, B, N, D]`` in a dtype that the kernels have."""
     dtype = x.dtype if x.dtype in (torch.float32, torch.float64) else torch.float32
-    return x.to(dtype).permute(0, 2, 1, 3).contiguous()
+    return x.to(dtype).permute(2, 0, 1, 3).contiguous()
+
+
+def _heads_last(x: Tensor, like: Tensor) -> Tensor:
+    """``[H, B, N, D]`` back to contiguous ``[B, N, H, D]`` in the dtype of ``like``."""
+    return x.permute(1, 2, 0, 3).to(like.dtype, memory_format=torch.contiguous_format).contiguous()
+
+
+def _blocks(batch: int, num_pairs: int) -> list[slice]:
+    size = max(1, min(batch, _PAIRS_PER_BLOCK // max(num_pairs, 1)))
+    return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
 
 
 @torch.library.custom_op("pyg_nsa::csr_attention", mutates_args=())
@@ -82,53 +104,55 @@ def _forward(
     perm: Tensor,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns out ``[B, N_q, H, D]``, unnormalised probabilities ``[B, H, P]``, inverse row sums ``[B, H, N_q]``."""
-    batch, num_queries, heads, dim = q.shape
+    """Returns out ``[B, N_q, H, D]``, unnormalised probabilities ``[H, B, P]``, inverse row sums ``[H, B, N_q]``."""
+    batch, num_queries, heads, _ = q.shape
     num_keys, slots = k.size(1), row.numel()
     qh, kh, vh = _heads_first(q), _heads_first(k), _heads_first(v)
-    out = torch.zeros_like(q, memory_format=torch.contiguous_format)
-    weights = qh.new_zeros(batch, heads, slots)
-    inverse = qh.new_zeros(batch, heads, num_queries)
+    weights = qh.new_zeros(heads, batch, slots)
+    inverse = qh.new_zeros(heads, batch, num_queries)
     used = int(rowptr[-1]) if slots else 0
     if used == 0:
-        return out, weights, inverse
+        return torch.zeros_like(q, memory_format=torch.contiguous_format), weights, inverse
     row, col = row[:used], col[:used]
-    csr = _Csr(rowptr, row, col, num_keys)
     bias_h = None if bias is None else bias[:used].t().to(qh.dtype).contiguous()
-    ones = qh.new_ones(num_keys, 1)
-    for b in range(batch):
-        dead = _dead_pairs(alive_queries, alive_keys, b, row, col)
+    out = torch.empty_like(qh)
+    for block in _blocks(batch, used):
+        copies = block.stop - block.start
+        csr = _Csr(rowptr, row, col, num_keys, copies)
+        dead = _dead_pairs(alive_queries, alive_keys, block, row, col)
+        ones = qh.new_ones(copies * num_keys, 1)
         for h in range(heads):
-            logits = csr.sampled_product(qh[b, h], kh[b, h], scale)
+            logits = csr.sampled_product(qh[h, block].flatten(0, 1), kh[h, block].flatten(0, 1), scale)
             if bias_h is not None:
-                logits = logits.add_(bias_h[h])
+                logits.view(copies, used).add_(bias_h[h])
             if dead is not None:
-                logits = logits.masked_fill_(dead, -math.inf)
+                logits.masked_fill_(dead, -math.inf)
             top = torch.segment_reduce(
-                logits, "max", offsets=rowptr, initial=-math.inf, unsafe=True
+                logits, "max", offsets=csr.rowptr, initial=-math.inf, unsafe=True
             )
             # A row without a living pair has the maximum -inf, and -inf - -inf is NaN.
             top = top.masked_fill_(top == -math.inf, 0.0)
-            weight = logits.sub_(top.index_select(0, row)).exp_()
-            total = csr.product(weight, ones).view(-1)
+            weight = logits.sub_(top.index_select(0, csr.row)).exp_()
+            total = csr.product(weight, ones)
             inv = torch.where(total > 0, 1.0 / total, 0.0)
-            out[b, :, h] = (csr.product(weight, vh[b, h]) * inv[:, None]).to(out.dtype)
-            weights[b, h, :used] = weight
-            inverse[b, h] = inv
-    return out, weights, inverse
+            message = csr.product(weight, vh[h, block].flatten(0, 1)).mul_(inv)
+            out[h, block] = message.view(copies, num_queries, -1)
+            weights[h, block, :used] = weight.view(copies, used)
+            inverse[h, block] = inv.view(copies, num_queries)
+    return _heads_last(out, q), weights, inverse
 
 
 def _dead_pairs(
-    alive_queries: Tensor | None, alive_keys: Tensor | None, b: int, row: Tensor, col: Tensor
+    alive_queries: Tensor | None, alive_keys: Tensor | None, block: slice, row: Tensor, col: Tensor
 ) -> Tensor | None:
-    """``[P]`` bool: pairs of instance ``b`` with a dead end; ``None`` if there is no such pair."""
+    """bool, pairs of a block's instances with a dead end; ``None`` if there is no such pair."""
     alive = None
-    if alive_queries is not None and not bool(alive_queries[b].all()):
-        alive = alive_queries[b].index_select(0, row)
-    if alive_keys is not None and not bool(alive_keys[b].all()):
-        ends = alive_keys[b].index_select(0, col)
+    if alive_queries is not None and not bool(alive_queries[block].all()):
+        alive = alive_queries[block].index_select(1, row)
+    if alive_keys is not None and not bool(alive_keys[block].all()):
+        ends = alive_keys[block].index_select(1, col)
         alive = ends if alive is None else alive & ends
-    return None if alive is None else ~alive
+    return None if alive is None else ~alive.view(-1)
 
 
 @torch.library.custom_op("pyg_nsa::csr_attention_backward", mutates_args=())
@@ -149,37 +173,47 @@ def _backward(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Returns the gradients of q, k, v and ``[P, H]`` of the bias."""
-    batch, num_queries, heads, dim = q.shape
+    batch, num_queries, heads, _ = q.shape
     num_keys, slots = k.size(1), row.numel()
-    grad_q = torch.zeros_like(q, memory_format=torch.contiguous_format)
-    grad_k = torch.zeros_like(k, memory_format=torch.contiguous_format)
-    grad_v = torch.zeros_like(v, memory_format=torch.contiguous_format)
-    grad_bias = weights.new_zeros(slots, heads)
+    grad_bias = weights.new_zeros(heads, slots)
     used = int(rowptr[-1]) if slots else 0
     if used == 0:
-        return grad_q, grad_k, grad_v, grad_bias
-    perm = perm[:used]
-    csr = _Csr(rowptr, row[:used], col[:used], num_keys)
-    csr_t = _Csr(rowptr_t, col[:used].index_select(0, perm), row_t[:used], num_queries)
+        zeros = (torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
+        return (*zeros, grad_bias.t().contiguous())  # type: ignore[return-value]
+    row, col, row_t, perm = row[:used], col[:used], row_t[:used], perm[:used]
     qh, kh, vh = _heads_first(q), _heads_first(k), _heads_first(v)
-    gh, oh = _heads_first(grad), _heads_first(out)
-    gh = gh * inverse[..., None]
+    gh = _heads_first(grad) * inverse[..., None]
     # [g, -delta] . [v, 1] gives dP - delta at each pair in one sampled product.
-    delta = (gh * oh).sum(-1, keepdim=True)
+    delta = (gh * _heads_first(out)).sum(-1, keepdim=True)
     g1 = torch.cat([gh, -delta], dim=-1)
     v1 = torch.cat([vh, vh.new_ones(*vh.shape[:-1], 1)], dim=-1)
-    bias_sum = weights.new_zeros(heads, used)
-    for b in range(batch):
+    grad_q, grad_k, grad_v = torch.empty_like(qh), torch.empty_like(kh), torch.empty_like(vh)
+    for block in _blocks(batch, used):
+        copies = block.stop - block.start
+        csr = _Csr(rowptr, row, col, num_keys, copies)
+        csr_t = _Csr(rowptr_t, col.index_select(0, perm), row_t, num_queries, copies)
+
+        def transposed(values: Tensor, copies: int = copies) -> Tensor:
+            return values.view(copies, used).index_select(1, perm).view(-1)
+
         for h in range(heads):
-            weight = weights[b, h, :used]
-            grad_v[b, :, h] = csr_t.product(weight.index_select(0, perm), gh[b, h]).to(v.dtype)
-            grad_logits = csr.sampled_product(g1[b, h], v1[b, h]).mul_(weight)
-            bias_sum[h] += grad_logits
-            grad_q[b, :, h] = (csr.product(grad_logits, kh[b, h]) * scale).to(q.dtype)
-            grad_logits_t = grad_logits.index_select(0, perm)
-            grad_k[b, :, h] = (csr_t.product(grad_logits_t, qh[b, h]) * scale).to(k.dtype)
-    grad_bias[:used] = bias_sum.t()
-    return grad_q, grad_k, grad_v, grad_bias
+
+            def rows(x: Tensor, h: int = h, block: slice = block) -> Tensor:
+                return x[h, block].flatten(0, 1)
+
+            weight = weights[h, block, :used].reshape(-1)
+            grad_logits = csr.sampled_product(rows(g1), rows(v1)).mul_(weight)
+            grad_bias[h, :used] += grad_logits.view(copies, used).sum(0)
+            grad_logits_t = transposed(grad_logits)
+            grad_v[h, block] = csr_t.product(transposed(weight), rows(gh)).view_as(vh[h, block])
+            grad_q[h, block] = csr.product(grad_logits, rows(kh)).view_as(qh[h, block])
+            grad_k[h, block] = csr_t.product(grad_logits_t, rows(qh)).view_as(kh[h, block])
+    return (
+        _heads_last(grad_q.mul_(scale), q),
+        _heads_last(grad_k.mul_(scale), k),
+        _heads_last(grad_v, v),
+        grad_bias.t().contiguous(),
+    )
 
 
 @_forward.register_fake
@@ -188,8 +222,8 @@ def _(q, k, v, bias, alive_queries, alive_keys, rowptr, row, col, rowptr_t, row_
     batch, num_queries, heads, _ = q.shape
     return (
         torch.empty_like(q, memory_format=torch.contiguous_format),
-        q.new_empty((batch, heads, row.numel()), dtype=wide),
-        q.new_empty((batch, heads, num_queries), dtype=wide),
+        q.new_empty((heads, batch, row.numel()), dtype=wide),
+        q.new_empty((heads, batch, num_queries), dtype=wide),
     )
 
 

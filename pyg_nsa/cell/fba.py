@@ -191,7 +191,9 @@ class GrowthSimulator:
         if known is not None:
             return known
         for parent in parents:
-            if parent.growth <= LETHAL * self._wildtype.growth or not _meet(parent.support, inactive):
+            if parent.growth <= LETHAL * self._wildtype.growth or not _meet(
+                parent.support, inactive
+            ):
                 state = parent
                 break
         else:
@@ -276,13 +278,14 @@ def linear_program(network: MetabolicNetwork) -> highspy.Highs:
     problem.a_matrix_.index_ = np.asarray(matrix.indices, np.int32)
     problem.a_matrix_.value_ = np.asarray(matrix.data, np.float64)
     solver = highspy.Highs()
-    for option, value in {
+    options: dict[str, bool | int | float | str] = {
         "output_flag": False,
         "threads": 1,
         "solver": "simplex",
         "primal_feasibility_tolerance": TOLERANCE,
         "dual_feasibility_tolerance": TOLERANCE,
-    }.items():
+    }
+    for option, value in options.items():
         solver.setOptionValue(option, value)
     solver.passModel(problem)
     return solver
@@ -363,7 +366,9 @@ def simulate_pairs(
     inactive = [simulator.inactive_reactions((int(gene),)) for gene in viable]
     states = [simulator._states[lost.tobytes()] for lost in inactive]
     # touched[a, b]: the optimum without a puts flux on a reaction that the deletion of b takes away.
-    touched = (_incidence([s.support for s in states], network) @ _incidence(inactive, network).T) > 0
+    touched = (
+        _incidence([s.support for s in states], network) @ _incidence(inactive, network).T
+    ) > 0
     touched_dense = touched.toarray()
     place = {int(gene): i for i, gene in enumerate(viable)}
     for (a, b), reactions in _joint_losses(network).items():

@@ -38,7 +38,13 @@ from pyg_nsa.cell.metabolic_model import MetabolicNetwork, as_network
 from pyg_nsa.cell.reaction_nodes import ReactionNodes, expand_reactions
 from pyg_nsa.cell.tables import TableError, problem_list, read_rows, row_name
 
-__all__ = ["MAX_DEGREE", "UnknownGenes", "build_graph", "co_complex_pairs", "producer_consumer_pairs"]
+__all__ = [
+    "MAX_DEGREE",
+    "UnknownGenes",
+    "build_graph",
+    "co_complex_pairs",
+    "producer_consumer_pairs",
+]
 
 UnknownGenes = Literal["error", "skip", "add"]
 MAX_DEGREE = 20
@@ -135,7 +141,9 @@ def _add_relation(
     source, name, target = edge_type
     ways = [(edge_type, store["hyperedge_index"])]
     if reverse:
-        ways.append(((target, f"rev_{name}", source), store["hyperedge_index"].flip(0).contiguous()))
+        ways.append(
+            ((target, f"rev_{name}", source), store["hyperedge_index"].flip(0).contiguous())
+        )
     for key, index in ways:
         for field, value in store.items():
             data[key][field] = index if field == "hyperedge_index" else value
@@ -165,7 +173,9 @@ def _sorted_pairs(pairs: set[tuple[int, int]]) -> NDArray[np.int64]:
     return np.ascontiguousarray(np.array(sorted(pairs), np.int64).reshape(-1, 2).T)
 
 
-def producer_consumer_pairs(network: MetabolicNetwork, max_degree: int = MAX_DEGREE) -> NDArray[np.int64]:
+def producer_consumer_pairs(
+    network: MetabolicNetwork, max_degree: int = MAX_DEGREE
+) -> NDArray[np.int64]:
     """Directed pairs: a gene of a reaction that makes a metabolite → a gene of another reaction that uses it.
 
     Metabolites that take part in more than ``max_degree`` reactions are left out. A reversible reaction makes and uses
@@ -195,7 +205,9 @@ def producer_consumer_pairs(network: MetabolicNetwork, max_degree: int = MAX_DEG
     joined.setdiag(0)
     joined = joined.tocsr()
     joined.eliminate_zeros()
-    members = [(r, g) for r, cs in enumerate(network.clauses) for g in sorted({g for c in cs for g in c})]
+    members = [
+        (r, g) for r, cs in enumerate(network.clauses) for g in sorted({g for c in cs for g in c})
+    ]
     rows, columns = np.array(members, np.int64).reshape(-1, 2).T
     genes = csr_array((np.ones(len(rows)), (rows, columns)), shape=(shape[1], len(network.genes)))
     pairs = (genes.T @ joined @ genes).tocoo()
@@ -232,7 +244,9 @@ def _gene_pairs(
         if not missing:
             found[index[source], index[target]] = None
         elif unknown != "skip":
-            what = ", ".join(repr(gene) if gene else "an empty cell" for gene in dict.fromkeys(missing))
+            what = ", ".join(
+                repr(gene) if gene else "an empty cell" for gene in dict.fromkeys(missing)
+            )
             problems.append(f"{row} {number}: {what}")
     if problems:
         raise TableError(

@@ -30,6 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
+from pyg_nsa.cell.file_kind import file_kind
+
 __all__ = [
     "SHIPPED_MODELS",
     "MetabolicNetwork",
@@ -101,8 +103,7 @@ def load_model(name_or_path: str | Path) -> cobra.Model:
             cobra said, and the formats that can be read.
     """
     path = model_file(name_or_path)
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    kind = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
+    kind, zipped = file_kind(path)
     readers: dict[str, Any] = {
         ".xml": cobra.io.read_sbml_model,
         ".sbml": cobra.io.read_sbml_model,
@@ -111,9 +112,10 @@ def load_model(name_or_path: str | Path) -> cobra.Model:
         ".yaml": cobra.io.load_yaml_model,
         ".mat": cobra.io.load_matlab_model,
     }
-    zipped = suffixes[-1:] == [".gz"]
     if kind not in readers or (zipped and kind not in (".xml", ".sbml")):
-        raise ModelFileError(f"{path}: unknown ending {''.join(suffixes)!r}. Formats: {FORMATS}.")
+        raise ModelFileError(
+            f"{path}: unknown ending {kind + '.gz' * zipped!r}. Formats: {FORMATS}."
+        )
     try:
         with _quiet_cobra():
             if kind == ".sbml":  # cobra tells compression and content by its own list of endings
@@ -124,7 +126,8 @@ def load_model(name_or_path: str | Path) -> cobra.Model:
                     model = cobra.io.read_sbml_model(str(copy))
             else:
                 model = readers[kind](str(path))
-    except Exception as error:  # cobra's readers raise nearly anything: CobraSBMLError, KeyError, OSError, lxml's
+    except Exception as error:
+        # cobra's readers raise nearly anything: CobraSBMLError, KeyError, OSError, the parsers' own errors.
         raise ModelFileError(
             f"{path}: cobra cannot read this model ({_first_line(error)}). Formats: {FORMATS}."
         ) from error
@@ -143,7 +146,10 @@ def _first_line(error: Exception) -> str:
 @contextmanager
 def _quiet_cobra() -> Iterator[None]:
     """Keep cobra's remarks about every odd annotation from the user's terminal."""
-    names = ["cobra", *(name for name in logging.root.manager.loggerDict if name.startswith("cobra."))]
+    names = [
+        "cobra",
+        *(name for name in logging.root.manager.loggerDict if name.startswith("cobra.")),
+    ]
     loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:
@@ -263,7 +269,9 @@ class MetabolicNetwork:
         starts = [0]
         clauses = []
         for reaction in model.reactions:
-            column = sorted((row_of[m.id], float(v)) for m, v in reaction.metabolites.items() if v != 0)
+            column = sorted(
+                (row_of[m.id], float(v)) for m, v in reaction.metabolites.items() if v != 0
+            )
             rows.extend(i for i, _ in column)
             values.extend(v for _, v in column)
             starts.append(len(rows))
@@ -281,7 +289,12 @@ class MetabolicNetwork:
             reactions=tuple(index),
             metabolites=tuple(row_of),
             stoichiometry=csc_array(
-                (np.array(values, np.float64), np.array(rows, np.int64), np.array(starts, np.int64)), shape=shape
+                (
+                    np.array(values, np.float64),
+                    np.array(rows, np.int64),
+                    np.array(starts, np.int64),
+                ),
+                shape=shape,
             ),
             lower=np.array([reaction.lower_bound for reaction in model.reactions], np.float64),
             upper=np.array([reaction.upper_bound for reaction in model.reactions], np.float64),

@@ -66,16 +66,16 @@ def expand_reactions(network: MetabolicNetwork) -> ReactionNodes:
     matrix = network.stoichiometry
     starts = np.asarray(matrix.indptr, np.int64)
     lengths = np.diff(starts)[of_node]
-    node = np.repeat(np.arange(len(ids)), lengths)
+    owner = np.repeat(np.arange(len(ids)), lengths)
     # Position of every node's column in the matrix, run after run.
-    within = np.arange(len(node)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    position = starts[of_node][node] + within
+    within = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    position = starts[of_node][owner] + within
     return ReactionNodes(
         ids=ids,
         reaction=of_node,
         direction=sign,
         has_gene=np.array(has_gene, np.bool_),
         gene_edges=np.ascontiguousarray(np.array(gene_edges, np.int64).reshape(-1, 2).T),
-        metabolite_edges=np.stack([node, np.asarray(matrix.indices, np.int64)[position]]),
-        stoichiometry=np.asarray(matrix.data, np.float64)[position] * sign[node],
+        metabolite_edges=np.stack([owner, np.asarray(matrix.indices, np.int64)[position]]),
+        stoichiometry=np.asarray(matrix.data, np.float64)[position] * sign[owner],
     )

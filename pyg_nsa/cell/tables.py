@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from pyg_nsa.cell.file_kind import file_kind
+
 __all__ = ["TableError", "read_rows"]
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
@@ -41,10 +43,9 @@ def read_rows(table: str | Path | pd.DataFrame, what: str) -> tuple[pd.DataFrame
     path = Path(table).expanduser()
     if not path.is_file():
         raise TableError(f"{path}: no such file ({what}).")
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    kind = suffixes[-2] if suffixes[-1:] == [".gz"] and len(suffixes) > 1 else "".join(suffixes[-1:])
+    kind, zipped = file_kind(path)
     try:
-        if kind == ".parquet":
+        if kind == ".parquet" and not zipped:
             return _as_text(pd.read_parquet(path)), str(path), False
         if kind in SEPARATORS:
             # Blank lines are kept while reading, for they count in the line numbers.
@@ -61,7 +62,7 @@ def read_rows(table: str | Path | pd.DataFrame, what: str) -> tuple[pd.DataFrame
             frame = frame.fillna("").map(str.strip)
             filled = (frame != "").any(axis=1)
             return frame[filled], str(path), True
-    except (ValueError, OSError, ImportError, UnicodeError) as error:  # pandas' parser errors are ValueErrors
+    except (ValueError, OSError, EOFError, ImportError) as error:  # of pandas, all ValueErrors
         raise TableError(f"{path}: cannot be read ({str(error).splitlines()[0]}).") from error
     raise TableError(
         f"{path}: unknown ending {path.suffix!r} ({what}). Expected .csv, .tsv, .tab, .txt (these also .gz), .parquet."

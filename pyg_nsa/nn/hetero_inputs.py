@@ -22,7 +22,7 @@ EdgeType = tuple[str, str, str]
 NODE_FIELDS = ("mask", "pert_mask", "batch", "ptr", "x_ptr")
 
 #: Fields of relations that only edge terms read; a PyG conv gets them only if its forward names them.
-_TERM_FIELDS = ("hyperedge_index", "adj_mask", "inc_mask", "stoichiometry")
+_TERM_FIELDS = ("edge_set", "hyperedge_index", "adj_mask", "inc_mask", "stoichiometry")
 
 _POSITIONAL = ("x", "edge_index", "edge_attr")
 
@@ -99,7 +99,10 @@ class HeteroInputs:
     def pairs(self, relation: RelationInputs, term: EdgeTerm) -> EdgeSet:
         """The pair set of a relation, computed by the first layer that asks and shared by the others."""
         if relation.edge_type not in self._pairs:
-            self._pairs[relation.edge_type] = term.pairs(relation)
+            prepared = relation.fields.get("edge_set")
+            self._pairs[relation.edge_type] = (
+                term.pairs(relation) if prepared is None else prepared
+            )
         return self._pairs[relation.edge_type]
 
     def conv_arguments(

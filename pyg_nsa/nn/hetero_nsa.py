@@ -19,6 +19,7 @@ from pyg_nsa.nn.node_input import NodeInput
 from pyg_nsa.nn.node_layout import Numbering
 from pyg_nsa.nn.nsa_conv import check_heads
 from pyg_nsa.nn.nsa_encoder import check_pattern
+from pyg_nsa.nn.relation_attention import RelationAttention
 from pyg_nsa.nn.relations import Relation, as_relations, build_relation
 from pyg_nsa.nn.self_attention_block import SelfAttentionBlock
 from pyg_nsa.registry import Registry
@@ -183,6 +184,21 @@ class HeteroNSA(nn.Module):
             ValueError: A field that a relation's kind requires is missing.
         """
         return collect(data, self.relations, self.registry)
+
+    def prepare(self, data: Any) -> dict[str, dict[Any, Any]]:
+        """Like :meth:`collect`, with the pair set of each declared relation built once (``edge_set_dict``).
+
+        For a base graph that many calls share: pass the result again with other ``x_dict`` and ``mask_dict``.
+        """
+        arguments = self.collect(data)
+        inputs = HeteroInputs(type(self).__name__, (), arguments, self.numbering)
+        convs = {t: c for b in self.blocks if not isinstance(b, ModuleDict) for t, c in b.convs.items()}
+        edge_sets = {
+            edge_type: inputs.pairs(inputs.relation(edge_type), conv.term)
+            for edge_type, conv in convs.items()
+            if isinstance(conv, RelationAttention) and inputs.has_edges(edge_type)
+        }
+        return {**arguments, "edge_set_dict": edge_sets}
 
     def forward(self, *args_dict: Any, **kwargs_dict: Any) -> dict[str, Tensor]:
         """Runs the stack; see the class for shapes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear
 
@@ -47,14 +48,23 @@ class NodeInput(nn.Module):
                 f"x of node type '{self.node_type}' has no columns, so its nodes can't be told apart: give them learned "
                 f"embeddings with num_nodes={{'{self.node_type}': <nodes of the base graph>}}"
             )
+        if layout.is_shared:
+            # All copies of the base graph have the same nodes; features that are one tensor expanded are projected once.
+            x = x[:1] if x.stride(0) == 0 else x
         h: Tensor = self.lin(x)
-        if self.embedding is None:
-            return h
+        if self.embedding is not None:
+            h = h + self.embedding(self._ids(layout))
+        return h.expand(*layout.shape, -1)
+
+    def _ids(self, layout: NodeLayout) -> Tensor:
+        """Node of the base graph behind each row: ``[N]``."""
+        assert self.embedding is not None
         ids = layout.node_ids()
+        ids = ids[0] if layout.is_shared else ids
         size = self.embedding.num_embeddings
-        if ids.numel() and int(ids.max()) >= size:
+        if ids.numel() and not torch.compiler.is_compiling() and int(ids.max()) >= size:
             raise ValueError(
                 f"num_nodes says {size} nodes of type '{self.node_type}', but a graph has more rows "
                 f"(found node {int(ids.max())}); set it to the size of the base graph"
             )
-        return h + self.embedding(ids)
+        return ids

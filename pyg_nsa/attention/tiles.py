@@ -1,0 +1,251 @@
+"""Which tiles of the attention matrix hold a pair, and which pairs: the data that the GPU kernels read.
+
+The attention matrix (queries down, keys across) is cut into tiles of 128 x 128. Only tiles that hold a pair are stored,
+as bitmaps: 2 KB of bits and 2 KB of pair numbers each. Nothing of size ``N_q * N_k`` exists at any time; the largest
+tensors are the tile table and the block lists, one int32 for each 16,384 entries of the matrix.
+
+Everything here is built by vectorised operations on the device of the indices and knows nothing about attention.
+
+Sizes that vary from batch to batch are rounded up coarsely (:func:`padded_rows`, :func:`padded_count`), because a
+compiled kernel is specialised to its shapes and a new one takes most of a minute.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyg_nsa.attention.edges import EdgeSet
+from pyg_nsa.attention.segments import Segments
+
+__all__ = [
+    "TILE",
+    "BlockLists",
+    "EdgeTiles",
+    "SegmentTiles",
+    "all_blocks",
+    "edge_tiles",
+    "padded_count",
+    "padded_rows",
+    "segment_tiles",
+]
+
+#: Rows and columns of a tile: FlexAttention's block size, and the unit that row counts are padded to.
+TILE = 128
+_SHIFT = 7  # log2(TILE)
+_WORDS = TILE * TILE // 32  # 32-bit words of a tile
+_MIN_TILES = 64
+_MIN_PAIRS = 4096
+
+
+class BlockLists(NamedTuple):
+    """The index tensors of a ``BlockMask`` for one graph (batch and head dimension 1), in both directions.
+
+    Attributes:
+        kv_num_blocks: ``[1, 1, R]`` int32, tiles in each of the R rows of tiles.
+        kv_indices: ``[1, 1, R, C]`` int32, their columns first, ascending; the rest is zero.
+        q_num_blocks: ``[1, 1, C]`` int32, tiles in each of the C columns of tiles.
+        q_indices: ``[1, 1, C, R]`` int32, their rows first, ascending; the rest is zero.
+    """
+
+    kv_num_blocks: Tensor
+    kv_indices: Tensor
+    q_num_blocks: Tensor
+    q_indices: Tensor
+
+    @property
+    def query_rows(self) -> int:
+        """Padded number of queries."""
+        return self.kv_num_blocks.size(-1) * TILE
+
+    @property
+    def key_rows(self) -> int:
+        """Padded number of keys."""
+        return self.q_num_blocks.size(-1) * TILE
+
+
+class EdgeTiles(NamedTuple):
+    """Bitmaps of an :class:`~pyg_nsa.attention.edges.EdgeSet`.
+
+    With ``tile = table[q >> 7, k >> 7]`` and ``word = (tile << 9) + ((q & 127) << 2) + ((k & 127) >> 5)``, the pair
+    ``(q, k)`` exists where bit ``k & 31`` of ``bits[word]`` is set, and its number in the edge set's order is
+    ``rank[word]`` plus the number of lower bits set in that word.
+
+    Attributes:
+        table: ``[R, C]`` int32, number of each tile; 0 is the empty tile that all tiles without a pair share.
+        bits: ``[T * 512]`` int32, bitmaps of T tiles (padded); bit 31 is the sign bit.
+        rank: ``[T * 512]`` int32, number of the first pair of each word. A word without a pair holds an arbitrary valid
+            number, different from word to word.
+        blocks: The block lists.
+    """
+
+    table: Tensor
+    bits: Tensor
+    rank: Tensor
+    blocks: BlockLists
+
+
+class SegmentTiles(NamedTuple):
+    """Graph of each row in segment order, and the tiles that hold rows of one graph on both sides.
+
+    Attributes:
+        query_graph: ``[query_rows]`` int32, -1 for padding.
+        key_graph: ``[key_rows]`` int32, -2 for padding, so that padding equals nothing.
+        blocks: The block lists.
+    """
+
+    query_graph: Tensor
+    key_graph: Tensor
+    blocks: BlockLists
+
+
+def padded_rows(num_rows: int) -> int:
+    """Rounds a row count up to tiles, in steps of a quarter of a power of two: at most 8 tiles, the power itself.
+
+    Rows of padding cost memory of q, k and v (at most a quarter beyond 1,024 rows) but no computation.
+    """
+    tiles = max(1, -(-num_rows // TILE))
+    power = 1 << (tiles - 1).bit_length()
+    step = power if power <= 8 else power // 8
+    return -(-tiles // step) * step * TILE
+
+
+def padded_count(count: int, floor: int) -> int:
+    """The next power of two, at least ``floor`` (a power of two)."""
+    return max(floor, 1 << max(count - 1, 0).bit_length())
+
+
+def padded_pairs(num_pairs: int) -> int:
+    """Rows of a padded bias: at least one after the last pair, for lookups of what is no pair."""
+    return padded_count(num_pairs + 1, _MIN_PAIRS)
+
+
+def edge_tiles(edges: EdgeSet) -> EdgeTiles:
+    """The bitmaps of an edge set, built at first use and kept in ``edges.derived["tiles"]``.
+
+    Building waits for the device (the number of tiles decides the shapes).
+    """
+    if "tiles" not in edges.derived:
+        edges.derived["tiles"] = _build_edge_tiles(edges)
+    return edges.derived["tiles"]
+
+
+# Traced into a caller's graph, the data-dependent shapes would be an error or dozens of breaks instead of one.
+@torch.compiler.disable
+def _build_edge_tiles(edges: EdgeSet) -> EdgeTiles:
+    device = edges.device
+    num_rows = padded_rows(edges.num_queries) >> _SHIFT
+    num_cols = padded_rows(edges.num_keys) >> _SHIFT
+    # An edge set that was built inside a compiled graph has unused slots at the end.
+    used = int(edges.rowptr[-1])
+    row, col = edges.row[:used], edges.col[:used]
+
+    place = (row >> _SHIFT) * num_cols + (col >> _SHIFT)
+    occupied, tile = torch.unique(place, return_inverse=True)
+    num_tiles = padded_count(occupied.numel() + 1, _MIN_TILES)
+    table = torch.zeros(num_rows * num_cols, dtype=torch.int32, device=device)
+    table[occupied] = torch.arange(
+        1, occupied.numel() + 1, dtype=torch.int32, device=device
+    )
+
+    word = (tile + 1) * _WORDS + ((row & (TILE - 1)) << 2) + ((col & (TILE - 1)) >> 5)
+    bit = torch.ones_like(col, dtype=torch.int32) << (col & 31).to(torch.int32)
+    bits = torch.zeros(num_tiles * _WORDS, dtype=torch.int32, device=device)
+    bits.index_add_(0, word, bit)  # pairs are unique, so adding is setting, the sign bit included
+
+    # Where no pair is, the backward kernel adds zeros to the gradient of some pair's bias. Were it the same pair for
+    # every empty word, all those atomic additions would queue at one address.
+    spread = padded_pairs(edges.num_pairs)
+    rank = torch.arange(bits.numel(), dtype=torch.int32, device=device) & (spread - 1)
+    first = torch.ones_like(word, dtype=torch.bool)
+    first[1:] = word[1:] != word[:-1]  # pairs of a word follow each other in the order (query, key)
+    start = first.nonzero().view(-1)
+    rank[word[start]] = start.to(torch.int32)
+    return EdgeTiles(
+        table.view(num_rows, num_cols), bits, rank, _listed_blocks(occupied, num_rows, num_cols)
+    )
+
+
+def _listed_blocks(occupied: Tensor, num_rows: int, num_cols: int) -> BlockLists:
+    """Block lists of tiles given by ``row * num_cols + col``, ascending."""
+    row = torch.div(occupied, num_cols, rounding_mode="floor")
+    col = occupied - row * num_cols
+    order = torch.sort(col, stable=True).indices
+    return BlockLists(
+        *_lists(row, col, num_rows, num_cols), *_lists(col[order], row[order], num_cols, num_rows)
+    )
+
+
+def _lists(major: Tensor, minor: Tensor, num_major: int, num_minor: int) -> tuple[Tensor, Tensor]:
+    """Counts ``[1, 1, num_major]`` and indices ``[1, 1, num_major, num_minor]`` of tiles sorted by (major, minor)."""
+    count = torch.bincount(major, minlength=num_major)
+    position = torch.arange(major.numel(), device=major.device) - (count.cumsum(0) - count)[major]
+    # Full width: FlexAttention takes the number of keys from it (pytorch#153344).
+    indices = torch.zeros(num_major, num_minor, dtype=torch.int32, device=major.device)
+    indices[major, position] = minor.to(torch.int32)
+    return count.to(torch.int32)[None, None], indices[None, None]
+
+
+def all_blocks(num_queries: int, num_keys: int, device: torch.device) -> BlockLists:
+    """Block lists in which every tile is present."""
+    num_rows, num_cols = padded_rows(num_queries) >> _SHIFT, padded_rows(num_keys) >> _SHIFT
+    rows = torch.arange(num_rows, dtype=torch.int32, device=device)
+    cols = torch.arange(num_cols, dtype=torch.int32, device=device)
+    return BlockLists(
+        torch.full_like(rows, num_cols)[None, None],
+        cols.repeat(num_rows, 1)[None, None],
+        torch.full_like(cols, num_rows)[None, None],
+        rows.repeat(num_cols, 1)[None, None],
+    )
+
+
+def segment_tiles(
+    query_segments: Segments, key_segments: Segments, device: torch.device
+) -> SegmentTiles:
+    """Tiles of full attention inside each graph, for rows in segment order; built without waiting for the device.
+
+    Raises:
+        ValueError: Queries and keys have different numbers of graphs.
+    """
+    if query_segments.num_graphs != key_segments.num_graphs:
+        raise ValueError(
+            f"queries and keys must have the same graphs, got {query_segments.num_graphs} graphs of "
+            f"queries and {key_segments.num_graphs} graphs of keys"
+        )
+    query_ptr, key_ptr = query_segments.ptr.to(device), key_segments.ptr.to(device)
+    query_graph = _graph_of_rows(query_ptr, _num_positions(query_segments), -1)
+    key_graph = _graph_of_rows(key_ptr, _num_positions(key_segments), -2)
+    return SegmentTiles(
+        query_graph,
+        key_graph,
+        BlockLists(
+            *_ranges(query_graph, key_ptr, key_graph.numel()),
+            *_ranges(key_graph, query_ptr, query_graph.numel()),
+        ),
+    )
+
+
+def _num_positions(segments: Segments) -> int:
+    return segments.num_rows if segments.index is None else segments.index.numel()
+
+
+def _graph_of_rows(ptr: Tensor, num_positions: int, padding: int) -> Tensor:
+    position = torch.arange(padded_rows(num_positions), device=ptr.device)
+    graph = torch.searchsorted(ptr, position, right=True) - 1
+    return torch.where(position < ptr[-1], graph, padding).to(torch.int32)
+
+
+def _ranges(graph: Tensor, other_ptr: Tensor, other_rows: int) -> tuple[Tensor, Tensor]:
+    """Tiles of each row of tiles: its graphs follow each other, so their rows on the other side do too."""
+    by_tile = graph.view(-1, TILE).long()
+    first, last = by_tile[:, 0], by_tile.amax(1)
+    real = last >= 0
+    start = other_ptr[first.clamp(min=0)]
+    end = torch.where(real, other_ptr[last.clamp(min=0) + 1], start)
+    count = torch.where(end > start, ((end - 1) >> _SHIFT) - (start >> _SHIFT) + 1, 0)
+    num_other = other_rows >> _SHIFT
+    offset = torch.arange(num_other, device=graph.device)
+    indices = torch.where(offset < count[:, None], (start >> _SHIFT)[:, None] + offset, 0)
+    return count.to(torch.int32)[None, None], indices.to(torch.int32)[None, None]

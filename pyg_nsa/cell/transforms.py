@@ -1,0 +1,43 @@
+"""Transforms of materialised graphs."""
+
+from __future__ import annotations
+
+import torch
+from torch_geometric.data import HeteroData
+from torch_geometric.data.datapipes import functional_transform
+from torch_geometric.transforms import BaseTransform
+
+__all__ = ["DenseBoolMasks"]
+
+
+@functional_transform("dense_bool_masks")
+class DenseBoolMasks(BaseTransform):
+    """Add the dense boolean masks of every relation: ``mask[src, dst]`` is ``True`` where there is an edge.
+
+    Relations with ``hyperedge_index`` get ``inc_mask`` and other relations within one node type get ``adj_mask``, both
+    [N_src, N_dst] bool, where N counts rows of ``x``, padding rows included. A PyG batch stacks them to
+    [B·N_src, N_dst]. For code that needs the masks: they take N² bytes a relation and instance, and the edges say the
+    same.
+    """
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        """Add the masks to a graph."""
+        for edge_type in data.edge_types:
+            source, _, target = edge_type
+            store = data[edge_type]
+            if "hyperedge_index" in store:
+                name, index = "inc_mask", store["hyperedge_index"]
+            elif source == target:
+                name, index = "adj_mask", store["edge_index"]
+            else:
+                continue
+            mask = torch.zeros(_rows(data, source), _rows(data, target), dtype=torch.bool)
+            mask[index[0], index[1]] = True
+            store[name] = mask
+        return data
+
+
+def _rows(data: HeteroData, node_type: str) -> int:
+    """Rows of ``x``, which may exceed ``num_nodes`` by padding rows."""
+    store = data[node_type]
+    return int(store["x"].size(0)) if "x" in store else int(store.num_nodes)

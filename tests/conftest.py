@@ -1,0 +1,43 @@
+"""Fixtures of the registry and configuration tests."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from fake_distributions import write_distribution
+
+Install = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a developer has set for plugins must not decide about tests."""
+    for name in ("PYG_NSA_DISABLE_PLUGINS", "PYG_NSA_PLUGINS", "PYG_NSA_STRICT_PLUGINS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Installs a fake distribution for one test: `install("dist", {"entry": "module"}, {"module": "source"})`."""
+    before = set(sys.modules)
+    written: set[str] = set()
+
+    def install(
+        name: str,
+        entry_points: Mapping[str, str],
+        modules: Mapping[str, str],
+        version: str = "1.0",
+        folder: str | None = None,
+    ) -> Path:
+        path = tmp_path / "site" / (folder or f"{name}-{version}")
+        write_distribution(path, name, version, entry_points, modules)
+        monkeypatch.syspath_prepend(str(path))
+        written.update(modules)
+        return path
+
+    yield install
+    for module in written - before:
+        sys.modules.pop(module, None)
