@@ -24,7 +24,7 @@ degree               all        reaction: genes, substrates and products; gene: 
                                 gene–gene relation (in, out); metabolite: nodes that produce it, nodes that consume it
 gene_flux            gene       sum and largest of the absolute wildtype flux of its reactions
 gene_reactions       gene       number of its reactions; of those without another clause that lacks the gene (no isozyme)
-shadow_price         metabolite sign and size of growth's change per unit of the metabolite, at the wildtype's optimum
+shadow_price         metabolite sign and size of growth's change per unit of the metabolite that is drained
 random_walk          all        chance that a random walk over gene–reaction and reaction–metabolite edges is back after
                                 2, 4, …, 16 steps (Dwivedi et al., ICLR 2022; odd numbers are 0 on a bipartite graph).
                                 Opt-in

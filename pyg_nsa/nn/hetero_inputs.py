@@ -70,12 +70,14 @@ class HeteroInputs:
         self.numbering = numbering
         self._layouts: dict[str, NodeLayout] = {}
         self._pairs: dict[EdgeType, EdgeSet] = {}
-        #: Modules that this call had no input for; their parameters get a zero gradient.
-        self.skipped: list[nn.Module] = []
+        self._has_layouts = any(name in self.named for name in NODE_FIELDS)
 
     def has_edges(self, edge_type: EdgeType) -> bool:
         """Whether any edge-level argument was passed for this edge type."""
-        return any(edge_type in d for d in (*self.args_dict, *self.named.values()))
+        for values in (*self.args_dict, *self.named.values()):
+            if edge_type in values:
+                return True
+        return False
 
     def layout(self, node_type: str) -> NodeLayout:
         """How the rows of a node type are organised (resolved once per call)."""
@@ -84,10 +86,20 @@ class HeteroInputs:
             options = {
                 name: self.named[name].get(node_type) for name in NODE_FIELDS if name in self.named
             }
-            self._layouts[node_type] = NodeLayout(
+            layout = NodeLayout(
                 node_type, tuple(x.shape[:-1]), x.device, numbering=self.numbering, **options
             )
+            self._check_numbering(layout)
+            self._layouts[node_type] = layout
         return self._layouts[node_type]
+
+    def _check_numbering(self, layout: NodeLayout) -> None:
+        for other in self._layouts.values():
+            if None not in (other.found, layout.found) and other.found != layout.found:
+                raise ValueError(
+                    f"the data mixes two numberings: node type '{other.node_type}' is {other.found} and node type "
+                    f"'{layout.node_type}' is {layout.found}; make all node types of a data set alike"
+                )
 
     def relation(self, edge_type: EdgeType) -> RelationInputs:
         """What the edge term of a relation may read."""
@@ -110,47 +122,114 @@ class HeteroInputs:
     ) -> tuple[list[Any], dict[str, Any]]:
         """Arguments of a PyG conv for one relation, chosen as HeteroConv chooses them.
 
+        Where the call names dead rows or graphs, edges at dead rows are left out and indices are brought to the rows of
+        ``x``, unless the conv takes ``mask`` or ``pert_mask`` itself.
+
         Args:
             edge_type: The relation.
             conv: Whose forward is to be called.
             x_dict: Node features that replace the call's (those of a later layer).
+
+        Raises:
+            ValueError: Deleted nodes in a form that a PyG conv can't leave out.
         """
-        positional = list(self.args_dict)
-        named = dict(self.named)
-        if x_dict is not None:
-            if positional:
-                positional[0] = x_dict
-            else:
-                named["x"] = x_dict
-        args = [v for d in positional if (v := _pick(d, edge_type)) is not _NOTHING]
-        accepted = _accepted_names(conv)
-        kwargs = {}
-        for name, d in named.items():
-            if name in (*NODE_FIELDS, *_TERM_FIELDS) and name not in accepted:
-                continue
-            value = _pick(d, edge_type)
-            if value is not _NOTHING:
+        edge_level: dict[Any, Any] = {}
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        accepted: Mapping[str, Any] | None = None
+        for place, values in enumerate(self.args_dict):
+            if place == 0 and x_dict is not None:
+                values = x_dict
+            found, value = _pick(values, edge_type)
+            if found:
+                args.append(value)
+                if edge_type in values:
+                    edge_level[len(args) - 1] = value
+        for name, values in self.named.items():
+            if name == "x" and x_dict is not None:
+                values = x_dict
+            if name in NODE_FIELDS or name in _TERM_FIELDS:
+                accepted = _parameters(conv) if accepted is None else accepted
+                if name not in accepted:
+                    continue
+            found, value = _pick(values, edge_type)
+            if found:
                 kwargs[name] = value
+                if edge_type in values:
+                    edge_level[name] = value
+        takes_care = accepted is not None and ("mask" in accepted or "pert_mask" in accepted)
+        if self._has_layouts and not takes_care:
+            for place, value in self._living_edges(edge_type, edge_level).items():
+                if isinstance(place, int):
+                    args[place] = value
+                else:
+                    kwargs[place] = value
         return args, kwargs
 
+    def _living_edges(self, edge_type: EdgeType, edge_level: dict[Any, Any]) -> dict[Any, Any]:
+        """Edge-level arguments with edges at dead rows left out, and indices as rows of ``x``."""
+        src, _, dst = edge_type
+        if src not in self.x_dict or dst not in self.x_dict:
+            return edge_level
+        relation = self.relation(edge_type)
+        ends = (relation.src, relation.dst)
+        if all(end.alive is None and end.row_ptr is end.index_ptr for end in ends):
+            return edge_level
+        index = next((v for v in edge_level.values() if _is_index(v)), None)
+        if index is None or relation.src.is_shared:
+            raise ValueError(
+                f"edge type {edge_type} is a PyG conv module, which can leave out deleted nodes and padding only where its "
+                "edges are an edge_index [2, E] and x is [N, F]; declare an edge kind for it, such as 'adjacency_mask', "
+                "or pass data without dead rows"
+            )
+        num_edges = index.size(1)
+        keep = torch.ones(num_edges, dtype=torch.bool, device=index.device)
+        for end, rows in zip(ends, relation.rows(index), strict=True):
+            if end.alive is not None:
+                keep = keep & end.alive[rows]
+        out = {}
+        for place, value in edge_level.items():
+            if _is_index(value) and value.size(1) == num_edges:
+                value = relation.rows(value)[:, keep]
+            elif isinstance(value, Tensor) and value.dim() > 0 and value.size(0) == num_edges:
+                value = value[keep]
+            out[place] = value
+        return out
 
-_NOTHING = object()
+    def without_dead_rows(self, node_type: str, out: Any) -> Any:
+        """A conv's output with zeros in dead rows."""
+        if not self._has_layouts or node_type not in self.x_dict:
+            return out
+        alive = self.layout(node_type).alive
+        if alive is None or not isinstance(out, Tensor) or out.shape[: alive.dim()] != alive.shape:
+            return out
+        return out.masked_fill(~alive.view(*alive.shape, *[1] * (out.dim() - alive.dim())), 0.0)
 
 
-def _pick(values: Mapping[Any, Any], edge_type: EdgeType) -> Any:
+def _pick(values: Mapping[Any, Any], edge_type: EdgeType) -> tuple[bool, Any]:
     """What a dictionary holds for a relation: the edge's entry, else its node type's, else a (source, target) pair."""
     src, _, dst = edge_type
     if edge_type in values:
-        return values[edge_type]
+        return True, values[edge_type]
     if src == dst and src in values:
-        return values[src]
+        return True, values[src]
     if src in values or dst in values:
-        return (values.get(src), values.get(dst))
-    return _NOTHING
+        return True, (values.get(src), values.get(dst))
+    return False, None
 
 
-def _accepted_names(conv: nn.Module) -> Iterable[str]:
+def _parameters(conv: nn.Module) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(conv.forward).parameters
+
+
+def _is_index(value: Any) -> bool:
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.dim() == 2
+        and value.size(0) == 2
+        and not value.is_floating_point()
+    )
 
 
 def attach_zero_gradient(out: dict[str, Tensor], modules: Iterable[nn.Module]) -> None:
@@ -167,10 +246,7 @@ def attach_zero_gradient(out: dict[str, Tensor], modules: Iterable[nn.Module]) -
         for p in m.parameters()
         if p.requires_grad and not nn.parameter.is_lazy(p)
     ]
-    if not parameters:
-        return
     for name, value in out.items():
-        if isinstance(value, Tensor) and value.is_floating_point():
-            zero = sum((p * 0.0).sum() for p in parameters)
-            out[name] = value + zero
+        if parameters and isinstance(value, Tensor) and value.is_floating_point():
+            out[name] = value + sum((p * 0.0).sum() for p in parameters).to(value.dtype)  # type: ignore[union-attr]
             return

@@ -26,13 +26,16 @@ class NodeInput(nn.Module):
     ) -> None:
         super().__init__()
         self.node_type = node_type
-        self.lin = Linear(in_channels, channels)
+        # A bias of its own: PyG's Linear leaves its bias uninitialised where x has no columns.
+        self.lin = Linear(in_channels, channels, bias=False)
+        self.bias = nn.Parameter(torch.empty(channels))
         self.embedding = None if num_nodes is None else nn.Embedding(num_nodes, channels)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Resets all learnable parameters."""
         self.lin.reset_parameters()
+        nn.init.zeros_(self.bias)
         if self.embedding is not None:
             nn.init.normal_(self.embedding.weight)
 
@@ -51,20 +54,22 @@ class NodeInput(nn.Module):
         if layout.is_shared:
             # All copies of the base graph have the same nodes; features that are one tensor expanded are projected once.
             x = x[:1] if x.stride(0) == 0 else x
-        h: Tensor = self.lin(x)
+        h: Tensor = self.lin(x) + self.bias
         if self.embedding is not None:
             h = h + self.embedding(self._ids(layout))
         return h.expand(*layout.shape, -1)
 
     def _ids(self, layout: NodeLayout) -> Tensor:
-        """Node of the base graph behind each row: ``[N]``."""
+        """``[N]``: the embedding of each row; that of padding rows is never used."""
         assert self.embedding is not None
         ids = layout.node_ids()
-        ids = ids[0] if layout.is_shared else ids
         size = self.embedding.num_embeddings
-        if ids.numel() and not torch.compiler.is_compiling() and int(ids.max()) >= size:
-            raise ValueError(
-                f"num_nodes says {size} nodes of type '{self.node_type}', but a graph has more rows "
-                f"(found node {int(ids.max())}); set it to the size of the base graph"
-            )
-        return ids
+        beyond = ids >= size
+        if not torch.compiler.is_compiling():
+            wrong = beyond if layout.alive is None else beyond & layout.alive
+            if bool(wrong.any()):
+                raise ValueError(
+                    f"num_nodes says {size} nodes of type '{self.node_type}', but a graph has more rows "
+                    f"(found node {int(ids.max())}); set it to the size of the base graph"
+                )
+        return ids.masked_fill(beyond, 0)

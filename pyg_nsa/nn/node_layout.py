@@ -4,11 +4,13 @@ Two numberings are met in data with deleted nodes. *Compact*: deleted nodes are 
 padding rows at the end of each graph keep ``x`` at its full height; edge indices count the real nodes only, so in a
 batch they are shifted by the real ``ptr`` while the rows of ``x`` and of dense masks stride by the padded height.
 *Wildtype*: nothing is relabelled and ``pert_mask`` marks the deleted rows. This module turns either into rows.
+
+Rows are resolved with tensor operations alone, and values are read only to check them. Inside a compiled graph, where
+values can't be read, the checks are left out.
 """
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Literal
 
 import torch
@@ -30,12 +32,18 @@ class NodeLayout:
         shape: Leading shape of ``x``: ``(N,)``, or ``(B, N)`` for B copies of one base graph.
         device: Where ``x`` is.
         mask: bool, real rows (``True``) against padding rows.
-        pert_mask: bool, deleted nodes in wildtype numbering.
+        pert_mask: bool, deleted nodes by their place in the base graph, in either numbering.
         batch: ``[N]`` graph of each row.
         ptr: ``[B + 1]`` ranges of the *edges'* numbering (PyG's ``ptr``).
         x_ptr: ``[B + 1]`` ranges of the rows of ``x`` (``follow_batch=["x"]``); needed only where it can't be
-            derived from an equal height of all graphs.
+            derived from an equal height of all graphs, and inside a compiled graph.
         numbering: Which numbering the data must have; ``"auto"`` accepts either and refuses a mixture.
+
+    Attributes:
+        row_ptr: ``[B + 1]`` ranges of the rows of ``x``; ``None`` where the call names no graphs.
+        index_ptr: ``[B + 1]`` ranges of the edges' numbering; the same object where the two agree.
+        alive: bool like the rows, living nodes; ``None``: every row is one.
+        found: The numbering that the data shows; ``None`` where nothing is deleted or both would look alike.
 
     Raises:
         ValueError: Lengths that do not fit, or a batch that mixes the two numberings.
@@ -60,6 +68,7 @@ class NodeLayout:
         self.device = device
         self.pert_mask = pert_mask
         self.num_rows = shape[-1]
+        self.found: Numbering | None = None
         for name, value in (("mask", mask), ("pert_mask", pert_mask)):
             if value is None:
                 continue
@@ -70,11 +79,10 @@ class NodeLayout:
                     f"x), got {list(value.shape)}"
                 )
         self.row_ptr, self.index_ptr = self._resolve_ptr(batch, ptr, x_ptr)
-        self.batch = batch if batch is not None and batch.numel() == self.num_rows else None
-        #: Whether graphs carry padding rows because deleted nodes were removed.
-        self.is_compact = False
-        #: bool like ``x``'s rows; ``None``: every row is a living node.
+        self._graph = batch if batch is not None and batch.numel() == self.num_rows else None
+        self._compact: Tensor | None = None  # [B] bool: graphs whose deleted nodes were removed
         self.alive = self._resolve_alive(mask, pert_mask, numbering)
+        self._segments: Segments | None = None
 
     @property
     def is_shared(self) -> bool:
@@ -92,90 +100,103 @@ class NodeLayout:
         """Rows of ``x`` for indices in the edges' numbering."""
         if self.row_ptr is None or self.index_ptr is None or self.row_ptr is self.index_ptr:
             return index
+        if index.numel() and not torch.compiler.is_compiling():
+            size = int(self.index_ptr[-1])
+            low, high = (int(v) for v in torch.aminmax(index))
+            if low < 0 or high >= size:
+                raise ValueError(
+                    f"edge index out of range for node type '{self.node_type}': found {low if low < 0 else high}, "
+                    f"but the edges' numbering counts {size} nodes (valid: 0 to {size - 1})"
+                )
         graph = torch.searchsorted(self.index_ptr, index.contiguous(), right=True) - 1
-        size = int(self.index_ptr[-1])
-        if index.numel() and (int(index.min()) < 0 or int(index.max()) >= size):
-            raise ValueError(
-                f"edge index out of range for node type '{self.node_type}': found {int(index.max())}, but the "
-                f"batch has {size} nodes (valid: 0 to {size - 1})"
-            )
         return self.row_ptr[graph] + index - self.index_ptr[graph]
 
-    @cached_property
+    @property
     def segments(self) -> Segments:
         """Living rows grouped by graph, for full attention in the layout ``[N, C]``."""
-        batch = self.batch
-        if batch is None and self.row_ptr is not None and self.row_ptr.numel() > 2:
-            if self.alive is None:
-                return Segments(self.row_ptr, self.num_rows)
-            batch = self._graph_of_row()
-        return Segments.from_batch(
-            batch, self.num_rows, self.alive, num_graphs=self.num_graphs, device=self.device
-        )
+        if self._segments is None:
+            if self.row_ptr is not None and self.alive is None:
+                self._segments = Segments(self.row_ptr, self.num_rows)
+            else:
+                graph = self._graph if self.row_ptr is None else self._graph_of_row()
+                self._segments = Segments.from_batch(
+                    graph, self.num_rows, self.alive, self.num_graphs, self.device
+                )
+        return self._segments
 
     def node_ids(self) -> Tensor:
-        """``[N]`` (or ``[B, N]``): the base graph's node behind each row; 0 for padding rows.
+        """``[N]``: the base graph's node behind each row (behind a padding row: any).
 
         Raises:
-            ValueError: Compact data without ``pert_mask``, from which the identities can't be read.
+            ValueError: Data from which the identities can't be read.
         """
+        position = torch.arange(self.num_rows, device=self.device)
         if self.is_shared:
-            return torch.arange(self.num_rows, device=self.device).expand(self.shape)
-        if self.row_ptr is None:
-            if self.batch is not None:
-                raise ValueError(
-                    f"learned embeddings of node type '{self.node_type}' need to know where each graph starts: "
-                    f"pass ptr_dict (PyG batches carry it), not only batch_dict"
-                )
-            position = torch.arange(self.num_rows, device=self.device)
-        else:
-            position = (
-                torch.arange(self.num_rows, device=self.device) - self.row_ptr[self._graph_of_row()]
-            )
-        if not self.is_compact:
             return position
+        if self.row_ptr is None:
+            if self._graph is not None:
+                raise ValueError(
+                    f"learned embeddings of node type '{self.node_type}' need to know where each graph starts: pass "
+                    "ptr_dict (PyG batches carry it), or sort the rows so that batch_dict ascends"
+                )
+            start = torch.zeros_like(position)
+        else:
+            start = self.row_ptr[self._graph_of_row()]
+        if self._compact is None:
+            return position - start
+        graph = self._graph_of_row()
         if self.pert_mask is None:
+            if not torch.compiler.is_compiling() and not bool(self._compact.any()):
+                return position - start
             raise ValueError(
                 f"learned embeddings of node type '{self.node_type}' need to know which nodes were removed: "
                 "the data is in compact numbering (it has padding rows) but holds no 'pert_mask'"
             )
-        assert self.alive is not None
         # Survivors keep their order, so the i-th real row of a graph is its i-th node that was not deleted.
-        ids = torch.zeros_like(position)
-        ids[self.alive] = position[~self.pert_mask]
-        return ids
+        survivors_first = torch.sort(2 * graph + self.pert_mask.long(), stable=True).indices
+        return torch.where(self._compact[graph], survivors_first, position) - start
 
     # ---- resolving ---------------------------------------------------------------------------------------------------
 
     def _resolve_ptr(
         self, batch: Tensor | None, ptr: Tensor | None, x_ptr: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None]:
-        num_rows = self.num_rows
+        num_rows, name = self.num_rows, f"node type '{self.node_type}'"
         if self.is_shared:
-            for name, value in (("ptr", ptr), ("batch", batch)):
+            for field, value in (("ptr", ptr), ("x_ptr", x_ptr), ("batch", batch)):
                 if value is not None:
                     raise ValueError(
-                        f"'{name}' of node type '{self.node_type}' does not go with x of shape [B, N, C]: there "
-                        "the first axis is the batch, and all graphs share one base graph"
+                        f"'{field}' of {name} does not go with x of shape [B, N, C]: there the first axis is the "
+                        "batch, and all graphs share one base graph"
                     )
             return None, None
         if torch.compiler.is_compiling():
-            # Values can't be read inside a compiled graph: rows are taken to be in the edges' numbering.
-            return (x_ptr if x_ptr is not None else ptr,) * 2
-        if ptr is None and x_ptr is None:
-            if batch is not None and batch.numel() != num_rows:
-                raise ValueError(
-                    f"'batch' of node type '{self.node_type}' has {batch.numel()} entries but x has {num_rows} "
-                    "rows: pass ptr_dict too (data in compact numbering), as collect(data) does"
-                )
-            return None, None
+            if x_ptr is None:
+                return ptr, ptr
+            return x_ptr, x_ptr if ptr is None else ptr
         if x_ptr is not None:
             if int(x_ptr[-1]) != num_rows:
                 raise ValueError(
-                    f"'x_ptr' of node type '{self.node_type}' ends at {int(x_ptr[-1])} but x has {num_rows} rows"
+                    f"'x_ptr' of {name} ends at {int(x_ptr[-1])} but x has {num_rows} rows"
+                )
+            if ptr is not None and ptr.numel() != x_ptr.numel():
+                raise ValueError(
+                    f"'ptr' of {name} is for {ptr.numel() - 1} graphs but 'x_ptr' for {x_ptr.numel() - 1}"
                 )
             return x_ptr, x_ptr if ptr is None or torch.equal(ptr, x_ptr) else ptr
-        assert ptr is not None
+        if ptr is None:
+            if batch is None:
+                return None, None
+            if batch.numel() != num_rows:
+                raise ValueError(
+                    f"'batch' of {name} has {batch.numel()} entries but x has {num_rows} rows: pass ptr_dict too "
+                    "(data in compact numbering), as collect(data) does"
+                )
+            if num_rows == 0 or bool((batch[1:] < batch[:-1]).any()):
+                return None, None
+            graphs = torch.arange(int(batch[-1]) + 2, device=batch.device)
+            ptr = torch.searchsorted(batch.contiguous(), graphs)
+            return ptr, ptr
         num_nodes, num_graphs = int(ptr[-1]), ptr.numel() - 1
         if num_nodes == num_rows:
             return ptr, ptr
@@ -184,118 +205,112 @@ class NodeLayout:
             if int(ptr.diff().max()) <= height:
                 return torch.arange(num_graphs + 1, device=ptr.device) * height, ptr
         raise ValueError(
-            f"x of node type '{self.node_type}' has {num_rows} rows, but 'ptr' counts {num_nodes} nodes in "
-            f"{num_graphs} graphs, and they are not of one padded height; batch with follow_batch=['x'] and pass "
-            "x_ptr_dict"
+            f"x of {name} has {num_rows} rows, but 'ptr' counts {num_nodes} nodes in {num_graphs} graphs, and they "
+            "are not of one padded height; batch with follow_batch=['x'] and pass x_ptr_dict"
         )
 
     def _graph_of_row(self) -> Tensor:
-        if self.batch is not None:
-            return self.batch
-        assert self.row_ptr is not None
-        graphs = torch.arange(self.row_ptr.numel() - 1, device=self.device)
-        return graphs.repeat_interleave(self.row_ptr.diff(), output_size=self.num_rows)
+        """``[N]`` graph of each row; all 0 where the call names no graphs."""
+        if self._graph is None:
+            position = torch.arange(self.num_rows, device=self.device)
+            if self.row_ptr is None:
+                return torch.zeros_like(position)
+            self._graph = torch.searchsorted(self.row_ptr, position, right=True) - 1
+        return self._graph
+
+    def _count(self, flags: Tensor) -> Tensor:
+        """``[B]`` number of flagged rows of each graph."""
+        counts = torch.zeros(self.num_graphs or 1, dtype=torch.long, device=self.device)
+        return counts.index_add(0, self._graph_of_row(), flags.long())
 
     def _resolve_alive(
         self, mask: Tensor | None, pert_mask: Tensor | None, numbering: Numbering
     ) -> Tensor | None:
-        if self.is_shared or torch.compiler.is_compiling():
+        translated = self.row_ptr is not self.index_ptr
+        if self.is_shared or (self.row_ptr is None and self._graph is not None):
+            # One base graph, or rows in any order: nothing can have been relabelled.
             if mask is None or pert_mask is None:
                 return mask if pert_mask is None else ~pert_mask
             return mask & ~pert_mask
-        padded = self._num_padding_rows(mask, pert_mask)
-        if mask is None and pert_mask is None and padded is None:
+        if mask is None and pert_mask is None and not translated:
             return None
-        if padded is None:
-            padded = torch.zeros(
-                1 if self.row_ptr is None else self.row_ptr.numel() - 1,
-                dtype=torch.long,
-                device=self.device,
-            )
-        deleted = self._count(pert_mask, padded.numel())
-        compact = padded > 0
-        wildtype = ~compact & (deleted > 0)
-        self._check_numbering(compact, wildtype, padded, deleted, pert_mask, numbering)
-        self.is_compact = bool(compact.any())
-        if self.is_compact:
-            alive = self._real_rows(padded)
-            if mask is not None and not torch.equal(mask, alive):
-                raise ValueError(
-                    f"'mask' of node type '{self.node_type}' marks {int(mask.sum())} real rows, but the edges' "
-                    f"numbering counts {int(alive.sum())}: in compact numbering the padding rows are the last "
-                    "rows of each graph"
-                )
+        if translated:
+            assert self.row_ptr is not None and self.index_ptr is not None
+            padding = self.row_ptr.diff() - self.index_ptr.diff()
         else:
-            alive = torch.ones(self.num_rows, dtype=torch.bool, device=self.device)
-            if mask is not None:
-                alive = alive & mask
-            if pert_mask is not None:
-                alive = alive & ~pert_mask
+            padding = self._count(mask & False if mask is not None else pert_mask & False)  # type: ignore[operator]
+        ambiguous = torch.zeros_like(padding, dtype=torch.bool)
+        if mask is not None and pert_mask is not None:
+            # Without num_nodes the two masks tell: compact data masks as many rows at the end as pert_mask marks elsewhere.
+            lost = self._count(~mask)
+            at_end = self._count(mask != self._before(lost)) == 0
+            looks_compact = at_end & (lost == self._count(pert_mask)) & (lost > 0)
+            ambiguous = looks_compact & (self._count(mask == pert_mask) == 0)
+            if not translated:
+                padding = torch.where(looks_compact & ~ambiguous, lost, padding)
+        compact = padding > 0
+        real = self._before(padding)
+        if not torch.compiler.is_compiling():
+            deleted = None if pert_mask is None else self._count(pert_mask)
+            self._check(padding, deleted, ambiguous, real, mask, numbering)
+        if translated or pert_mask is not None:
+            self._compact = compact
+        alive = real
+        if mask is not None:
+            alive = alive & mask
+        if pert_mask is not None:
+            alive = alive & ~(pert_mask & ~compact[self._graph_of_row()])
+        if torch.compiler.is_compiling():
+            return alive
         return None if bool(alive.all()) else alive
 
-    def _num_padding_rows(self, mask: Tensor | None, pert_mask: Tensor | None) -> Tensor | None:
-        """Padding rows of each graph, ``None`` if there are none."""
-        if self.row_ptr is not None and self.index_ptr is not None:
-            if self.row_ptr is self.index_ptr and mask is None:
-                return None
-            padded = self.row_ptr.diff() - self.index_ptr.diff()
-            if bool(padded.any()) or self.row_ptr.numel() > 2:
-                return padded
-        # One graph without a ptr. Padding is a tail of False that pert_mask counts but does not point at.
-        if mask is None or pert_mask is None or torch.equal(mask, ~pert_mask):
-            return None
-        tail = int((~mask).sum())
-        if tail == 0 or bool(mask[self.num_rows - tail :].any()):
-            return None
-        return torch.tensor([tail], device=self.device)
-
-    def _count(self, flags: Tensor | None, num_graphs: int) -> Tensor:
-        if flags is None:
-            return torch.zeros(num_graphs, dtype=torch.long, device=self.device)
-        if num_graphs == 1:
-            return flags.sum().view(1)
-        counts = torch.zeros(num_graphs, dtype=torch.long, device=self.device)
-        return counts.index_add(0, self._graph_of_row(), flags.long())
-
-    def _real_rows(self, padded: Tensor) -> Tensor:
+    def _before(self, padding: Tensor) -> Tensor:
+        """``[N]`` bool: rows before the last ``padding[graph]`` rows of their graph."""
         position = torch.arange(self.num_rows, device=self.device)
         if self.row_ptr is None:
-            return position < self.num_rows - padded[0]
-        graph = self._graph_of_row()
-        return position < (self.row_ptr[1:] - padded)[graph]
+            return position < self.num_rows - padding
+        return position < (self.row_ptr[1:] - padding)[self._graph_of_row()]
 
-    def _check_numbering(
+    def _check(
         self,
-        compact: Tensor,
-        wildtype: Tensor,
-        padded: Tensor,
-        deleted: Tensor,
-        pert_mask: Tensor | None,
+        padding: Tensor,
+        deleted: Tensor | None,
+        ambiguous: Tensor,
+        real: Tensor,
+        mask: Tensor | None,
         numbering: Numbering,
     ) -> None:
         name = f"node type '{self.node_type}'"
-        if bool((padded < 0).any()):
-            graph = int((padded < 0).nonzero()[0])
+        if bool((padding < 0).any()):
+            graph = int((padding < 0).nonzero()[0])
             raise ValueError(
                 f"{name}: graph {graph} has fewer rows of x than its edges' numbering has nodes "
-                f"({-int(padded[graph])} too few)"
+                f"({-int(padding[graph])} too few)"
             )
+        compact = padding > 0
+        wildtype = compact & False if deleted is None else ~compact & (deleted > 0) & ~ambiguous
         if bool(compact.any()) and bool(wildtype.any()):
             raise ValueError(
                 f"{name} mixes two numberings in one batch: graph {int(compact.nonzero()[0])} is compact (deleted "
                 f"nodes removed, padding rows at the end) and graph {int(wildtype.nonzero()[0])} is wildtype "
                 "(nothing relabelled, pert_mask marks the deleted); make all graphs of a data set alike"
             )
-        wrong = compact & (padded != deleted) if pert_mask is not None else compact & False
-        if bool(wrong.any()):
+        if deleted is not None and bool((wrong := compact & (padding != deleted)).any()):
             graph = int(wrong.nonzero()[0])
             raise ValueError(
-                f"{name} mixes two numberings: graph {graph} has {int(padded[graph])} padding rows, but its "
+                f"{name} mixes two numberings: graph {graph} has {int(padding[graph])} padding rows, but its "
                 f"pert_mask marks {int(deleted[graph])} deleted nodes; in compact numbering the two are equal"
             )
-        found = "compact" if bool(compact.any()) else "wildtype" if bool(wildtype.any()) else None
-        if numbering != "auto" and found not in (None, numbering):
+        self.found = (
+            "compact" if bool(compact.any()) else "wildtype" if bool(wildtype.any()) else None
+        )
+        if self.found == "compact" and mask is not None and not torch.equal(mask, real):
             raise ValueError(
-                f"{name}: the configuration says numbering: {numbering}, but the data is in {found} numbering; "
-                f"set numbering: {found} (or auto) or convert the data"
+                f"'mask' of {name} marks {int(mask.sum())} real rows, but the edges' numbering counts "
+                f"{int(real.sum())}: in compact numbering the padding rows are the last rows of each graph"
+            )
+        if numbering != "auto" and self.found not in (None, numbering):
+            raise ValueError(
+                f"{name}: the configuration says numbering: {numbering}, but the data is in {self.found} numbering; "
+                f"set numbering: {self.found} (or auto) or convert the data"
             )

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch_geometric.utils import is_sparse, to_edge_index
 
 from pyg_nsa.attention.edges import EdgeSet, check_bool_mask
 from pyg_nsa.nn.node_layout import NodeLayout
@@ -86,19 +87,11 @@ class RelationInputs:
         if isinstance(index, EdgeSet):
             return index
         self._check_same_type(symmetrize, self_loops)
-        sparse = getattr(index, "coo", None)  # torch_sparse.SparseTensor: PyG stores it transposed
-        if sparse is not None and not isinstance(index, Tensor):
-            row, col, _ = sparse()
-            index = torch.stack([col, row])
-        if isinstance(index, Tensor) and index.dim() == 2 and index.size(0) == 2:
-            index = index if type(index) is Tensor else index.as_subclass(Tensor)
-            if not torch.compiler.is_compiling():
-                src, dst = self.src.rows(index[0]), self.dst.rows(index[1])
-                if src is not index[0] or dst is not index[1]:
-                    index = torch.stack([src, dst])
+        if is_sparse(index):  # SparseTensor or torch.sparse; PyG stores either transposed
+            index = to_edge_index(index)[0].flip(0)
         try:
             return EdgeSet.from_edge_index(
-                index,
+                self.rows(index),
                 self.src.num_rows,
                 self.dst.num_rows,
                 symmetrize=symmetrize,
@@ -106,6 +99,15 @@ class RelationInputs:
             )
         except (ValueError, TypeError) as error:
             raise type(error)(f"'{name}' of edge type {self.edge_type}: {error}") from None
+
+    def rows(self, index: Tensor) -> Tensor:
+        """``[2, E]`` in the edges' numbering as rows of the two ends' ``x``."""
+        if not isinstance(index, Tensor) or index.dim() != 2 or index.size(0) != 2:
+            return index  # left to the check in EdgeSet
+        if index.is_floating_point() or index.dtype == torch.bool:
+            return index
+        src, dst = index.as_subclass(Tensor).long()  # PyG's EdgeIndex needs no caches here
+        return torch.stack([self.src.rows(src), self.dst.rows(dst)])
 
     def edges_from_dense(
         self, name: str, *, symmetrize: bool = False, self_loops: bool = False

@@ -33,6 +33,11 @@ def leaf(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 1) -> Tens
     return torch.randn(*shape, generator=g).to(dtype).requires_grad_()
 
 
+def dense(out: Tensor) -> Tensor:
+    """A contiguous copy: the gradient of a view would be computed outside of the compiled graph."""
+    return out.clone(memory_format=torch.contiguous_format)
+
+
 def edge_case(
     edges: EdgeSet,
     *,
@@ -66,7 +71,7 @@ def edge_case(
         out = flex.edge_attention(
             q, k, v, same, bias, alive_queries=alive_queries, alive_keys=alive_keys
         )
-        return out.clone()  # a view's gradient would be computed outside of the graph
+        return dense(out)
 
     def expected(q, k, v, bias, alive_queries, alive_keys, indices, tiles):
         out = reference.edge_attention(
@@ -78,7 +83,7 @@ def edge_case(
             alive_queries=alive_queries,
             alive_keys=alive_keys,
         )
-        return out.to(q.dtype)
+        return dense(out.to(q.dtype))
 
     indices = (edges.row, edges.col, edges.rowptr)
     args = (q, k, v, bias, alive_queries, alive_keys, indices, edge_tiles(edges))
@@ -101,10 +106,10 @@ def full_case(
     def fn(q, k, v, query_ptr, query_index, key_ptr, key_index):
         qs = Segments(query_ptr, query_segments.num_rows, query_index)
         ks = Segments(key_ptr, keys.num_rows, key_index)
-        return flex.full_attention(q, k, v, qs, ks).clone()
+        return dense(flex.full_attention(q, k, v, qs, ks))
 
     def expected(q, k, v, *_):
-        return reference.full_attention(q, k, v, query_segments, keys)
+        return dense(reference.full_attention(q, k, v, query_segments, keys))
 
     args = (q, k, v, query_segments.ptr, query_segments.index, keys.ptr, keys.index)
     return {"fn": fn, "args": args, "reference": expected, "rtol": rtol}
@@ -127,13 +132,14 @@ def alive_case(
 
     def fn(q, k, v, alive_queries, alive_keys):
         out = flex.full_attention(q, k, v, alive_queries=alive_queries, alive_keys=alive_keys)
-        return out.clone()
+        return dense(out)
 
     def expected(q, k, v, alive_queries, alive_keys):
         everything = EdgeSet.from_dense(torch.ones(num_keys, num_queries, dtype=torch.bool))
-        return reference.edge_attention(
+        out = reference.edge_attention(
             q, k, v, everything, alive_queries=alive_queries, alive_keys=alive_keys
         )
+        return dense(out)
 
     args = (q, k, v, alive_queries, alive_keys)
     return {"fn": fn, "args": args, "reference": expected, "rtol": rtol}

@@ -1,0 +1,162 @@
+"""What a training run is, as frozen pydantic models: one YAML file says everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from pyg_nsa.config import HeteroNSAConfig
+
+__all__ = ["BaselineName", "CellConfig", "DataConfig", "ReadoutConfig", "TrainingConfig"]
+
+BaselineName = Literal["mean", "product_of_singles", "hetero_conv"]
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        validate_default=True,
+    )
+
+
+class DataConfig(_Config):
+    """The cell, its labels, and how they are split."""
+
+    model: str = "iJO1366"
+    """A metabolic model that cobra ships (textbook, iJO1366, salmonella), or the path of an SBML, JSON, YAML or MAT file."""
+
+    labels: str = "simulated"
+    """Where the labels come from: simulated (exact FBA, single and double deletions), simulated-singles, or the path of a
+    table of measurements."""
+
+    gene_tables: dict[str, str] = {}
+    """Gene-gene relations by name: CSV, TSV or Parquet files with two columns of gene ids."""
+
+    proxies: bool | None = None
+    """Whether to add the gene-gene relations that the model itself gives; null: only without gene_tables."""
+
+    features: bool | list[str] = True
+    """Node features that the wildtype gives: true, false, or their names."""
+
+    embeddings: bool = True
+    """Whether each node also gets a learned embedding."""
+
+    fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    """Shares of the genes for training, validation and testing."""
+
+    rates: tuple[float, float, float] = (0.3, 0.5, 0.2)
+    """Shares of single deletions, interacting pairs and random pairs in training."""
+
+    evaluation_pairs: Annotated[int, Field(ge=0)] = 1000
+    """How many pairs of a held-out part are evaluated, half of them interacting; 0: all."""
+
+
+class ReadoutConfig(_Config):
+    """From nodes to one vector per cell."""
+
+    aggregations: list[str] = Field(default=["sum"], min_length=1)
+    """PyG aggregations by name, concatenated."""
+
+    node_types: list[str] | None = None
+    """Node types that are read out; null means all."""
+
+    hidden_channels: int | None = Field(default=None, ge=1)
+    """Width of the head; null means that of the operator."""
+
+
+class TrainingConfig(_Config):
+    """How the model is trained."""
+
+    epochs: int = Field(default=20, ge=1)
+    """Epochs at most."""
+
+    max_minutes: float | None = Field(default=None, gt=0)
+    """Stop after this time, at the end of a batch; null: no limit."""
+
+    instances_per_epoch: int = Field(default=1024, ge=1)
+    """Instances drawn for each epoch."""
+
+    batch_size: int = Field(default=16, ge=1)
+    """Instances in a batch."""
+
+    learning_rate: float = Field(default=2e-3, gt=0)
+    """Peak learning rate of AdamW; warm-up, then a cosine to zero over the epochs (or the time) given."""
+
+    weight_decay: float = Field(default=1e-4, ge=0)
+    """Weight decay of AdamW."""
+
+    gradient_clip: float = Field(default=1.0, gt=0)
+    """Largest norm of the gradient."""
+
+    interaction_weight: float = Field(default=1.0, ge=0)
+    """Weight of gene_interaction in the loss, beside fitness."""
+
+    patience: int | None = Field(default=None, ge=1)
+    """Stop when the validation loss has not improved for this many epochs; null: never."""
+
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """Precision of Lightning's trainer."""
+
+
+class CellConfig(_Config):
+    """A training run of the perturbed-cell application."""
+
+    version: Literal[1] = 1
+    """The version of this format."""
+
+    title: str = "Perturbed cell"
+    """Title of the report."""
+
+    seed: int = Field(default=0, ge=0)
+    """Seed of the split, the sampling and the initialisation."""
+
+    data: DataConfig = DataConfig()
+    """The cell, its labels, and how they are split."""
+
+    operator: HeteroNSAConfig
+    """The operator: which edge types there are, and how nodes attend to each other along them."""
+
+    readout: ReadoutConfig = ReadoutConfig()
+    """From nodes to one vector per cell."""
+
+    training: TrainingConfig = TrainingConfig()
+    """How the model is trained."""
+
+    baselines: list[BaselineName] = ["mean", "product_of_singles"]
+    """What the model is compared with; hetero_conv trains GATv2 layers in HeteroConv on the same split."""
+
+    @field_validator("baselines")
+    @classmethod
+    def _unique(cls, names: list[BaselineName]) -> list[BaselineName]:
+        if len(set(names)) != len(names):
+            raise ValueError("a baseline stands twice in the list")
+        return names
+
+    @model_validator(mode="after")
+    def _fractions(self) -> CellConfig:
+        if abs(sum(self.data.fractions) - 1) > 1e-6 or min(self.data.fractions) <= 0:
+            raise ValueError(
+                f"data.fractions must be three positive numbers that sum to 1, got {self.data.fractions}"
+            )
+        return self
+
+    def relative_to(self, folder: Path) -> CellConfig:
+        """The same configuration with file names taken from ``folder`` (that of the configuration file)."""
+
+        def resolve(name: str) -> str:
+            path = folder / name
+            return str(path) if path.exists() else name
+
+        data = self.data.model_copy(
+            update={
+                "model": resolve(self.data.model),
+                "labels": resolve(self.data.labels),
+                "gene_tables": {k: resolve(v) for k, v in self.data.gene_tables.items()},
+            }
+        )
+        return self.model_copy(update={"data": data})

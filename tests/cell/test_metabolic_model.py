@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import logging
+import socket
+from dataclasses import replace
+from itertools import product
+
+import cobra
+import numpy as np
+import pytest
+
+from pyg_nsa.cell.metabolic_model import (
+    SHIPPED_MODELS,
+    MetabolicNetwork,
+    ModelFileError,
+    gpr_clauses,
+    load_model,
+    model_file,
+)
+
+
+def clauses(rule):
+    return gpr_clauses(cobra.core.GPR.from_string(rule).body)
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("", []),
+        ("a", [{"a"}]),
+        ("a and b or c", [{"a", "b"}, {"c"}]),
+        ("(a or b) and (c or d)", [{"a", "c"}, {"a", "d"}, {"b", "c"}, {"b", "d"}]),
+        ("a or (a and b)", [{"a"}, {"a", "b"}]),  # supersets stay
+        ("(a and b) or (b and a) or a or a", [{"a", "b"}, {"a"}]),  # duplicates go
+        ("a and (b or (c and (d or e)))", [{"a", "b"}, {"a", "c", "d"}, {"a", "c", "e"}]),
+    ],
+)
+def test_clauses(rule, expected):
+    assert clauses(rule) == [frozenset(clause) for clause in expected]
+
+
+@pytest.mark.parametrize("rule", ["(a or b) and (c or (d and a))", "(a and b) or (c and (d or e))"])
+def test_clauses_agree_with_evaluating_the_rule(rule):
+    gpr = cobra.core.GPR.from_string(rule)
+    genes = sorted(gpr.genes)
+    for state in product((False, True), repeat=len(genes)):
+        lost = {g for g, deleted in zip(genes, state, strict=True) if deleted}
+        assert gpr.eval(lost) == any(not clause & lost for clause in clauses(rule))
+
+
+def test_a_rule_that_explodes_is_refused():
+    rule = " and ".join(f"(a{i} or b{i})" for i in range(20))
+    with pytest.raises(ValueError, match=r"Reaction 'R1': the gene rule expands to more than 100,000"):
+        gpr_clauses(cobra.core.GPR.from_string(rule).body, "R1")
+
+
+def test_shipped_models_need_no_network(monkeypatch, caplog):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    with caplog.at_level(logging.INFO):
+        model = load_model("textbook")
+    assert (len(model.genes), len(model.reactions), len(model.metabolites)) == (137, 95, 72)
+    assert not caplog.records
+    assert all(model_file(name).is_file() for name in SHIPPED_MODELS)
+
+
+@pytest.mark.parametrize("ending", ["json", "yml", "xml", "sbml", "mat"])
+def test_files_of_every_kind(tmp_path, ending, textbook_model, textbook):
+    path = tmp_path / f"cell.{ending}"
+    writers = {
+        "json": cobra.io.save_json_model,
+        "yml": cobra.io.save_yaml_model,
+        "mat": cobra.io.save_matlab_model,
+    }
+    writers.get(ending, cobra.io.write_sbml_model)(textbook_model, str(path))
+    read = MetabolicNetwork.from_cobra(load_model(path))
+    assert set(read.reactions) == set(textbook.reactions)
+    order = [read.reactions.index(r) for r in textbook.reactions]
+    np.testing.assert_allclose(read.lower[order], textbook.lower)
+
+
+def test_unknown_name():
+    with pytest.raises(ModelFileError) as error:
+        load_model("ijo1336")
+    assert str(error.value) == (
+        "Unknown model 'ijo1336': expected one of textbook, iJO1366, salmonella, or the path of a model file: "
+        "SBML (.xml, .sbml, .xml.gz, .sbml.gz), JSON (.json), YAML (.yml, .yaml), MATLAB (.mat). "
+        "Did you mean 'iJO1366'?"
+    )
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ModelFileError, match=r"cell\.xml: no such file\. Expected a model file: SBML"):
+        load_model(tmp_path / "cell.xml")
+
+
+@pytest.mark.parametrize("ending", ["xml", "xml.gz", "sbml", "json", "yml", "mat"])
+def test_damaged_file(tmp_path, ending):
+    path = tmp_path / f"cell.{ending}"
+    path.write_text("{]: this is no model")
+    with pytest.raises(ModelFileError, match=r"cell\..*: cobra cannot read this model \(.+\)\. Formats: SBML"):
+        load_model(path)
+
+
+def test_unknown_ending(tmp_path):
+    (tmp_path / "cell.csv").touch()
+    with pytest.raises(ModelFileError, match=r"unknown ending '\.csv'\. Formats: SBML"):
+        load_model(tmp_path / "cell.csv")
+
+
+def test_arrays(textbook_model, textbook):
+    dense = cobra.util.create_stoichiometric_matrix(textbook_model)
+    np.testing.assert_array_equal(textbook.stoichiometry.toarray(), dense)
+    assert textbook.reactions[int(textbook.objective.argmax())] == "Biomass_Ecoli_core"
+    assert textbook.objective.sum() == 1
+
+
+def test_constraints_beside_mass_balance_are_refused():
+    model = load_model("textbook")
+    extra = model.problem.Constraint(model.reactions[0].flux_expression, ub=1, name="ratio")
+    model.add_cons_vars(extra)
+    with pytest.raises(ValueError, match=r"constraints beside mass balance \(ratio\)"):
+        MetabolicNetwork.from_cobra(model)
+
+
+def test_fingerprint(textbook):
+    again = MetabolicNetwork.from_cobra(load_model("textbook"))
+    assert again.fingerprint() == textbook.fingerprint() == "01f7a70323effb5d"
+    upper = textbook.upper.copy()
+    upper[3] += 1
+    assert replace(textbook, upper=upper).fingerprint() != textbook.fingerprint()
+    rules = (((0,),), *textbook.clauses[1:])
+    assert replace(textbook, clauses=rules).fingerprint() != textbook.fingerprint()
+
+
+def test_lengths_are_checked(textbook):
+    with pytest.raises(ValueError, match=r"lower: expected one entry per reaction \(95\), got 3"):
+        replace(textbook, lower=textbook.lower[:3])
