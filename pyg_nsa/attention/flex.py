@@ -111,7 +111,7 @@ def alive_mask_mods(alive_queries: Tensor | None, alive_keys: Tensor | None) -> 
         assert alive_keys is not None
         return alive_keys[b, key]
 
-    mods = []
+    mods: list[_MaskMod] = []
     if alive_queries is not None:
         mods.append(query_mod)
     if alive_keys is not None:
@@ -257,7 +257,7 @@ def _run(kernel: Callable[..., Tensor], *args: Any) -> Tensor:
 
 
 # Reading the setting cannot be traced; a caller's graph keeps the value that it was compiled with.
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _float32_precision() -> str:
     """What the user set for float32 matrix products on CUDA; torch's default is exact (``ieee``)."""
     setting = torch.backends.cuda.matmul.fp32_precision

@@ -102,9 +102,9 @@ class SegmentTiles(NamedTuple):
 
 
 def padded_rows(num_rows: int) -> int:
-    """Rounds a row count up to tiles, in steps of a quarter of a power of two: at most 8 tiles, the power itself.
+    """Rounds a row count up to tiles: to a power of two up to 8 tiles, beyond to four sizes for each doubling.
 
-    Rows of padding cost memory of q, k and v (at most a quarter beyond 1,024 rows) but no computation.
+    Rows of padding cost memory of q, k and v (at most a quarter beyond 1,024 rows) but hardly any computation.
     """
     tiles = max(1, -(-num_rows // TILE))
     power = 1 << (tiles - 1).bit_length()
@@ -133,7 +133,7 @@ def edge_tiles(edges: EdgeSet) -> EdgeTiles:
 
 
 # Traced into a caller's graph, the data-dependent shapes would be an error or dozens of breaks instead of one.
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _build_edge_tiles(edges: EdgeSet) -> EdgeTiles:
     device = edges.device
     num_rows = padded_rows(edges.num_queries) >> _SHIFT
@@ -146,9 +146,7 @@ def _build_edge_tiles(edges: EdgeSet) -> EdgeTiles:
     occupied, tile = torch.unique(place, return_inverse=True)
     num_tiles = padded_count(occupied.numel() + 1, _MIN_TILES)
     table = torch.zeros(num_rows * num_cols, dtype=torch.int32, device=device)
-    table[occupied] = torch.arange(
-        1, occupied.numel() + 1, dtype=torch.int32, device=device
-    )
+    table[occupied] = torch.arange(1, occupied.numel() + 1, dtype=torch.int32, device=device)
 
     word = (tile + 1) * _WORDS + ((row & (TILE - 1)) << 2) + ((col & (TILE - 1)) >> 5)
     bit = torch.ones_like(col, dtype=torch.int32) << (col & 31).to(torch.int32)

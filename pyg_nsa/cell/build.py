@@ -66,7 +66,8 @@ def build_hetero_conv(config: CellConfig, graph: HeteroData) -> HeteroCellNSA:
         )
 
     layers: list[nn.Module] = [
-        HeteroConv({t: conv(t) for t in edge_types}) for _ in range(declared.pattern.count("M"))  # type: ignore[union-attr]
+        HeteroConv({t: conv(t) for t in edge_types})
+        for _ in range(declared.pattern.count("M"))  # type: ignore[union-attr]
     ]
     node_types = list(dict.fromkeys(t for src, _, dst in edge_types for t in (src, dst)))
     operator = UnionOperator(
@@ -78,7 +79,9 @@ def build_hetero_conv(config: CellConfig, graph: HeteroData) -> HeteroCellNSA:
 def _num_nodes(config: CellConfig, graph: HeteroData) -> dict[str, int]:
     if config.operator.num_nodes or not config.data.embeddings:
         return config.operator.num_nodes
-    mentioned = {t for spec in config.operator.edges for t in (spec.edge_type[0], spec.edge_type[2])}
+    mentioned = {
+        t for spec in config.operator.edges for t in (spec.edge_type[0], spec.edge_type[2])
+    }
     return {t: int(graph[t].num_nodes) for t in graph.node_types if t in mentioned}
 
 

@@ -105,19 +105,14 @@ class PerturbationDataset(Dataset):
             "reverse": reverse,
             "features": check_features(features),
         }
-        self._force = force_reload
         self._key = self._hash()
-        super().__init__(str(Path(root).expanduser()), log=False, force_reload=force_reload)
-        found = self._read()
-        if found is not None:
-            logger.info(
-                "%s: %d instances from %s", found[0].model_id, len(found[1]), self.processed_dir
-            )
-        else:  # files are there, but damaged
-            self.process()
-            found = self._read()
+        super().__init__(str(Path(root).expanduser()), log=False)
+        found = None if force_reload else self._read()
         if found is None:
-            raise RuntimeError(f"{self.processed_dir}: what was just written cannot be read.")
+            found = self._build(force_reload)
+        else:
+            name, count = found[0].model_id, len(found[1])
+            logger.info("%s: %d instances from %s", name, count, self.processed_dir)
         self.graph, self.table = found
         self._rule = DeletionRule(self.graph)
 
@@ -128,19 +123,24 @@ class PerturbationDataset(Dataset):
         """Name of the file that the dataset is complete with."""
         return [f"graph-{self._key}.pt"]
 
-    def process(self) -> None:
+    # Not PyG's `process`: that writes files of its own next to ours, without a lock.
+    def _build(self, force: bool) -> tuple[HeteroData, LabelTable]:
         """Build what is missing in ``processed/``; waits while another process does."""
         path = Path(self.processed_paths[0])
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
-            if not self._force and self._read() is not None:
-                return
-            self._force = False
+            found = None if force else self._read()
+            if found is not None:
+                return found
             source = self.model
             network = as_network(load_model(source) if isinstance(source, str | Path) else source)
             graph = build_graph(network, **self._options)
             _save(path, {"graph": graph.to_dict(), "labels": self._make_labels(network, graph)})
             logger.info("graph of %s: saved to %s", network.model_id, path)
+            found = self._read()
+        if found is None:
+            raise RuntimeError(f"{path}: what was just written cannot be read.")
+        return found
 
     def _make_labels(self, network: MetabolicNetwork, graph: HeteroData) -> str | None:
         """Make the file of labels; its name, or ``None`` where the user gave a table itself."""

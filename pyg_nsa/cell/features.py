@@ -74,6 +74,7 @@ FEATURES: tuple[str, ...] = (*DEFAULT_FEATURES, "random_walk")
 """All names of features."""
 
 FLUX_UNIT = 1e-6
+PRICE_UNIT = 1e-3  # a thousandth of the growth, per unit of a metabolite
 WALK_STEPS: tuple[int, ...] = (2, 4, 6, 8, 10, 12, 14, 16)
 
 Column = NDArray[np.float64]
@@ -283,8 +284,8 @@ def _shadow_price(out: _Columns, of: _Source) -> None:
     solver = linear_program(of.network)
     solver.run()
     price = np.asarray(solver.getSolution().row_dual)
-    scale = of.growth * FLUX_UNIT
-    out.add("metabolite", "shadow_price", np.sign(price) * np.log1p(np.abs(price) / scale))
+    scaled = price / (of.growth * PRICE_UNIT)
+    out.add("metabolite", "shadow_price", np.sign(scaled) * np.log1p(np.abs(scaled)))
 
 
 def _random_walk(out: _Columns, of: _Source) -> None:

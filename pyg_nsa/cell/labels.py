@@ -332,44 +332,40 @@ def read_label_table(path: str | Path | pd.DataFrame, graph: HeteroData) -> Labe
     row = row_name(has_first_line)
     names: list[str] = graph["gene"].node_ids
     index = {gene: i for i, gene in enumerate(names)}
-    problems: list[str] = []
+    problems: list[tuple[int, str]] = []  # position and text
     numbers: dict[str, NDArray[np.float32]] = {}
     for name in ("fitness", "gene_interaction", "fitness_std"):
         numbers[name] = np.full(len(rows), np.nan, np.float32)
-        if name not in rows.columns:
-            continue
-        for i, (number, cell) in enumerate(rows[name].items()):
+        for i, cell in enumerate(rows[name] if name in rows.columns else ()):
             try:
                 value = np.nan if cell.lower() in ("", "na", "nan") else float(cell)
                 if np.isinf(value):
                     raise ValueError
                 numbers[name][i] = value
             except ValueError:
-                problems.append(f"{row} {number}: {name} {cell!r} is not a finite number")
+                problems.append((i, f"{name} {cell!r} is not a finite number"))
     members: list[tuple[int, ...]] = []
     first_seen: dict[tuple[int, ...], int] = {}
-    for i, (number, cell) in enumerate(rows["genes"].items()):
+    for i, cell in enumerate(rows["genes"]):
         ids = [gene for gene in re.split(r"[,;|\s]+", cell) if gene]
         missing = [gene for gene in dict.fromkeys(ids) if gene not in index]
-        if not ids:
-            problems.append(f"{row} {number}: no genes")
-        elif missing:
-            problems.append(f"{row} {number}: unknown gene {', '.join(map(repr, missing))}")
-        elif len(set(ids)) < len(ids):
-            problems.append(f"{row} {number}: a gene twice in {cell!r}")
         genes = tuple(sorted(index[gene] for gene in set(ids) & index.keys()))
         members.append(genes)
-        if missing or not ids:
-            continue
-        j = first_seen.setdefault(genes, i)
-        if j != i:
+        if not ids:
+            problems.append((i, "no genes"))
+        elif missing:
+            problems.append((i, f"unknown gene {', '.join(map(repr, missing))}"))
+        elif len(genes) < len(ids):
+            problems.append((i, f"a gene twice in {cell!r}"))
+        elif (j := first_seen.setdefault(genes, i)) != i:
             same = all(np.array_equal(v[i], v[j], equal_nan=True) for v in numbers.values())
             verdict = "repeats" if same else "contradicts"
-            problems.append(f"{row} {number}: {verdict} {row} {rows.index[j]} ({cell})")
+            problems.append((i, f"{verdict} {row} {rows.index[j]} ({cell})"))
     if problems:
+        lines = [f"{row} {rows.index[i]}: {text}" for i, text in sorted(problems)]
         raise TableError(
             f"{where}: {len(problems)} problems. Genes are named as in the graph ({names[0]!r}, …), and every set of "
-            f"genes has one row:\n{problem_list(problems)}"
+            f"genes has one row:\n{problem_list(lines)}"
         )
     width = max((len(genes) for genes in members), default=1)
     padded = np.full((len(members), width), PAD, np.int32)

@@ -56,7 +56,9 @@ def evaluate(predictions: pd.DataFrame) -> pd.DataFrame:
         subsets: Mapping[str, pd.DataFrame] = {
             "singles": table[table["size"] == 1],
             "pairs": table[pairs],
-            "interacting pairs": table[pairs & (table["gene_interaction"].abs() > INTERACTING_ABOVE)],
+            "interacting pairs": table[
+                pairs & (table["gene_interaction"].abs() > INTERACTING_ABOVE)
+            ],
         }
         for subset, chosen in subsets.items():
             targets = ["fitness"] if subset == "singles" else ["fitness", "gene_interaction"]
@@ -70,6 +72,4 @@ def evaluate(predictions: pd.DataFrame) -> pd.DataFrame:
             known = np.isfinite(fitness) & np.isfinite(score)
             value = auroc(fitness[known] < LETHAL_BELOW, score[known])
             rows.append((model, part, subset, "lethality", "auroc", value, int(known.sum())))
-    return pd.DataFrame(
-        rows, columns=["model", "part", "subset", "target", "metric", "value", "n"]
-    )
+    return pd.DataFrame(rows, columns=["model", "part", "subset", "target", "metric", "value", "n"])

@@ -93,7 +93,8 @@ class HeteroCellNSA(nn.Module):
         """``[1 + B, Z]``: the representation of the wildtype, then of each instance."""
         arguments = self.prepared(cell_graph)
         with_wildtype = {
-            t: torch.cat([alive.new_ones(1, alive.size(1)), alive]) for t, alive in alive_dict.items()
+            t: torch.cat([alive.new_ones(1, alive.size(1)), alive])
+            for t, alive in alive_dict.items()
         }
         copies = next(iter(with_wildtype.values())).size(0)
         x_dict = {t: x.expand(copies, -1, -1) for t, x in arguments["x_dict"].items()}
@@ -122,9 +123,7 @@ class HeteroCellNSA(nn.Module):
         return {**self.__dict__, "_prepared": None}
 
     def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({self.operator}, readout={self.readout_names} over {', '.join(self.node_types)})"
-        )
+        return f"{type(self).__name__}({self.operator}, readout={self.readout_names} over {', '.join(self.node_types)})"
 
 
 def _aggregation(name: str) -> Aggregation:

@@ -51,9 +51,7 @@ class _ConfigInCheckpoint(Callback):
     def __init__(self, config: CellConfig) -> None:
         self.config = config
 
-    def on_save_checkpoint(
-        self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint["pyg_nsa_config"] = self.config.model_dump(mode="json")
 
 

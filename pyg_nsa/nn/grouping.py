@@ -28,10 +28,10 @@ def check_aggr(aggr: Aggr) -> Aggr:
     )
 
 
-def group(messages: list[Tensor], aggr: Aggr) -> Tensor | None:
+def group(messages: list[Tensor], aggr: Aggr) -> Tensor:
     """Groups messages ``[*, N, C]`` of one target type; a learned aggregation sees one set of R rows per node."""
     if not isinstance(aggr, Aggregation):
-        return pyg_group(messages, aggr)
+        return pyg_group(messages, aggr)  # type: ignore[return-value]
     stacked = torch.stack(messages, dim=-2)
     rows = stacked.flatten(0, -3)
     index = torch.arange(rows.size(0), device=rows.device).repeat_interleave(len(messages))

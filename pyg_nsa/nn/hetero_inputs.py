@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,9 @@ NODE_FIELDS = ("mask", "pert_mask", "batch", "ptr", "x_ptr")
 _TERM_FIELDS = ("edge_set", "hyperedge_index", "adj_mask", "inc_mask", "stoichiometry")
 
 _POSITIONAL = ("x", "edge_index", "edge_attr")
+
+#: Where a PyG conv's edges may be among its arguments.
+_INDEX_PLACES = ("edge_index", 1, "hyperedge_index")
 
 
 class HeteroInputs:
@@ -175,25 +178,25 @@ class HeteroInputs:
         ends = (relation.src, relation.dst)
         if all(end.alive is None and end.row_ptr is end.index_ptr for end in ends):
             return edge_level
-        index = next((v for v in edge_level.values() if _is_index(v)), None)
-        if index is None or relation.src.is_shared:
+        place_of_index = next((p for p in _INDEX_PLACES if _is_index(edge_level.get(p))), None)
+        if place_of_index is None or relation.src.is_shared:
             raise ValueError(
                 f"edge type {edge_type} is a PyG conv module, which can leave out deleted nodes and padding only where its "
                 "edges are an edge_index [2, E] and x is [N, F]; declare an edge kind for it, such as 'adjacency_mask', "
                 "or pass data without dead rows"
             )
+        index = relation.rows(edge_level[place_of_index])
         num_edges = index.size(1)
         keep = torch.ones(num_edges, dtype=torch.bool, device=index.device)
-        for end, rows in zip(ends, relation.rows(index), strict=True):
+        for end, rows in zip(ends, index, strict=True):
             if end.alive is not None:
                 keep = keep & end.alive[rows]
         out = {}
         for place, value in edge_level.items():
-            if _is_index(value) and value.size(1) == num_edges:
-                value = relation.rows(value)[:, keep]
+            if place == place_of_index:
+                out[place] = index[:, keep]
             elif isinstance(value, Tensor) and value.dim() > 0 and value.size(0) == num_edges:
-                value = value[keep]
-            out[place] = value
+                out[place] = value[keep]
         return out
 
     def without_dead_rows(self, node_type: str, out: Any) -> Any:
@@ -232,8 +235,8 @@ def _is_index(value: Any) -> bool:
     )
 
 
-def attach_zero_gradient(out: dict[str, Tensor], modules: Iterable[nn.Module]) -> None:
-    """Adds zero times each parameter of ``modules`` to one output, in place of ``out``'s entry.
+def attach_zero_gradient(out: dict[str, Tensor], module: nn.Module) -> None:
+    """Adds zero times each parameter of ``module`` to one output, in place of ``out``'s entry.
 
     A parameter that a batch did not use then has a zero gradient instead of none, which distributed training needs
     (DistributedDataParallel waits for every parameter).
@@ -241,10 +244,7 @@ def attach_zero_gradient(out: dict[str, Tensor], modules: Iterable[nn.Module]) -
     if not torch.is_grad_enabled():
         return
     parameters = [
-        p
-        for m in modules
-        for p in m.parameters()
-        if p.requires_grad and not nn.parameter.is_lazy(p)
+        p for p in module.parameters() if p.requires_grad and not nn.parameter.is_lazy(p)
     ]
     for name, value in out.items():
         if parameters and isinstance(value, Tensor) and value.is_floating_point():

@@ -69,20 +69,27 @@ class HeteroMaskedAttentionBlock(nn.Module):
         for edge_type, conv in self.convs.items():
             src, _, dst = edge_type
             if src not in normed or dst not in normed:
-                inputs.skipped.append(conv)
-            elif isinstance(conv, RelationAttention):
+                continue
+            if isinstance(conv, RelationAttention):
                 message = conv((normed[src], normed[dst]), inputs)
-                messages.setdefault(dst, []).append(message)
             elif inputs.has_edges(edge_type):
                 args, kwargs = inputs.conv_arguments(edge_type, conv, normed)
-                messages.setdefault(dst, []).append(conv(*args, **kwargs))
+                message = conv(*args, **kwargs)
             else:
-                inputs.skipped.append(conv)
+                continue
+            messages.setdefault(dst, []).append(message)
         out = {}
         for node_type, x in x_dict.items():
             h = x
             if node_type in messages:
-                h = h + group(messages[node_type], self.aggr)
+                message = group(messages[node_type], self.aggr)
+                if message.shape != x.shape:
+                    raise ValueError(
+                        f"a block needs messages of the size of its rows: those to node type '{node_type}' have shape "
+                        f"{list(message.shape)} after grouping, its rows {list(x.shape)}; give conv modules "
+                        f"out_channels={x.size(-1)} and an aggr that keeps the size"
+                    )
+                h = h + message
             h = self.feed_forwards[node_type](h)
             alive = inputs.layout(node_type).alive
             out[node_type] = h if alive is None else torch.where(alive[..., None], h, x)

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn.module_dict import ModuleDict
+from torch_geometric.utils.hetero import check_add_self_loops
 
 from pyg_nsa.config import EdgeSpec
-from pyg_nsa.nn.collecting import collect
+from pyg_nsa.nn.collecting import collect, wanted_fields
 from pyg_nsa.nn.grouping import Aggr
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradient
 from pyg_nsa.nn.hetero_masked_attention_block import HeteroMaskedAttentionBlock
@@ -92,6 +93,9 @@ class HeteroNSA(nn.Module):
         super().__init__()
         check_heads(hidden_channels, heads, "hidden_channels")
         self.relations = as_relations(edges, registry)
+        for edge_type, relation in self.relations.items():
+            check_add_self_loops(relation, [edge_type])
+        self.wanted = wanted_fields(self.relations, registry)
         # Declared order, never a set's: initialisation depends on it.
         self.node_types = list(
             dict.fromkeys(t for src, _, dst in self.relations for t in (src, dst))
@@ -100,7 +104,6 @@ class HeteroNSA(nn.Module):
         self.hidden_channels = hidden_channels
         self.heads = heads
         self.numbering = numbering
-        self.registry = registry
         num_nodes = dict(num_nodes or {})
         sab_types = self.node_types if sab_types is None else list(sab_types)
         for what, names in (("sab_types", sab_types), ("num_nodes", num_nodes)):
@@ -183,7 +186,7 @@ class HeteroNSA(nn.Module):
         Raises:
             ValueError: A field that a relation's kind requires is missing.
         """
-        return collect(data, self.relations, self.registry)
+        return collect(data, self.wanted)
 
     def prepare(self, data: Any) -> dict[str, dict[Any, Any]]:
         """Like :meth:`collect`, with the pair set of each declared relation built once (``edge_set_dict``).
@@ -213,24 +216,24 @@ class HeteroNSA(nn.Module):
             if node_type in inputs.x_dict:
                 layout = inputs.layout(node_type)
                 h[node_type] = self.inputs[node_type](inputs.x_dict[node_type], layout)
-            else:
-                inputs.skipped.append(self.inputs[node_type])
         for block in self.blocks:
             if not isinstance(block, ModuleDict):
                 h = block(h, inputs)
                 continue
             for node_type, sab in block.items():
-                if node_type not in h:
-                    inputs.skipped.append(sab)
-                    continue
-                layout = inputs.layout(node_type)
-                if layout.is_shared:
-                    h[node_type] = sab(h[node_type], mask=layout.alive)
-                else:
-                    h[node_type] = sab(h[node_type], segments=layout.segments)
+                if node_type in h:
+                    layout = inputs.layout(node_type)
+                    if layout.is_shared:
+                        h[node_type] = sab(h[node_type], mask=layout.alive)
+                    else:
+                        h[node_type] = sab(h[node_type], segments=layout.segments)
         if self.outputs is not None:
             h = {t: self.outputs[t](x) for t, x in h.items()}
-        attach_zero_gradient(h, inputs.skipped)
+        complete = all(t in h for t in self.node_types) and all(
+            inputs.has_edges(t) for t in self.relations
+        )
+        if not complete:
+            attach_zero_gradient(h, self)
         return h
 
     def __repr__(self) -> str:

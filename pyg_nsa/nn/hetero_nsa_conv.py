@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 from torch_geometric.nn import HeteroConv
-from torch_geometric.nn.aggr import Aggregation
 
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.load import load_config
-from pyg_nsa.nn.collecting import collect
+from pyg_nsa.nn.collecting import collect, wanted_fields
 from pyg_nsa.nn.grouping import Aggr, check_aggr, group
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradient
 from pyg_nsa.nn.hetero_nsa import HeteroNSA
 from pyg_nsa.nn.node_layout import Numbering
+from pyg_nsa.nn.nsa_conv import check_heads
 from pyg_nsa.nn.relation_attention import RelationAttention
 from pyg_nsa.nn.relations import Relation, as_relations, build_relation
 from pyg_nsa.registry import Registry
@@ -51,7 +50,7 @@ class HeteroNSAConv(HeteroConv):
         pattern: ``None`` for one bare step, or one letter per block.
         hidden_channels: Size of the messages of declared kinds (and of the rows of a stack).
         in_channels: Size of ``x``: one number, one for each node type, or ``-1`` to take it from the first call.
-        out_channels: Size of a stack's output; of a bare step's messages if ``hidden_channels`` is not given.
+        out_channels: Size of a stack's output; of a bare step's messages (default: ``hidden_channels``).
         heads: Number of heads of declared kinds.
         dropout: Dropout of messages and in MLPs.
         mlp_ratio: Hidden size of each MLP of a stack as a multiple of ``hidden_channels``.
@@ -90,10 +89,11 @@ class HeteroNSAConv(HeteroConv):
     ) -> None:
         relations = as_relations(convs, registry)
         check_aggr(aggr)
-        size = hidden_channels if hidden_channels is not None else out_channels
-        if size is None and (
-            pattern is not None or any(isinstance(r, EdgeSpec) for r in relations.values())
-        ):
+        declares = any(isinstance(relation, EdgeSpec) for relation in relations.values())
+        name, size = "hidden_channels", hidden_channels
+        if size is None or (pattern is None and out_channels is not None):
+            name, size = "out_channels", out_channels
+        if size is None and (pattern is not None or declares):
             raise ValueError(
                 "hidden_channels is needed: it is the size of the messages of declared edge kinds, such as "
                 "HeteroNSAConv({…}, hidden_channels=64)"
@@ -105,7 +105,7 @@ class HeteroNSAConv(HeteroConv):
             stack = HeteroNSA(
                 in_channels,
                 size,
-                {t: r for t, r in relations.items()},
+                relations,
                 pattern,
                 heads,
                 aggr,
@@ -119,21 +119,28 @@ class HeteroNSAConv(HeteroConv):
                 registry,
             )
         else:
+            stack_only = dict(num_nodes=num_nodes, sab_types=sab_types, induced_points=induced_points)
+            given = [option for option, value in stack_only.items() if value]
+            if given:
+                raise ValueError(
+                    f"{given[0]} belongs to a stack of blocks: say pattern='MS' (or another), or leave {given[0]} out"
+                )
+            if declares:
+                assert size is not None
+                check_heads(size, heads, name)
             for edge_type, relation in relations.items():
                 if isinstance(relation, EdgeSpec):
                     assert size is not None
-                    sizes = tuple(_size_of(in_channels, t) for t in (edge_type[0], edge_type[2]))
-                    relation = build_relation(relation, sizes, size, heads, dropout, registry)  # type: ignore[arg-type]
+                    src, dst = (_size_of(in_channels, t) for t in (edge_type[0], edge_type[2]))
+                    relation = build_relation(relation, (src, dst), size, heads, dropout, registry)
                 modules[edge_type] = relation
-        with warnings.catch_warnings():
-            if stack is not None:  # HeteroConv's warning about node types without messages is not true of a stack
-                warnings.simplefilter("ignore")
-            super().__init__(modules, aggr if not isinstance(aggr, Aggregation) else "sum")
-        self.aggr = aggr
+        # The convs of a stack, and a learned grouping, are in its blocks.
+        in_blocks = stack is not None and isinstance(aggr, nn.Module)
+        super().__init__(modules, None if in_blocks else aggr)  # type: ignore[arg-type]
         self.relations = relations
+        self.wanted = wanted_fields(relations, registry)
         self.pattern = pattern
         self.numbering = numbering
-        self.registry = registry
         self.stack = stack
         #: The configuration that this module was built from, if it was.
         self.config: HeteroNSAConfig | None = None
@@ -175,7 +182,7 @@ class HeteroNSAConv(HeteroConv):
             induced_points=config.sab.induced_points,
             num_nodes=config.num_nodes,
             numbering=config.numbering,
-            registry=registry,
+            registry=config.registry(registry),
         )
         out.config = config
         return out
@@ -194,7 +201,7 @@ class HeteroNSAConv(HeteroConv):
         Raises:
             ValueError: A field that a relation's kind requires is missing.
         """
-        return collect(data, self.relations, self.registry)
+        return collect(data, self.wanted)
 
     def forward(self, *args_dict: Any, **kwargs_dict: Any) -> dict[str, Tensor]:
         """Runs the operator; the call is HeteroConv's.
@@ -213,22 +220,23 @@ class HeteroNSAConv(HeteroConv):
         if self.stack is not None:
             return self.stack.run(inputs)
         messages: dict[str, list[Tensor]] = {}
+        complete = True
         for edge_type, conv in self.convs.items():
             src, _, dst = edge_type
-            if not inputs.has_edges(edge_type):
-                inputs.skipped.append(conv)
-            elif isinstance(conv, RelationAttention):
-                if src not in inputs.x_dict or dst not in inputs.x_dict:
-                    inputs.skipped.append(conv)
-                    continue
+            declared = isinstance(conv, RelationAttention)
+            has_ends = src in inputs.x_dict and dst in inputs.x_dict
+            if not inputs.has_edges(edge_type) or (declared and not has_ends):
+                complete = False
+                continue
+            if declared:
                 message = conv((inputs.x_dict[src], inputs.x_dict[dst]), inputs)
-                messages.setdefault(dst, []).append(message)
             else:
                 args, kwargs = inputs.conv_arguments(edge_type, conv)
-                messages.setdefault(dst, []).append(conv(*args, **kwargs))
-        out: dict[str, Tensor] = {t: group(m, self.aggr) for t, m in messages.items()}  # type: ignore[misc]
-        if self.training:
-            attach_zero_gradient(out, inputs.skipped)
+                message = inputs.without_dead_rows(dst, conv(*args, **kwargs))
+            messages.setdefault(dst, []).append(message)
+        out = {t: group(m, self.aggr) for t, m in messages.items()}
+        if not complete:
+            attach_zero_gradient(out, self)
         return out
 
     def __repr__(self) -> str:

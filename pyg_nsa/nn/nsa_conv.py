@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.typing import SparseTensor
+from torch_geometric.utils import is_sparse, to_edge_index
 
 from pyg_nsa.attention import EdgeSet, attention_weights, edge_attention
 
@@ -137,10 +138,11 @@ class NSAConv(nn.Module):
             alive: bool masks of living source and target rows; dead rows neither send nor receive.
         """
         x_src, x_dst = (x, x) if isinstance(x, Tensor) else x
-        if isinstance(edge_index, SparseTensor):
-            row, col, value = edge_index.coo()
+        if is_sparse(edge_index):
+            (row, col), value = to_edge_index(edge_index)
             edge_index = torch.stack([col, row])  # PyG stores adj_t: rows are targets
-            edge_attr = value if edge_attr is None else edge_attr
+            if edge_attr is None and self.lin_edge is not None:
+                edge_attr = value
         edges = (
             edge_index
             if isinstance(edge_index, EdgeSet)
@@ -179,8 +181,37 @@ class NSAConv(nn.Module):
             else:
                 out = out + skip
         if isinstance(return_attention_weights, bool):
-            return out, (edges.edge_index(), attention_weights(query, key, edges, bias))
+            return out, (edges.edge_index(), _weights(query, key, edges, bias, alive))
         return out
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if self.lin_skip is None:  # TransformerConv has one even where root_weight=False never uses it
+            for name in ("weight", "bias"):
+                state_dict.pop(f"{prefix}lin_skip.{name}", None)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, heads={self.heads})"
+
+
+def _weights(
+    query: Tensor,
+    key: Tensor,
+    edges: EdgeSet,
+    bias: Tensor | None,
+    alive: tuple[Tensor | None, Tensor | None],
+) -> Tensor:
+    """``[P, heads]`` (``[B, P, heads]`` for B copies of a graph); pairs of dead rows have weight 0."""
+    if query.dim() == 4:
+        sources, targets = ([None] * len(query) if a is None else a for a in alive)
+        return torch.stack(
+            [
+                _weights(q, k, edges, bias, ends)
+                for q, k, *ends in zip(query, key, sources, targets, strict=True)  # type: ignore[misc]
+            ]
+        )
+    for mask, end in zip(alive, (edges.col, edges.row), strict=True):
+        if mask is not None:
+            bias = query.new_zeros(edges.num_pairs, query.size(1)) if bias is None else bias
+            bias = bias.masked_fill(~mask[end, None], float("-inf"))
+    return attention_weights(query, key, edges, bias)

@@ -64,13 +64,18 @@ class RelationAttention(nn.Module):
             inputs: The call.
         """
         relation = inputs.relation(self.edge_type)
+        for layout, rows in ((relation.src, x[0]), (relation.dst, x[1])):
+            if rows.size(-1) == 0:
+                raise ValueError(
+                    f"x of node type '{layout.node_type}' has no columns, so edge type {self.edge_type} has nothing to attend "
+                    "by: give it features, or use a stack with learned embeddings (pattern='M', "
+                    f"num_nodes={{'{layout.node_type}': <nodes of the base graph>}})"
+                )
         if inputs.has_edges(self.edge_type):
-            edges = inputs.pairs(relation, self.term)
-            edges, bias = self.term(relation, edges)
-        else:
+            edges, bias = self.term(relation, inputs.pairs(relation, self.term))
+        else:  # a stack treats a missing relation as one without edges
             edges = EdgeSet.empty(relation.src.num_rows, relation.dst.num_rows, x[1].device)
             bias = None
-            inputs.skipped.append(self.term)
         if self.training and self.edge_dropout > 0:
             bias = self._drop_pairs(edges, bias, x[1])
         alive = (relation.src.alive, relation.dst.alive)

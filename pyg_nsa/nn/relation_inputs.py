@@ -106,7 +106,9 @@ class RelationInputs:
             return index  # left to the check in EdgeSet
         if index.is_floating_point() or index.dtype == torch.bool:
             return index
-        src, dst = index.as_subclass(Tensor).long()  # PyG's EdgeIndex needs no caches here
+        if type(index) is not Tensor:  # PyG's EdgeIndex, whose caches are of no use here
+            index = index.as_subclass(Tensor)
+        src, dst = index.long()
         return torch.stack([self.src.rows(src), self.dst.rows(dst)])
 
     def edges_from_dense(

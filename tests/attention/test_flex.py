@@ -54,11 +54,11 @@ def random_edges(num_queries: int, num_keys: int, num_edges: int, seed: int = 0)
     return EdgeSet.from_edge_index(torch.stack([key, query]), num_keys, num_queries)
 
 
-def union(sizes: list[int], seed: int = 0) -> EdgeSet:
+def union(sizes: list[int], seed: int = 0, degree: int = 5) -> EdgeSet:
     """Random graphs of these sizes as one block-diagonal edge set."""
     starts = torch.tensor([0, *sizes]).cumsum(0).tolist()
     parts = [
-        random_edges(n, n, 5 * n, seed + i).edge_index() + start
+        random_edges(n, n, degree * n, seed + i).edge_index() + start
         for i, (n, start) in enumerate(zip(sizes, starts, strict=False))
     ]
     return EdgeSet.from_edge_index(torch.cat(parts, 1), starts[-1], starts[-1])
@@ -115,6 +115,7 @@ def test_compiled_edges_with_bias() -> None:
     out = flex.edge_attention(q, k, v, edges, bias)
     torch.testing.assert_close(out, reference.edge_attention(q, k, v, edges, bias))
     variants = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert variants > 0
 
     edges = union([40, 120, 3, 60])
     q, k, v = inputs(edges, dim=8)
@@ -248,7 +249,9 @@ class TestEdges:
         out = flex.edge_attention(q, k, v, edges, bias)
         assert out.shape == q.shape
         assert not out.any()
-        for x, grad in zip((q, k, v, bias), torch.autograd.grad(out.sum(), (q, k, v, bias)), strict=True):
+        for x, grad in zip(
+            (q, k, v, bias), torch.autograd.grad(out.sum(), (q, k, v, bias)), strict=True
+        ):
             assert grad.shape == x.shape
             assert not grad.any()
 
@@ -269,7 +272,11 @@ class TestFull:
     def test_segments_between_different_rows(self) -> None:
         qs = Segments(torch.tensor([0, 20, 20, 40]), 40)
         ks = Segments(torch.tensor([0, 0, 150, 300]), 300)
-        q, k, v = rand(40, HEADS, 8, seed=1), rand(300, HEADS, 8, seed=2), rand(300, HEADS, 8, seed=3)
+        q, k, v = (
+            rand(40, HEADS, 8, seed=1),
+            rand(300, HEADS, 8, seed=2),
+            rand(300, HEADS, 8, seed=3),
+        )
         out = flex.full_attention(q, k, v, qs, ks)
         expected = reference.full_attention(q, k, v, qs, ks)
         assert_equal_with_gradients(out, expected, [q, k, v])
@@ -320,10 +327,11 @@ class TestFull:
 # ---- compilation -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("smallest", "largest", "variants"), [(60, 100, 1), (80, 160, 2)])
 def test_batches_of_different_composition_have_the_same_shapes(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, smallest: int, largest: int, variants: int
 ) -> None:
-    """Shapes decide what is compiled: 20 random batches need at most two variants of each kernel."""
+    """Shapes decide what is compiled: 20 random batches need one variant of each kernel, or two."""
     signatures: dict[Callable, set] = {}
 
     def record(kernel: Callable, *args: object) -> Tensor:
@@ -334,8 +342,8 @@ def test_batches_of_different_composition_have_the_same_shapes(
     monkeypatch.setattr(flex, "_run", record)
     g = torch.Generator().manual_seed(0)
     for step in range(20):
-        sizes = torch.randint(50, 200, (8,), generator=g).tolist()
-        edges = union(sizes, seed=step)
+        sizes = torch.randint(smallest, largest, (8,), generator=g).tolist()
+        edges = union(sizes, seed=step, degree=8)
         q, k, v = inputs(edges)
         flex.edge_attention(q, k, v, edges, random_bias(edges))
         flex.full_attention(q, k, v, Segments(torch.tensor([0, *sizes]).cumsum(0), sum(sizes)))
@@ -343,13 +351,13 @@ def test_batches_of_different_composition_have_the_same_shapes(
         "flex_edge_attention_kernel",
         "flex_full_attention_kernel",
     }
-    assert all(len(variants) <= 2 for variants in signatures.values())
+    assert all(len(found) <= variants for found in signatures.values())
 
 
 @torch.no_grad()
 def test_a_callers_graph_takes_it_in_whole() -> None:
     edges = random_edges(60, 70, 300)
-    q, k, v = inputs(edges)
+    q, k, v = (x.detach() for x in inputs(edges))
     segments = Segments(torch.tensor([0, 20, 60]), 60)
     edge_tiles(edges)  # the number of tiles depends on the data, so this cannot be in the graph
 

@@ -64,9 +64,7 @@ def listed(count: Tensor, indices: Tensor) -> list[list[int]]:
     """The block lists as lists, after checking their form."""
     assert count.dtype == indices.dtype == torch.int32
     assert indices.shape[:3] == count.shape
-    return [
-        row[:n] for n, row in zip(count[0, 0].tolist(), indices[0, 0].tolist(), strict=True)
-    ]
+    return [row[:n] for n, row in zip(count[0, 0].tolist(), indices[0, 0].tolist(), strict=True)]
 
 
 def test_bits_and_pair_numbers_match_a_loop(edges: EdgeSet) -> None:
@@ -113,7 +111,9 @@ def test_mods_match_a_loop(edges: EdgeSet) -> None:
 
 def test_block_lists_match_a_loop(edges: EdgeSet) -> None:
     blocks = edge_tiles(edges).blocks
-    present = {(q // 128, k // 128) for q, k in zip(edges.row.tolist(), edges.col.tolist(), strict=True)}
+    present = {
+        (q // 128, k // 128) for q, k in zip(edges.row.tolist(), edges.col.tolist(), strict=True)
+    }
     rows, cols = blocks.query_rows // 128, blocks.key_rows // 128
     assert blocks.kv_indices.shape == (1, 1, rows, cols)
     assert blocks.q_indices.shape == (1, 1, cols, rows)
@@ -170,10 +170,7 @@ def test_segment_tiles_cover_the_pairs(name: str) -> None:
     assert set(tiles.query_graph.tolist()[len(graph_q) :]) <= {-1}
     assert set(tiles.key_graph.tolist()[len(graph_k) :]) <= {-2}
     needed = {
-        (i // 128, j // 128)
-        for i, a in enumerate(graph_q)
-        for j, b in enumerate(graph_k)
-        if a == b
+        (i // 128, j // 128) for i, a in enumerate(graph_q) for j, b in enumerate(graph_k) if a == b
     }
     blocks = tiles.blocks
     by_row = listed(blocks.kv_num_blocks, blocks.kv_indices)
@@ -183,7 +180,9 @@ def test_segment_tiles_cover_the_pairs(name: str) -> None:
     assert needed <= forward
     assert needed <= backward
     assert all(c < blocks.key_rows // 128 for _, c in forward)
-    if 0 not in lengths_q + lengths_k:  # a graph without rows on one side may cost a tile on the other
+    if (
+        0 not in lengths_q + lengths_k
+    ):  # a graph without rows on one side may cost a tile on the other
         assert forward == backward == needed
 
 
@@ -241,4 +240,6 @@ def test_no_tensor_of_the_size_of_the_attention_matrix() -> None:
 def test_block_lists_know_their_rows() -> None:
     blocks = edge_tiles(random_edges(140, 300, 50)).blocks
     assert isinstance(blocks, BlockLists)
-    assert (blocks.query_rows, blocks.key_rows) == (padded_rows(140), padded_rows(300)) == (256, 512)
+    assert (
+        (blocks.query_rows, blocks.key_rows) == (padded_rows(140), padded_rows(300)) == (256, 512)
+    )

@@ -21,7 +21,9 @@ def test_singles_equal_cobra(textbook_model, simulated):
     simulator, singles, _ = simulated
     theirs = cobra.flux_analysis.single_gene_deletion(textbook_model, processes=1)
     growth = {next(iter(ids)): g for ids, g in zip(theirs.ids, theirs.growth, strict=True)}
-    expected = [np.nan_to_num(growth[g]) / simulator.wildtype_growth for g in simulator.network.genes]
+    expected = [
+        np.nan_to_num(growth[g]) / simulator.wildtype_growth for g in simulator.network.genes
+    ]
     np.testing.assert_allclose(singles.fitness, expected, atol=1e-6)
 
 
@@ -70,13 +72,11 @@ def test_inactive_reactions_against_cobra(textbook_model, textbook):
     for size in (0, 1, 2, 5):
         for _ in range(20):
             genes = [textbook.genes[g] for g in generator.choice(137, size, replace=False)]
-            expected = cobra.manipulation.delete.find_gene_knockout_reactions(textbook_model, genes) if hasattr(
-                cobra.manipulation.delete, "find_gene_knockout_reactions"
-            ) else [
-                r
-                for r in textbook_model.reactions
-                if r.genes and not r.gpr.eval(set(genes))
-            ]
+            expected = (
+                cobra.manipulation.delete.find_gene_knockout_reactions(textbook_model, genes)
+                if hasattr(cobra.manipulation.delete, "find_gene_knockout_reactions")
+                else [r for r in textbook_model.reactions if r.genes and not r.gpr.eval(set(genes))]
+            )
             mine = {textbook.reactions[r] for r in simulator.inactive_reactions(genes)}
             assert mine == {r.id for r in expected}
 
@@ -140,14 +140,18 @@ def test_errors(toy):
     with pytest.raises(KeyError, match="Model 'toy' has 4 genes, no gene number 7"):
         simulator.fitness([7])
     dead = toy_network({"growth": {"A": -1.0}}, {})
-    with pytest.raises(ValueError, match=r"Model 'toy': the wildtype does not grow \(objective 0\)\. Check its"):
+    with pytest.raises(
+        ValueError, match=r"Model 'toy': the wildtype does not grow \(objective 0\)\. Check its"
+    ):
         GrowthSimulator(dead)
     endless = toy_network(
         {"uptake": {"A": 1.0}, "growth": {"A": -1.0}},
         {},
         {"uptake": (0.0, np.inf), "growth": (0.0, np.inf)},
     )
-    with pytest.raises(ValueError, match=r"growth is unbounded\. Give its uptake reactions finite bounds"):
+    with pytest.raises(
+        ValueError, match=r"growth is unbounded\. Give its uptake reactions finite bounds"
+    ):
         GrowthSimulator(endless)
 
 

@@ -40,6 +40,8 @@ def test_ijo1366_counts(ijo1366):
     graph = build_graph(ijo1366, features=False)
     assert (graph["gene"].num_nodes, graph["metabolite"].num_nodes) == (1367, 1805)
     assert counts(graph) == [5468, 5877, 17897]
+    assert graph[CO_COMPLEX].num_edges == 1606
+    assert graph[PRODUCER].num_edges == 10417
 
 
 def test_yeast_counts(yeast):
@@ -146,7 +148,11 @@ def test_directions_of_blocked_and_backward_reactions():
         {"blocked": (0.0, 0.0), "back": (-5.0, 0.0)},
     )
     graph = build_graph(network, features=False)
-    assert graph["reaction"].node_ids == ["growth|0|forward", "blocked|0|forward", "back|0|backward"]
+    assert graph["reaction"].node_ids == [
+        "growth|0|forward",
+        "blocked|0|forward",
+        "back|0|backward",
+    ]
     assert graph[GPR].hyperedge_index.shape == (2, 0)
 
 
@@ -176,9 +182,7 @@ def test_proxies_against_loops(textbook):
     graph = build_graph(textbook, features=False)
     expected = naive_producers(textbook, graph)
     assert graph[PRODUCER].edge_index.T.tolist() == [list(p) for p in expected]
-    joined = {
-        (g, h) for cs in textbook.clauses for c in cs for g in c for h in c if g != h
-    }
+    joined = {(g, h) for cs in textbook.clauses for c in cs for g in c for h in c if g != h}
     assert graph[CO_COMPLEX].edge_index.T.tolist() == [list(p) for p in sorted(joined)]
 
 
@@ -191,7 +195,10 @@ def test_fields(textbook):
         assert store.x.dtype == torch.float32
         assert len(store.node_ids) == len(set(store.node_ids)) == store.num_nodes
         assert store.feature_names == []
-    for forth, back in ((GPR, ("reaction", "rev_gpr", "gene")), (RMR, ("metabolite", "rev_rmr", "reaction"))):
+    for forth, back in (
+        (GPR, ("reaction", "rev_gpr", "gene")),
+        (RMR, ("metabolite", "rev_rmr", "reaction")),
+    ):
         assert graph[forth].hyperedge_index is graph[forth].edge_index
         assert graph[forth].edge_index.dtype == torch.int64
         assert torch.equal(graph[back].hyperedge_index, graph[forth].hyperedge_index.flip(0))
@@ -201,7 +208,10 @@ def test_fields(textbook):
     assert torch.equal(back.edge_type, graph[RMR].edge_type)
     assert torch.equal(graph[RMR].edge_type, (graph[RMR].stoichiometry > 0).long())
     assert graph[RMR].stoichiometry.dtype == torch.float32
-    assert not any(name.startswith("rev_") for _, name, _ in build_graph(textbook, reverse=False, features=False).edge_types)
+    assert not any(
+        name.startswith("rev_")
+        for _, name, _ in build_graph(textbook, reverse=False, features=False).edge_types
+    )
 
 
 # --- the user's tables ---
@@ -251,6 +261,19 @@ def test_unknown_genes_can_be_added(toy):
     assert graph["gene"].x.shape[0] == 6
 
 
+def test_parquet(tmp_path, toy):
+    path = tmp_path / "physical.parquet"
+    try:
+        pd.DataFrame([["a", "b"]], columns=["x", "y"]).to_parquet(path)
+    except ImportError:  # pandas needs pyarrow for it, which is optional
+        path.write_bytes(b"PAR1")
+        with pytest.raises(TableError, match=r"physical\.parquet: cannot be read \(.*pyarrow"):
+            build_graph(toy, gene_tables={"physical": path})
+    else:
+        graph = build_graph(toy, gene_tables={"physical": path}, features=False)
+        assert graph["gene", "physical", "gene"].edge_index.tolist() == [[0], [1]]
+
+
 def test_many_problems_are_shortened(toy):
     table = pd.DataFrame([[f"g{i}", "a"] for i in range(12)])
     with pytest.raises(TableError, match=r"row 9: 'g9'\n  and 2 more$"):
@@ -261,7 +284,11 @@ def test_many_problems_are_shortened(toy):
     ("name", "text", "message"),
     [
         ("none.tsv", None, r"none\.tsv: no such file \(gene_tables\['physical'\]\)\."),
-        ("one.tsv", "a,b\nc,d\n", r"expected two columns of gene ids, got 1\. Columns are separated by commas"),
+        (
+            "one.tsv",
+            "a,b\nc,d\n",
+            r"expected two columns of gene ids, got 1\. Columns are separated by commas",
+        ),
         ("empty.csv", "", r"empty\.csv: cannot be read \(No columns to parse"),
         ("table.xlsx", "a", r"unknown ending '\.xlsx' .*Expected \.csv, \.tsv"),
     ],

@@ -50,7 +50,9 @@ def test_clauses_agree_with_evaluating_the_rule(rule):
 
 def test_a_rule_that_explodes_is_refused():
     rule = " and ".join(f"(a{i} or b{i})" for i in range(20))
-    with pytest.raises(ValueError, match=r"Reaction 'R1': the gene rule expands to more than 100,000"):
+    with pytest.raises(
+        ValueError, match=r"Reaction 'R1': the gene rule expands to more than 100,000"
+    ):
         gpr_clauses(cobra.core.GPR.from_string(rule).body, "R1")
 
 
@@ -92,15 +94,24 @@ def test_unknown_name():
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(ModelFileError, match=r"cell\.xml: no such file\. Expected a model file: SBML"):
+    with pytest.raises(
+        ModelFileError, match=r"cell\.xml: no such file\. Expected a model file: SBML"
+    ):
         load_model(tmp_path / "cell.xml")
+
+
+def test_folder(tmp_path):
+    with pytest.raises(ModelFileError, match=r": is a folder, expected a model file: SBML"):
+        load_model(tmp_path)
 
 
 @pytest.mark.parametrize("ending", ["xml", "xml.gz", "sbml", "json", "yml", "mat"])
 def test_damaged_file(tmp_path, ending):
     path = tmp_path / f"cell.{ending}"
     path.write_text("{]: this is no model")
-    with pytest.raises(ModelFileError, match=r"cell\..*: cobra cannot read this model \(.+\)\. Formats: SBML"):
+    with pytest.raises(
+        ModelFileError, match=r"cell\..*: cobra cannot read this model \(.+\)\. Formats: SBML"
+    ):
         load_model(path)
 
 

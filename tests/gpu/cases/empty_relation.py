@@ -1,6 +1,5 @@
 """No tile at all: the kernels themselves, which the public function does not call for an empty relation."""
 
-import torch
 from _common import HEADS, leaf
 
 from pyg_nsa.attention import flex

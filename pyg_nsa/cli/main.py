@@ -1,0 +1,60 @@
+"""The command group and what all commands share: how an error reaches the user."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+try:
+    import click
+except ModuleNotFoundError:  # the command is installed with the library, its packages with an extra
+    sys.exit("pyg-nsa: the command line needs more packages: pip install 'pyg-nsa[cli]'")
+
+import pyg_nsa
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "check": "pyg_nsa.cli.check",
+    "demo": "pyg_nsa.cli.train",
+    "plugins": "pyg_nsa.cli.plugins",
+    "train": "pyg_nsa.cli.train",
+}
+
+
+class _Group(click.Group):
+    """Imports a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        return getattr(importlib.import_module(_COMMANDS[name]), name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.Abort):  # RuntimeErrors, too
+            raise
+        except ModuleNotFoundError as error:
+            if error.name in ("torch", "torch_geometric") or (error.name or "").startswith("pyg_nsa"):
+                raise
+            raise click.ClickException(
+                f"this command needs the package '{error.name}': pip install 'pyg-nsa[cell]'"
+            ) from error
+        except (ValueError, OSError, RuntimeError) as error:
+            # These say what is wrong and how to mend it; a traceback would bury that. --debug shows it.
+            if ctx.params.get("debug"):
+                raise
+            notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
+            raise click.ClickException(f"{error}{notes}") from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(pyg_nsa.__version__, prog_name="pyg-nsa")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
+    """Declared masks and edge biases for PyG's heterogeneous convolutions."""

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pyg_nsa.cell import labels
+from pyg_nsa.cell.fba import GrowthSimulator
+from pyg_nsa.cell.graph import build_graph
+from pyg_nsa.cell.labels import LabelFileError, LabelTable, read_label_table, simulate_labels
+from pyg_nsa.cell.tables import TableError
+
+
+def same(one: LabelTable, other: LabelTable) -> bool:
+    arrays = ("genes", "fitness", "gene_interaction", "fitness_std")
+    return (
+        one.gene_ids == other.gene_ids
+        and all(
+            np.array_equal(getattr(one, a), getattr(other, a), equal_nan=a != "genes")
+            for a in arrays
+        )
+        and one.provenance == other.provenance
+    )
+
+
+@pytest.fixture(scope="module")
+def toy_graph(toy):
+    return build_graph(toy, features=False)
+
+
+def test_simulated_labels(tmp_path, textbook):
+    table = simulate_labels(textbook, tmp_path, progress=False)
+    assert repr(table) == "LabelTable(8522 instances: 137 of 1, 8385 of 2 deleted genes)"
+    assert np.isnan(table.gene_interaction[:137]).all()
+    assert int(table.interacting.sum()) == 880
+    assert table.nbytes / len(table) < 100
+    simulator = GrowthSimulator(textbook)
+    for i in (0, 40, 137, 5000, 8521):
+        assert table.fitness[i] == pytest.approx(simulator.fitness(table.ids(i)), abs=1e-6)
+    assert table.provenance["model"] == "e_coli_core"
+    singles = simulate_labels(textbook, tmp_path, pairs=False, progress=False)
+    assert len(singles) == 137
+    assert np.array_equal(singles.fitness, table.fitness[:137])
+
+
+def test_cache_is_reused_with_a_log_line(tmp_path, toy, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    first = simulate_labels(toy, tmp_path)
+    assert "labels of toy: simulated 7 instances with " in caplog.text
+    monkeypatch.setattr(labels, "_simulate", None)  # would fail if called
+    assert same(simulate_labels(toy, tmp_path), first)
+    assert f"labels of toy: read from {tmp_path}" in caplog.text
+
+
+def test_another_model_or_version_has_another_cache(tmp_path, toy, monkeypatch):
+    simulate_labels(toy, tmp_path)
+    simulate_labels(replace(toy, upper=toy.upper * 2), tmp_path)
+    monkeypatch.setattr(labels, "SIMULATION_VERSION", 99)
+    simulate_labels(toy, tmp_path)
+    assert len(list(tmp_path.glob("*.npz"))) == 3
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "field"])
+def test_damaged_cache_is_made_again(tmp_path, toy, caplog, damage):
+    first = simulate_labels(toy, tmp_path)
+    (path,) = tmp_path.glob("*.npz")
+    content = path.read_bytes()
+    if damage == "field":
+        with np.load(path) as archive:
+            fields = {k: archive[k] for k in archive.files if k != "fitness"}
+        np.savez(path, **fields)
+    else:
+        path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "text": b"x"}[damage])
+    with pytest.raises(LabelFileError, match="damaged, or not a label file"):
+        LabelTable.load(path)
+    assert same(simulate_labels(toy, tmp_path), first)
+    assert "damaged, or not a label file" in caplog.text
+    assert same(LabelTable.load(path), first)
+
+
+def test_save_and_load(tmp_path):
+    table = LabelTable(
+        gene_ids=("a", "ß", "c"),
+        genes=np.array([[0, -1], [1, 2]], np.int32),
+        fitness=np.array([1, np.nan], np.float32),
+        gene_interaction=np.array([np.nan, -0.5], np.float32),
+        provenance={"source": "measured", "n": 3},
+    )
+    path = table.save(tmp_path / "deep" / "labels.npz")
+    assert same(LabelTable.load(path), table)
+    assert table.sizes.tolist() == [1, 2]
+    assert table.ids(1) == ("ß", "c")
+    assert table.interacting.tolist() == [False, True]
+    assert table.y.shape == (2, 2)
+    assert same(table.select(np.array([True, True])), table)
+    with pytest.raises(FileNotFoundError):
+        LabelTable.load(tmp_path / "none.npz")
+    head = json.dumps({"format": 7})
+    np.savez(tmp_path / "new.npz", head=np.array(head))
+    with pytest.raises(
+        LabelFileError, match=r"new\.npz: written in format 7, expected 1\. Simulate again\."
+    ):
+        LabelTable.load(tmp_path / "new.npz")
+
+
+def test_arrays_are_checked():
+    y = np.zeros(2, np.float32)
+    genes = np.zeros((2, 1), np.int32)
+    with pytest.raises(ValueError, match=r"genes: expected an int32 array \[n, K\], got int64"):
+        LabelTable(("a",), genes.astype(np.int64), y, y)
+    with pytest.raises(
+        ValueError, match=r"fitness: expected a float32 array of shape \(2,\), got float64"
+    ):
+        LabelTable(("a",), genes, y.astype(np.float64), y)
+    with pytest.raises(
+        ValueError, match=r"genes: indices must be below 1, the number of gene_ids; -1 pads\."
+    ):
+        LabelTable(("a",), genes + 1, y, y)
+
+
+def test_labels_of_another_graph(toy_graph, tmp_path, textbook):
+    table = simulate_labels(textbook, tmp_path, progress=False)
+    with pytest.raises(
+        ValueError,
+        match=r"The labels belong to another graph: their 137 genes are not the first of",
+    ):
+        table.check_graph(toy_graph)
+
+
+# --- measured tables ---
+
+
+def test_measured_table(tmp_path, toy_graph):
+    path = tmp_path / "measured.tsv"
+    path.write_text(
+        "strain\tgenes\tfitness\tfitness_std\tgene_interaction\n"
+        "s1\ta\t0.9\t0.1\t\n"
+        "s2\td;a\t0.5\tNA\t-0.2\n"
+        "s3\tb|c\t\t0.2\tnan\n"
+        "s4\ta  b,c\t1e-1\t\t\n"
+    )
+    table = read_label_table(path, toy_graph)
+    assert table.genes.tolist() == [[0, -1, -1], [0, 3, -1], [1, 2, -1], [0, 1, 2]]
+    np.testing.assert_array_equal(table.fitness, np.array([0.9, 0.5, np.nan, 0.1], np.float32))
+    np.testing.assert_array_equal(
+        table.gene_interaction, np.array([np.nan, -0.2, np.nan, np.nan], np.float32)
+    )
+    np.testing.assert_array_equal(
+        table.fitness_std, np.array([0.1, np.nan, 0.2, np.nan], np.float32)
+    )
+    assert table.provenance == {"source": "measured", "file": str(path), "model": "toy"}
+    table.check_graph(toy_graph)
+
+
+def test_measured_table_in_memory_and_gzipped(tmp_path, toy_graph):
+    frame = pd.DataFrame({"genes": ["a,b", "c"], "fitness": [0.25, None]})
+    path = tmp_path / "measured.csv.gz"
+    frame.to_csv(path, index=False)
+    for source in (frame, path):
+        table = read_label_table(source, toy_graph)
+        assert table.genes.tolist() == [[0, 1], [2, -1]]
+        assert table.fitness[0] == 0.25
+        assert np.isnan(table.fitness[1])
+        assert np.isnan(table.gene_interaction).all()
+
+
+def test_problems_are_reported_together_with_lines(tmp_path, toy_graph):
+    path = tmp_path / "measured.csv"
+    path.write_text(
+        "genes,fitness\na,1\nzz;yy,0.5\n\na,1.0\nb;b,0.3\n,0.3\nc;d,low\nd;c,0.2\nb,inf\n"
+    )
+    with pytest.raises(TableError) as error:
+        read_label_table(path, toy_graph)
+    assert str(error.value) == (
+        f"{path}: 7 problems. Genes are named as in the graph ('a', …), and every set of genes has one row:\n"
+        "  line 3: unknown gene 'zz', 'yy'\n"
+        "  line 5: repeats line 2 (a)\n"
+        "  line 6: a gene twice in 'b;b'\n"
+        "  line 7: no genes\n"
+        "  line 8: fitness 'low' is not a finite number\n"
+        "  line 9: contradicts line 8 (d;c)\n"
+        "  line 10: fitness 'inf' is not a finite number"
+    )
+
+
+def test_missing_columns(tmp_path, toy_graph):
+    path = tmp_path / "measured.csv"
+    path.write_text("gene,fitness\na,1\n")
+    with pytest.raises(TableError) as error:
+        read_label_table(path, toy_graph)
+    assert str(error.value) == (
+        f"{path}: expected one column 'genes', got the columns 'gene', 'fitness'. "
+        "Needed: genes, fitness; optional: gene_interaction, fitness_std."
+    )
+    with pytest.raises(TableError, match=r"none\.csv: no such file \(measured labels\)"):
+        read_label_table(tmp_path / "none.csv", toy_graph)
