@@ -29,7 +29,35 @@ _HOMES = {
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = sorted(["__version__", *_HOME_OF])  # noqa: PLE0605
+__all__ = [
+    "BuildContext",
+    "ConfigError",
+    "EdgeKind",
+    "EdgeSet",
+    "EdgeSpec",
+    "EdgeTerm",
+    "HeteroNSA",
+    "HeteroNSAConfig",
+    "HeteroNSAConv",
+    "MaskedAttentionBlock",
+    "NSAConv",
+    "NSAEncoder",
+    "Operator",
+    "Options",
+    "PairOptions",
+    "Problem",
+    "Registry",
+    "RegistryError",
+    "RelationInputs",
+    "Segments",
+    "SelfAttentionBlock",
+    "default_registry",
+    "edge_attention",
+    "hookimpl",
+    "load_config",
+    "register",
+    "self_attention",
+]
 
 if TYPE_CHECKING:
     from pyg_nsa.api import BuildContext, EdgeKind, Operator, Options, PairOptions, hookimpl

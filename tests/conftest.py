@@ -1,13 +1,17 @@
-"""Fixtures of the registry and configuration tests."""
+"""Fixtures of the registry and configuration tests, and how torch's threads wait in all tests."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from fake_distributions import write_distribution
+
+# Before torch is imported: spinning threads slow each other down many times over on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 Install = Callable[..., Path]
 

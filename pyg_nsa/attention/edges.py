@@ -107,7 +107,9 @@ class EdgeSet:
                 f"{option} needs source and target nodes of one type, got {num_keys} sources and "
                 f"{num_queries} targets"
             )
-        if type(edge_index) is not Tensor:  # PyG's EdgeIndex; its operations keep caches that are of no use here
+        if (
+            type(edge_index) is not Tensor
+        ):  # PyG's EdgeIndex; its operations keep caches that are of no use here
             edge_index = edge_index.as_subclass(Tensor)
         edge_index = edge_index.long()
         key, query = edge_index[0], edge_index[1]

@@ -63,7 +63,7 @@ class Segments:
             index = mask.nonzero().view(-1)
             ptr = torch.tensor([0, index.numel()], device=mask.device)
             return cls(ptr, num_rows, index)
-        index = None
+        index: Tensor | None = None
         if mask is not None and not bool(mask.all()):
             index = mask.nonzero().view(-1)
             batch = batch[index]

@@ -40,7 +40,9 @@ _PAIRS_PER_BLOCK = 1 << 16
 class _Csr:
     """A sparsity pattern, repeated along the diagonal for ``copies`` instances, and the two products on it."""
 
-    def __init__(self, rowptr: Tensor, row: Tensor, col: Tensor, num_cols: int, copies: int) -> None:
+    def __init__(
+        self, rowptr: Tensor, row: Tensor, col: Tensor, num_cols: int, copies: int
+    ) -> None:
         num_rows, num_pairs = rowptr.numel() - 1, col.numel()
         if copies > 1:
             copy = torch.arange(copies, device=col.device)[:, None]
@@ -122,7 +124,9 @@ def _forward(
         dead = _dead_pairs(alive_queries, alive_keys, block, row, col)
         ones = qh.new_ones(copies * num_keys, 1)
         for h in range(heads):
-            logits = csr.sampled_product(qh[h, block].flatten(0, 1), kh[h, block].flatten(0, 1), scale)
+            logits = csr.sampled_product(
+                qh[h, block].flatten(0, 1), kh[h, block].flatten(0, 1), scale
+            )
             if bias_h is not None:
                 logits.view(copies, used).add_(bias_h[h])
             if dead is not None:

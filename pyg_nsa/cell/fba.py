@@ -109,7 +109,7 @@ class GrowthSimulator:
         """Ascending indices of genes given by id or index.
 
         Args:
-            genes: Ids, or indices into the model's genes.
+            genes: Ids, or indices into the model's genes; one id may stand by itself.
 
         Returns:
             Unique indices.
@@ -118,7 +118,7 @@ class GrowthSimulator:
             KeyError: For a gene that the model does not have.
         """
         found = set()
-        for gene in genes:
+        for gene in (genes,) if isinstance(genes, str) else genes:
             if isinstance(gene, str):
                 if gene not in self._gene_index:
                     raise KeyError(f"Model {self.network.model_id!r} has no gene {gene!r}.")

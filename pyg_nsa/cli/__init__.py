@@ -6,6 +6,6 @@ import os
 # as the machine also does something else, which a laptop does.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from pyg_nsa.cli.main import main  # noqa: E402
+from pyg_nsa.cli.main import main
 
 __all__ = ["main"]

@@ -40,7 +40,9 @@ class _Group(click.Group):
         except (click.exceptions.Exit, click.Abort):  # RuntimeErrors, too
             raise
         except ModuleNotFoundError as error:
-            if error.name in ("torch", "torch_geometric") or (error.name or "").startswith("pyg_nsa"):
+            if error.name in ("torch", "torch_geometric") or (error.name or "").startswith(
+                "pyg_nsa"
+            ):
                 raise
             raise click.ClickException(
                 f"this command needs the package '{error.name}': pip install 'pyg-nsa[cell]'"

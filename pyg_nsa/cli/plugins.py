@@ -25,7 +25,13 @@ def list_plugins(load: bool, as_json: bool) -> None:
     records = registry.load_all() if load else registry.records()
     if as_json:
         rows = [
-            {"name": r.name, "status": str(r.status), "dist": r.dist, "version": r.version, "reason": r.reason}
+            {
+                "name": r.name,
+                "status": str(r.status),
+                "dist": r.dist,
+                "version": r.version,
+                "reason": r.reason,
+            }
             for r in records
         ]
         click.echo(json.dumps(rows, indent=2))

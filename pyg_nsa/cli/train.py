@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 __all__ = ["demo", "train"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _QUIET = click.option("--no-progress", is_flag=True, help="Do not draw progress bars.")
 _CACHE = click.option(
@@ -17,7 +21,7 @@ _CACHE = click.option(
 )
 
 
-def _output(default: str) -> object:
+def _output(default: str) -> Callable[[F], F]:
     return click.option(
         "-o",
         "--output",
@@ -42,7 +46,9 @@ def train(config: Path, output: Path, cache: Path | None, no_progress: bool) -> 
 @_output("runs/demo")
 @_CACHE
 @_QUIET
-@click.option("--small", is_flag=True, help="The textbook model instead of iJO1366: seconds, not minutes.")
+@click.option(
+    "--small", is_flag=True, help="The textbook model instead of iJO1366: seconds, not minutes."
+)
 def demo(output: Path, cache: Path | None, no_progress: bool, small: bool) -> None:
     """Train on an embedded E. coli model and write a report: graph, labels, training, figures."""
     source = files("pyg_nsa.cell") / ("textbook.yaml" if small else "demo.yaml")
@@ -59,4 +65,6 @@ def _run(file: Path, output: Path, cache: Path | None, no_progress: bool) -> Non
 
     from pyg_nsa.cell.run import run_training
 
-    run_training(config, output, cache=cache, config_text=file.read_text(), progress=not no_progress)
+    run_training(
+        config, output, cache=cache, config_text=file.read_text(), progress=not no_progress
+    )

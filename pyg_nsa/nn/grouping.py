@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch
 from torch import Tensor
 from torch_geometric.nn.aggr import Aggregation
@@ -10,7 +12,7 @@ from torch_geometric.nn.conv.hetero_conv import group as pyg_group
 __all__ = ["Aggr", "check_aggr", "group"]
 
 #: HeteroConv's values, or any PyG aggregation.
-Aggr = str | Aggregation | None
+Aggr: TypeAlias = str | Aggregation | None
 
 _NAMES = ("sum", "mean", "min", "max", "cat")
 

@@ -115,9 +115,7 @@ class HeteroInputs:
         """The pair set of a relation, computed by the first layer that asks and shared by the others."""
         if relation.edge_type not in self._pairs:
             prepared = relation.fields.get("edge_set")
-            self._pairs[relation.edge_type] = (
-                term.pairs(relation) if prepared is None else prepared
-            )
+            self._pairs[relation.edge_type] = term.pairs(relation) if prepared is None else prepared
         return self._pairs[relation.edge_type]
 
     def conv_arguments(
@@ -243,9 +241,7 @@ def attach_zero_gradient(out: dict[str, Tensor], module: nn.Module) -> None:
     """
     if not torch.is_grad_enabled():
         return
-    parameters = [
-        p for p in module.parameters() if p.requires_grad and not nn.parameter.is_lazy(p)
-    ]
+    parameters = [p for p in module.parameters() if p.requires_grad and not nn.parameter.is_lazy(p)]
     for name, value in out.items():
         if parameters and isinstance(value, Tensor) and value.is_floating_point():
             out[name] = value + sum((p * 0.0).sum() for p in parameters).to(value.dtype)  # type: ignore[union-attr]

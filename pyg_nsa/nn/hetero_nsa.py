@@ -6,7 +6,6 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch_geometric.nn.module_dict import ModuleDict
 from torch_geometric.utils.hetero import check_add_self_loops
@@ -195,7 +194,9 @@ class HeteroNSA(nn.Module):
         """
         arguments = self.collect(data)
         inputs = HeteroInputs(type(self).__name__, (), arguments, self.numbering)
-        convs = {t: c for b in self.blocks if not isinstance(b, ModuleDict) for t, c in b.convs.items()}
+        convs = {
+            t: c for b in self.blocks if not isinstance(b, ModuleDict) for t, c in b.convs.items()
+        }
         edge_sets = {
             edge_type: inputs.pairs(inputs.relation(edge_type), conv.term)
             for edge_type, conv in convs.items()
@@ -205,9 +206,7 @@ class HeteroNSA(nn.Module):
 
     def forward(self, *args_dict: Any, **kwargs_dict: Any) -> dict[str, Tensor]:
         """Runs the stack; see the class for shapes."""
-        return self.run(
-            HeteroInputs(type(self).__name__, args_dict, kwargs_dict, self.numbering)
-        )
+        return self.run(HeteroInputs(type(self).__name__, args_dict, kwargs_dict, self.numbering))
 
     def run(self, inputs: HeteroInputs) -> dict[str, Tensor]:
         """Runs the stack on arguments that are sorted already."""

@@ -119,7 +119,9 @@ class HeteroNSAConv(HeteroConv):
                 registry,
             )
         else:
-            stack_only = dict(num_nodes=num_nodes, sab_types=sab_types, induced_points=induced_points)
+            stack_only = dict(
+                num_nodes=num_nodes, sab_types=sab_types, induced_points=induced_points
+            )
             given = [option for option, value in stack_only.items() if value]
             if given:
                 raise ValueError(
@@ -242,7 +244,9 @@ class HeteroNSAConv(HeteroConv):
     def __repr__(self) -> str:
         if self.pattern is None:
             return f"{type(self).__name__}(num_relations={len(self.relations)})"
-        return f"{type(self).__name__}(num_relations={len(self.relations)}, pattern='{self.pattern}')"
+        return (
+            f"{type(self).__name__}(num_relations={len(self.relations)}, pattern='{self.pattern}')"
+        )
 
 
 def _size_of(in_channels: int | Mapping[str, int], node_type: str) -> int:

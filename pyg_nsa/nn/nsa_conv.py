@@ -185,7 +185,9 @@ class NSAConv(nn.Module):
         return out
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        if self.lin_skip is None:  # TransformerConv has one even where root_weight=False never uses it
+        if (
+            self.lin_skip is None
+        ):  # TransformerConv has one even where root_weight=False never uses it
             for name in ("weight", "bias"):
                 state_dict.pop(f"{prefix}lin_skip.{name}", None)
         super()._load_from_state_dict(state_dict, prefix, *args)

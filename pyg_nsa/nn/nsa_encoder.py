@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from pyg_nsa.attention import EdgeSet, Segments
+from pyg_nsa.attention.edges import check_bool_mask
 from pyg_nsa.nn.masked_attention_block import MaskedAttentionBlock
 from pyg_nsa.nn.self_attention_block import SelfAttentionBlock
 
@@ -89,6 +90,8 @@ class NSAEncoder(nn.Module):
             batch: ``[N]`` graph of each row (default: one graph).
             mask: bool, real rows; the others neither send nor receive and come out as they went in.
         """
+        if mask is not None:
+            check_bool_mask(mask, "mask")
         num_rows = x.size(-2)
         edges = (
             edge_index
@@ -106,4 +109,6 @@ class NSAEncoder(nn.Module):
         return x
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.channels}, pattern='{self.pattern}', heads={self.heads})"
+        return (
+            f"{type(self).__name__}({self.channels}, pattern='{self.pattern}', heads={self.heads})"
+        )

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyg_nsa.attention import Segments, full_attention, self_attention
+from pyg_nsa.attention.edges import check_bool_mask
 from pyg_nsa.nn.feed_forward import FeedForward
 from pyg_nsa.nn.nsa_conv import check_heads
 
@@ -84,6 +85,12 @@ class SelfAttentionBlock(nn.Module):
             ptr: ``[B + 1]`` row ranges of the graphs, instead of ``batch``.
             segments: Graphs and real rows prepared once, instead of ``batch``, ``ptr`` and ``mask``.
         """
+        if mask is not None:
+            check_bool_mask(mask, "mask")
+        if x.dim() == 3 and (batch is not None or ptr is not None):
+            raise ValueError(
+                "in the layout [B, N, C] the first axis is the batch, so batch and ptr do not go with it"
+            )
         if x.dim() == 2 and segments is None:
             if ptr is not None and batch is None:
                 graphs = torch.arange(ptr.numel() - 1, device=x.device)

@@ -10,7 +10,7 @@ from pyg_nsa import EdgeSet, Segments, edge_attention, self_attention
 from pyg_nsa.attention import dispatch, sdpa, sparse
 
 
-@pytest.fixture()
+@pytest.fixture
 def broken_flex(monkeypatch):
     """CUDA as seen by the dispatcher, with a FlexAttention that fails and spies on everything else."""
     calls = []
@@ -75,7 +75,10 @@ def test_other_devices_are_refused():
     ("change", "match"),
     [
         (dict(q=(5, 2, 8)), r"4 queries and 4 keys, but q has 5 rows and k has 4"),
-        (dict(v=(4, 2, 4)), r"k and v of one shape; got q \[4, 2, 8\], k \[4, 2, 8\], v \[4, 2, 4\]"),
+        (
+            dict(v=(4, 2, 4)),
+            r"k and v of one shape; got q \[4, 2, 8\], k \[4, 2, 8\], v \[4, 2, 4\]",
+        ),
         (dict(q=(4, 1, 8)), r"must agree in heads, head_dim and batch"),
         (dict(bias=(3, 2)), r"bias must have shape \[pairs, heads\] = \[2, 2\], got \[3, 2\]"),
     ],

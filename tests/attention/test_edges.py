@@ -45,9 +45,7 @@ def test_pairs_equal_a_python_loop(num_keys, num_queries, num_edges):
 @pytest.mark.parametrize("self_loops", [False, True])
 def test_symmetrize_and_self_loops(symmetrize, self_loops):
     edge_index = torch.tensor([[0, 1, 1, 3, 3], [1, 0, 2, 3, 0]])
-    edges = EdgeSet.from_edge_index(
-        edge_index, 5, 5, symmetrize=symmetrize, self_loops=self_loops
-    )
+    edges = EdgeSet.from_edge_index(edge_index, 5, 5, symmetrize=symmetrize, self_loops=self_loops)
     expected = naive_pairs(edge_index, symmetrize, self_loops, 5)
     assert list(zip(edges.row.tolist(), edges.col.tolist(), strict=True)) == expected
 
@@ -69,7 +67,9 @@ def test_coalesce_gives_the_reversed_pair_the_same_attribute_and_the_diagonal_ze
         torch.tensor([[0], [1]]), 2, 2, symmetrize=True, self_loops=True
     )
     out = edges.coalesce(torch.tensor([7.0]))
-    values = dict(zip(map(tuple, edges.edge_index().t().tolist()), out.view(-1).tolist(), strict=True))
+    values = dict(
+        zip(map(tuple, edges.edge_index().t().tolist()), out.view(-1).tolist(), strict=True)
+    )
     assert values == {(0, 0): 0.0, (0, 1): 7.0, (1, 0): 7.0, (1, 1): 0.0}
 
 
@@ -87,7 +87,10 @@ def test_dense_mask_and_edges_give_the_same_pairs():
 @pytest.mark.parametrize(
     ("edge_index", "match"),
     [
-        ([[0, 5], [0, 1]], r"edge index out of range: source index 5, but there are 5 source nodes"),
+        (
+            [[0, 5], [0, 1]],
+            r"edge index out of range: source index 5, but there are 5 source nodes",
+        ),
         ([[0, 1], [0, -1]], r"edge index out of range: target index -1"),
         ([[0, 1], [0, 4]], r"target index 4, but there are 4 target nodes \(valid: 0 to 3\)"),
     ],

@@ -53,9 +53,7 @@ def test_the_shared_layout_equals_single_graphs():
         single = [t[b].detach().requires_grad_() for t in inputs]
         expected = self_attention(*single, Segments.from_batch(None, 4, alive[b]))
         torch.testing.assert_close(out[b], expected, rtol=1e-12, atol=1e-12)
-        for a, e in zip(
-            grads, torch.autograd.grad(expected.square().sum(), single), strict=True
-        ):
+        for a, e in zip(grads, torch.autograd.grad(expected.square().sum(), single), strict=True):
             torch.testing.assert_close(a[b], e, rtol=1e-12, atol=1e-12)
 
 

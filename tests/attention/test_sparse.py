@@ -93,7 +93,8 @@ def test_the_reference_equals_a_double_loop():
     q, k, v, bias = (t.detach() for t in leaves)
     expected = torch.zeros_like(q)
     lookup = {
-        (i, j): p for p, (i, j) in enumerate(zip(edges.row.tolist(), edges.col.tolist(), strict=True))
+        (i, j): p
+        for p, (i, j) in enumerate(zip(edges.row.tolist(), edges.col.tolist(), strict=True))
     }
     for h in range(q.size(1)):
         for i in range(6):
@@ -188,9 +189,7 @@ def test_compiles_without_a_graph_break():
     out = torch.compile(layer, fullgraph=True, backend="aot_eager")(*leaves, edge_index)
     torch.testing.assert_close(out, expected)
     expected_grads = torch.autograd.grad(expected.square().sum(), leaves)
-    for a, b in zip(
-        torch.autograd.grad(out.square().sum(), leaves), expected_grads, strict=True
-    ):
+    for a, b in zip(torch.autograd.grad(out.square().sum(), leaves), expected_grads, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 

@@ -100,6 +100,7 @@ def test_toy_by_hand(toy):
 def test_states_are_solved_once(textbook):
     simulator = GrowthSimulator(textbook)
     assert simulator.lp_count == 1
+    assert simulator.fitness("b0116") == simulator.fitness(["b0116"])
     first = simulator.fitness(["b0116", "b0726"])
     count = simulator.lp_count
     assert simulator.fitness(["b0726", "b0116"]) == first

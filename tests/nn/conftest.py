@@ -123,7 +123,7 @@ def batch_of(cells, follow=True):
     return next(iter(loader))
 
 
-@pytest.fixture()
+@pytest.fixture
 def cell():
     return SimpleNamespace(
         make=make_cell,
@@ -189,7 +189,7 @@ def conv_message(conv, x_src, x_dst, allowed, bias=None):
     return attend(q, k, project(conv.lin_value, x_src), conv.heads, allowed, bias)
 
 
-@pytest.fixture()
+@pytest.fixture
 def dense():
     return SimpleNamespace(
         attend=attend,
@@ -204,11 +204,11 @@ def dense():
 def _gradients(module, out):
     module.zero_grad()
     tensors = out.values() if isinstance(out, dict) else [out]
-    sum(((t * torch.linspace(-1, 1, t.numel()).view_as(t)).sum() for t in tensors)).backward()
+    sum((t * torch.linspace(-1, 1, t.numel()).view_as(t)).sum() for t in tensors).backward()
     return {n: p.grad for n, p in module.named_parameters()}
 
 
-@pytest.fixture()
+@pytest.fixture
 def gradients():
     """Runs backward from a fixed weighting of the outputs; fails where a gradient is missing or not finite."""
 

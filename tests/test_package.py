@@ -1,0 +1,82 @@
+"""What is installed, and what importing it costs."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import pyg_nsa
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_wheel_has_two_top_level_names(tmp_path):
+    # Without isolation: the build back end is installed, and the test needs no network.
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", str(tmp_path)]
+    done = subprocess.run([*command, str(ROOT)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    top = {n.split("/")[0] for n in names} - {n.split("/")[0] for n in names if ".dist-info/" in n}
+    assert top == {"pyg_nsa", "pyg_nsa_plugins"}
+    for wanted in (
+        "pyg_nsa/py.typed",
+        "pyg_nsa/cell/demo.yaml",
+        "pyg_nsa_plugins/adjacency_mask.py",
+    ):
+        assert wanted in names
+    entry_points = next(n for n in names if n.endswith("entry_points.txt"))
+    text = zipfile.ZipFile(wheel).read(entry_points).decode()
+    assert "[pyg_nsa]" in text
+    assert "stoichiometry_bias = pyg_nsa_plugins.stoichiometry_bias" in text
+
+
+@pytest.mark.parametrize("name", pyg_nsa.__all__)
+def test_every_public_name_exists(name):
+    assert getattr(pyg_nsa, name) is not None
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import pyg_nsa",
+        "import pyg_nsa.cli",
+        "from pyg_nsa import load_config, EdgeKind, Registry",
+        "from pyg_nsa.cell.config import CellConfig",
+    ],
+)
+def test_light_imports_stay_light(statement):
+    code = f"{statement}\nimport sys\nassert 'torch' not in sys.modules, 'torch was imported'"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_importing_everything_compiles_nothing_and_loads_no_plugin():
+    code = (
+        "import sys, pyg_nsa\nfor n in pyg_nsa.__all__: getattr(pyg_nsa, n)\n"
+        "assert 'pyg_nsa_plugins' not in sys.modules\n"
+        "assert 'pyg_nsa.attention.flex' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_imports_go_one_way():
+    def sources(folder):
+        return {p: p.read_text() for p in (ROOT / folder).rglob("*.py")}
+
+    for path, text in sources("pyg_nsa").items():
+        assert "pyg_nsa_plugins" not in text, path
+    for path, text in sources("pyg_nsa/attention").items():
+        assert "torch_geometric" not in text, path
+        assert "pyg_nsa.nn" not in text, path
+        assert "pyg_nsa.registry" not in text, path
+    for path, text in sources("pyg_nsa/nn").items():
+        assert "pyg_nsa.cell" not in text, path
+    attention = ROOT / "pyg_nsa" / "attention"
+    assert "flex" not in (attention / "sparse.py").read_text().replace("FlexAttention", "")
+    assert "sparse" not in [
+        line.split()[-1]
+        for line in (attention / "flex.py").read_text().splitlines()
+        if "import" in line
+    ]
