@@ -233,8 +233,8 @@ def _flex(
         BLOCK_SIZE=(TILE, TILE),
         mask_mod=mask_mod,
     )
-    # The option's value is pasted into the kernel's source, hence the inner quotes. torch 2.11 runs float32 products in
-    # TF32 if it is not given.
+    # The option's value is pasted into the kernel's source, hence the inner quotes. Without it some
+    # releases compute float32 products in TF32 by default.
     options: Any = {"FLOAT32_PRECISION": f"'{precision}'"}
     return flex_attention(
         q, k, v, score_mod=score_mod, block_mask=block_mask, scale=scale, kernel_options=options

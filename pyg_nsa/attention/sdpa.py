@@ -20,8 +20,8 @@ __all__ = ["full_attention"]
 def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
     """``[B, N_q, H, D]`` over ``[B, N_k, H, D]``; ``mask`` bool, broadcastable to ``[B, H, N_q, N_k]``."""
     if q.size(1) == 0 or k.size(1) == 0 or q.size(0) == 0:
-        # No key: a zero message. The sums keep q, k and v in the graph, with zero gradients.
-        return q * 0.0 + (k.sum() + v.sum()) * 0.0
+        # No key: a zero message. Sums over no rows keep q, k and v in the graph, with zero gradients.
+        return torch.zeros_like(q) + q[:0].sum() + k[:0].sum() + v[:0].sum()
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     return scaled_dot_product_attention(q, k, v, mask, scale=scale).transpose(1, 2)
 

@@ -60,9 +60,8 @@ class Segments:
             return cls.single(num_rows, device)
         if batch is None:
             assert mask is not None
-            index = mask.nonzero().view(-1)
-            ptr = torch.tensor([0, index.numel()], device=mask.device)
-            return cls(ptr, num_rows, index)
+            living = mask.nonzero().view(-1)
+            return cls(torch.tensor([0, living.numel()], device=mask.device), num_rows, living)
         index: Tensor | None = None
         if mask is not None and not bool(mask.all()):
             index = mask.nonzero().view(-1)

@@ -26,7 +26,7 @@ class HeteroCellNSA(nn.Module):
 
     .. math::
         \mathbf{z} = \Big\Vert_{t} \mathrm{readout}_t(\{\mathbf{h}_i : i \text{ alive}\}), \qquad
-        \mathbf{z}_p = \mathbf{z}_w - \mathbf{z}_i, \qquad \hat{\mathbf{y}} = \mathrm{head}(\mathbf{z}_p)
+        \mathbf{z}_p = \mathbf{z}_w - \mathbf{z}_i, \qquad \hat{\mathbf{y}} = \mathrm{head}(\mathrm{asinh}(\mathbf{z}_p))
 
     The operator runs on the wildtype (once a batch) and on each perturbed copy, all in one call; dead nodes neither send
     nor receive. An instance without deletions predicts exactly ``head(0)``.
@@ -38,7 +38,6 @@ class HeteroCellNSA(nn.Module):
         node_types: Node types that are read out.
         channels: Size of the operator's rows.
         readout: PyG aggregations by name (``"sum"``, ``"mean"``, ``"max"``, ``"std"``, …); their results are concatenated.
-            A sum is divided by the square root of the type's node number, so that its scale does not grow with the graph.
         hidden_channels: Width of the head (default: ``channels``).
         dropout: Dropout in the head.
 
@@ -65,6 +64,7 @@ class HeteroCellNSA(nn.Module):
         hidden = hidden_channels or channels
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in self.node_types)
         self.head = nn.Sequential(
+            _Compress(),
             nn.Linear(width, hidden),
             nn.GELU(),
             nn.Dropout(dropout),
@@ -102,9 +102,8 @@ class HeteroCellNSA(nn.Module):
         parts = []
         for node_type, norm in zip(self.node_types, self.norms, strict=True):
             h, alive = norm(rows[node_type]), with_wildtype[node_type]
-            for name, aggr in zip(self.readout_names, self.readouts, strict=True):
-                pooled = _pool(aggr, h, alive)
-                parts.append(pooled / alive.size(1) ** 0.5 if name in ("sum", "add") else pooled)
+            for aggr in self.readouts:
+                parts.append(_pool(aggr, h, alive))
         return torch.cat(parts, dim=-1)
 
     def prepared(self, cell_graph: HeteroData) -> dict[str, Any]:
@@ -124,6 +123,16 @@ class HeteroCellNSA(nn.Module):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.operator}, readout={self.readout_names} over {', '.join(self.node_types)})"
+
+
+class _Compress(nn.Module):
+    """asinh: linear near zero, logarithmic far out.
+
+    A difference of sums is the size of one node where little changes, and of thousands where everything does.
+    """
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.asinh(z)
 
 
 def _aggregation(name: str) -> Aggregation:

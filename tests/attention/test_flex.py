@@ -355,6 +355,25 @@ def test_batches_of_different_composition_have_the_same_shapes(
 
 
 @torch.no_grad()
+def test_a_kernel_may_have_more_variants_than_torchs_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A model has many relations and sizes; torch gives up on a function after 8 variants."""
+    variants = torch._dynamo.config.recompile_limit + 3
+    edges = random_edges(60, 70, 300)
+    q, k, v = inputs(edges)
+
+    def compiled(kernel: Callable) -> Callable:
+        return torch.compile(kernel, backend="eager", fullgraph=True, dynamic=False)
+
+    monkeypatch.setattr(flex, "_compiled", compiled)
+    for i in range(variants):
+        out = flex.edge_attention(q, k, v, edges, scale=1.0 + i)
+        torch.testing.assert_close(out, reference.edge_attention(q, k, v, edges, scale=1.0 + i))
+    assert torch._dynamo.config.recompile_limit == variants - 3
+
+
+@torch.no_grad()
 def test_a_callers_graph_takes_it_in_whole() -> None:
     edges = random_edges(60, 70, 300)
     q, k, v = (x.detach() for x in inputs(edges))

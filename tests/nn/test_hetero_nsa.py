@@ -262,7 +262,7 @@ def test_no_graph_without_gradients():
 
 def test_edge_dropout():
     kinds = {e: {"kind": "adjacency_mask", "options": {"edge_dropout": 0.4}} for e in (UV, UU)}
-    model = HeteroNSA(-1, 8, kinds, "MM", heads=2)
+    model = HeteroNSA({"u": 5, "v": 3}, 8, kinds, "MM", heads=2)
     call = example()
 
     def run(seed):

@@ -1,0 +1,147 @@
+"""HeteroCellNSA: what z_p = z_w - z_i promises, on the textbook model."""
+
+import copy
+
+import pytest
+import torch
+
+from pyg_nsa.cell.attention_map import attention_around
+from pyg_nsa.cell.batch import Perturbation, PerturbationCollate
+from pyg_nsa.cell.build import build_hetero_conv, build_model
+from pyg_nsa.cell.config import CellConfig
+from pyg_nsa.cell.graph import build_graph
+from pyg_nsa.cell.materialise import perturbed_graph
+from pyg_nsa.cell.metabolic_model import load_model
+from pyg_nsa.load import load_config
+
+EDGES = [
+    ["gene", "co_complex", "gene", "adjacency_mask"],
+    ["gene", "producer_consumer", "gene", "adjacency_mask"],
+    ["gene", "gpr", "reaction", "incidence_mask"],
+    ["reaction", "rev_gpr", "gene", "incidence_mask"],
+    ["reaction", "rmr", "metabolite", "stoichiometry_bias"],
+    ["metabolite", "rev_rmr", "reaction", "stoichiometry_bias"],
+]
+
+
+def make_config(**changes):
+    operator = {
+        "hidden_channels": 8,
+        "heads": 2,
+        "pattern": "MSM",
+        "sab": {"node_types": ["gene"], "induced_points": None},
+        "edges": [{"edge_type": e[:3], "kind": e[3]} for e in EDGES],
+    } | changes.pop("operator", {})
+    return load_config({"data": {"model": "textbook"}, "operator": operator, **changes}, CellConfig)
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return build_graph(load_model("textbook"), features=["degree"])
+
+
+def make_batch(graph, *deletions):
+    items = [
+        Perturbation(i, torch.tensor(genes, dtype=torch.long), torch.tensor([0.5, float("nan")]))
+        for i, genes in enumerate(deletions)
+    ]
+    return PerturbationCollate(graph)(items)
+
+
+@pytest.fixture(params=[build_model, build_hetero_conv], ids=["hetero_nsa", "hetero_conv"])
+def model(request, graph):
+    torch.manual_seed(0)
+    model = request.param(make_config(), graph)
+    with torch.no_grad():
+        model(graph, make_batch(graph, [0]))  # lazy layers take their sizes
+    return model.eval()
+
+
+def test_an_instance_without_deletions_predicts_what_the_head_gives_for_zero(model, graph):
+    prediction, z = model(graph, make_batch(graph, [], [3]))
+    assert z["z_p"][0].abs().max() < 1e-4
+    width = z["z_p"].size(1)
+    torch.testing.assert_close(
+        prediction[0], model.head(torch.zeros(1, width))[0], rtol=1e-3, atol=1e-4
+    )
+    assert (prediction[1] - prediction[0]).abs().max() > 1e-5
+
+
+def test_a_batch_gives_what_single_instances_give(model, graph):
+    deletions = ([5], [], [7, 30], [100])
+    together, _ = model(graph, make_batch(graph, *deletions))
+    for i, genes in enumerate(deletions):
+        alone, _ = model(graph, make_batch(graph, genes))
+        torch.testing.assert_close(together[i], alone[0], rtol=1e-3, atol=1e-4)
+
+
+def test_every_parameter_gets_a_gradient(model, graph):
+    model.train()
+    prediction, _ = model(graph, make_batch(graph, [5], [7, 30]))
+    prediction.square().sum().backward()
+    missing = [n for n, p in model.named_parameters() if p.grad is None]
+    assert not missing
+    zero = [n for n, p in model.named_parameters() if not p.grad.abs().sum() > 0]
+    # A bias that all nodes of the wildtype and the copy share cancels in z_w - z_i; attention's key bias cancels in the softmax.
+    assert all("bias" in n for n in zero), zero
+
+
+def test_the_shared_layout_equals_graphs_of_their_own(graph):
+    """HeteroCellNSA's operator on [B, N] copies, against the materialised compact graphs one by one."""
+    torch.manual_seed(0)
+    config = make_config()
+    operator = build_model(config, graph).operator
+    batch = make_batch(graph, [5], [7, 30])
+    arguments = operator.prepare(graph)
+    x_dict = {t: x.expand(2, -1, -1) for t, x in arguments["x_dict"].items()}
+    out = operator(**{**arguments, "x_dict": x_dict, "mask_dict": batch.alive_dict})
+    for b in range(2):
+        for numbering in ("compact", "wildtype"):
+            living = {t: alive[b] for t, alive in batch.alive_dict.items()}
+            single = perturbed_graph(graph, living, numbering=numbering)
+            rows = operator(**operator.collect(single))
+            for node_type, alive in batch.alive_dict.items():
+                wanted = out[node_type][b][alive[b]]
+                got = rows[node_type]
+                got = got[single[node_type].mask]
+                torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_attention_around_a_knockout(graph):
+    torch.manual_seed(0)
+    model = build_model(make_config(), graph)
+    batch = make_batch(graph, [5])
+    with torch.no_grad():
+        model(graph, batch)
+    table = attention_around(model.eval(), graph, batch)
+    assert len(table)
+    name = graph["gene"].node_ids[5]
+    own = table[(table["source"] == name) | (table["target"] == name)]
+    assert len(own)
+    assert (own["weight_knockout"] == 0).all()
+    assert (own["weight_wildtype"] > 0).all()
+    assert table["weight_wildtype"].between(0, 1 + 1e-6).all()
+
+
+def test_it_copies_and_pickles(model, graph, tmp_path):
+    batch = make_batch(graph, [5])
+    expected, _ = model(graph, batch)
+    copied, _ = copy.deepcopy(model)(graph, batch)
+    torch.testing.assert_close(copied, expected)
+    torch.save(model, tmp_path / "model.pt")
+    loaded, _ = torch.load(tmp_path / "model.pt", weights_only=False)(graph, batch)
+    torch.testing.assert_close(loaded, expected)
+
+
+def test_mistakes_in_the_configuration_are_named(graph):
+    with pytest.raises(ValueError, match=r"heads=3 does not divide hidden_channels=8"):
+        make_config(operator={"heads": 3})
+    with pytest.raises(ValueError, match="must be three positive numbers that sum to 1"):
+        make_config(data={"model": "textbook", "fractions": [0.5, 0.1, 0.1]})
+    edges = [{"edge_type": ["gene", "gprr", "reaction"], "kind": "incidence_mask"}]
+    with pytest.raises(ValueError, match=r"(?s)no edge type \(gene, gprr, reaction\).*gene, gpr, reaction"):
+        build_model(make_config(operator={"edges": edges, "unmatched": "skip", "sab": {}}), graph)
+    with pytest.raises(ValueError, match="pattern is null"):
+        build_model(make_config(operator={"pattern": None}), graph)
+    with pytest.raises(ValueError, match="readout.node_types names 'protein'"):
+        build_model(make_config(readout={"node_types": ["protein"]}), graph)
