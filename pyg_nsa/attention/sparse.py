@@ -38,14 +38,17 @@ _PAIRS_PER_BLOCK = 1 << 16
 
 
 class _Csr:
-    """A sparsity pattern, repeated along the diagonal for ``copies`` instances, and the two products on it."""
+    """A sparsity pattern, repeated along the diagonal for ``copies`` instances, and the two products on it.
+
+    Results go into given memory: in a loop over heads, allocating is dearer than computing.
+    """
 
     def __init__(
         self, rowptr: Tensor, row: Tensor, col: Tensor, num_cols: int, copies: int
     ) -> None:
         num_rows, num_pairs = rowptr.numel() - 1, col.numel()
         if copies > 1:
-            copy = torch.arange(copies, device=col.device)[:, None]
+            copy = torch.arange(copies, device=col.device, dtype=col.dtype)[:, None]
             starts = (rowptr[:-1] + copy * num_pairs).view(-1)
             rowptr = torch.cat([starts, rowptr.new_tensor([copies * num_pairs])])
             row = (row + copy * num_rows).view(-1)
@@ -58,20 +61,20 @@ class _Csr:
             self.rowptr, self.col, values, self.shape, check_invariants=False
         )
 
-    def sampled_product(self, a: Tensor, b: Tensor, scale: float = 1.0) -> Tensor:
-        """``scale * (a @ b.T)`` at the pairs: ``[P]``."""
+    def sampled_product(self, a: Tensor, b: Tensor, out: Tensor, scale: float = 1.0) -> None:
+        """Writes ``scale * (a @ b.T)`` at the pairs into ``out`` ``[P]``."""
         if HAS_SPARSE_KERNELS:
-            pattern = self.with_values(a.new_zeros(self.col.numel()))
-            return torch.sparse.sampled_addmm(pattern, a, b.t(), beta=0.0, alpha=scale).values()
-        return (a[self.row] * b[self.col]).sum(-1) * scale
+            matrix = self.with_values(out.zero_())  # beta = 0 does not keep what was there from being read
+            torch.sparse.sampled_addmm(matrix, a, b.t(), beta=0.0, alpha=scale, out=matrix)
+        else:
+            out.copy_((a[self.row] * b[self.col]).sum(-1)).mul_(scale)
 
-    def product(self, values: Tensor, x: Tensor) -> Tensor:
-        """The sparse matrix with these values times ``x``: ``[rows, D]``."""
+    def product(self, values: Tensor, x: Tensor, out: Tensor) -> None:
+        """Writes the sparse matrix with these values times ``x`` into ``out`` ``[rows, D]``."""
         if HAS_SPARSE_KERNELS:
-            return torch.sparse.mm(self.with_values(values), x)
-        return x.new_zeros(self.shape[0], x.size(1)).index_add_(
-            0, self.row, values[:, None] * x[self.col]
-        )
+            torch.addmm(out, self.with_values(values), x, beta=0.0, out=out)
+        else:
+            out.zero_().index_add_(0, self.row, values[:, None] * x[self.col])
 
 
 def _heads_first(x: Tensor) -> Tensor:
@@ -110,40 +113,50 @@ def _forward(
     batch, num_queries, heads, _ = q.shape
     num_keys, slots = k.size(1), row.numel()
     qh, kh, vh = _heads_first(q), _heads_first(k), _heads_first(v)
-    weights = qh.new_zeros(heads, batch, slots)
+    weights = qh.new_empty(heads, batch, slots)
     inverse = qh.new_zeros(heads, batch, num_queries)
     used = int(rowptr[-1]) if slots else 0
     if used == 0:
         return torch.zeros_like(q, memory_format=torch.contiguous_format), weights, inverse
     row, col = row[:used], col[:used]
+    packed = _packed(weights, used)
     bias_h = None if bias is None else bias[:used].t().to(qh.dtype).contiguous()
-    out = torch.empty_like(qh)
+    out = qh.new_empty(heads, batch, num_queries, v.size(-1))
     for block in _blocks(batch, used):
         copies = block.stop - block.start
         csr = _Csr(rowptr, row, col, num_keys, copies)
         dead = _dead_pairs(alive_queries, alive_keys, block, row, col)
         ones = qh.new_ones(copies * num_keys, 1)
+        total = qh.new_empty(copies * num_queries, 1)
+        spread = qh.new_empty(copies * used)
         for h in range(heads):
-            logits = csr.sampled_product(
-                qh[h, block].flatten(0, 1), kh[h, block].flatten(0, 1), scale
+            weight = packed[h, block].view(-1)  # logits first, probabilities in the end
+            csr.sampled_product(
+                qh[h, block].flatten(0, 1), kh[h, block].flatten(0, 1), weight, scale
             )
             if bias_h is not None:
-                logits.view(copies, used).add_(bias_h[h])
+                weight.view(copies, used).add_(bias_h[h])
             if dead is not None:
-                logits.masked_fill_(dead, -math.inf)
+                weight.masked_fill_(dead, -math.inf)
             top = torch.segment_reduce(
-                logits, "max", offsets=csr.rowptr, initial=-math.inf, unsafe=True
+                weight, "max", offsets=csr.rowptr, initial=-math.inf, unsafe=True
             )
             # A row without a living pair has the maximum -inf, and -inf - -inf is NaN.
-            top = top.masked_fill_(top == -math.inf, 0.0)
-            weight = logits.sub_(top.index_select(0, csr.row)).exp_()
-            total = csr.product(weight, ones)
+            top.masked_fill_(top == -math.inf, 0.0)
+            weight.sub_(torch.index_select(top, 0, csr.row, out=spread)).exp_()
+            csr.product(weight, ones, total)
             inv = torch.where(total > 0, 1.0 / total, 0.0)
-            message = csr.product(weight, vh[h, block].flatten(0, 1)).mul_(inv)
-            out[h, block] = message.view(copies, num_queries, -1)
-            weights[h, block, :used] = weight.view(copies, used)
+            message = out[h, block].flatten(0, 1)
+            csr.product(weight, vh[h, block].flatten(0, 1), message)
+            message.mul_(inv)
             inverse[h, block] = inv.view(copies, num_queries)
     return _heads_last(out, q), weights, inverse
+
+
+def _packed(weights: Tensor, used: int) -> Tensor:
+    """``[H, B, slots]`` memory as ``[H, B, used]``, contiguous; the two differ under ``torch.compile`` only."""
+    heads, batch, _ = weights.shape
+    return weights.view(-1)[: heads * batch * used].view(heads, batch, used)
 
 
 def _dead_pairs(
@@ -185,8 +198,9 @@ def _backward(
         zeros = (torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
         return (*zeros, grad_bias.t().contiguous())  # type: ignore[return-value]
     row, col, row_t, perm = row[:used], col[:used], row_t[:used], perm[:used]
+    packed = _packed(weights, used)
     qh, kh, vh = _heads_first(q), _heads_first(k), _heads_first(v)
-    gh = _heads_first(grad) * inverse[..., None]
+    gh = _heads_first(grad).mul_(inverse[..., None])
     # [g, -delta] . [v, 1] gives dP - delta at each pair in one sampled product.
     delta = (gh * _heads_first(out)).sum(-1, keepdim=True)
     g1 = torch.cat([gh, -delta], dim=-1)
@@ -196,22 +210,17 @@ def _backward(
         copies = block.stop - block.start
         csr = _Csr(rowptr, row, col, num_keys, copies)
         csr_t = _Csr(rowptr_t, col.index_select(0, perm), row_t, num_queries, copies)
-
-        def transposed(values: Tensor, copies: int = copies) -> Tensor:
-            return values.view(copies, used).index_select(1, perm).view(-1)
-
+        grad_logits, transposed = weights.new_empty(2, copies * used)
         for h in range(heads):
-
-            def rows(x: Tensor, h: int = h, block: slice = block) -> Tensor:
-                return x[h, block].flatten(0, 1)
-
-            weight = weights[h, block, :used].reshape(-1)
-            grad_logits = csr.sampled_product(rows(g1), rows(v1)).mul_(weight)
-            grad_bias[h, :used] += grad_logits.view(copies, used).sum(0)
-            grad_logits_t = transposed(grad_logits)
-            grad_v[h, block] = csr_t.product(transposed(weight), rows(gh)).view_as(vh[h, block])
-            grad_q[h, block] = csr.product(grad_logits, rows(kh)).view_as(qh[h, block])
-            grad_k[h, block] = csr_t.product(grad_logits_t, rows(qh)).view_as(kh[h, block])
+            weight = packed[h, block]
+            torch.index_select(weight, 1, perm, out=transposed.view(copies, used))
+            csr_t.product(transposed, gh[h, block].flatten(0, 1), grad_v[h, block].flatten(0, 1))
+            csr.sampled_product(g1[h, block].flatten(0, 1), v1[h, block].flatten(0, 1), grad_logits)
+            by_copy = grad_logits.view(copies, used).mul_(weight)
+            grad_bias[h, :used] += by_copy.sum(0)
+            csr.product(grad_logits, kh[h, block].flatten(0, 1), grad_q[h, block].flatten(0, 1))
+            torch.index_select(by_copy, 1, perm, out=transposed.view(copies, used))
+            csr_t.product(transposed, qh[h, block].flatten(0, 1), grad_k[h, block].flatten(0, 1))
     return (
         _heads_last(grad_q.mul_(scale), q),
         _heads_last(grad_k.mul_(scale), k),
@@ -277,17 +286,17 @@ def edge_attention(
         q, k, v = q[None], k[None], v[None]
         alive_queries = None if alive_queries is None else alive_queries[None]
         alive_keys = None if alive_keys is None else alive_keys[None]
-    out: Tensor = _forward(
-        q,
-        k,
-        v,
-        bias,
-        alive_queries,
-        alive_keys,
-        edges.rowptr,
-        edges.row,
-        edges.col,
-        *edges.transpose(),
-        scale,
-    )[0]
+    indices = _indices(edges)
+    out: Tensor = _forward(q, k, v, bias, alive_queries, alive_keys, *indices, scale)[0]
     return out[0] if single else out
+
+
+def _indices(edges: EdgeSet) -> tuple[Tensor, ...]:
+    """CSR and its transpose as int32 where they fit: MKL's own width, to which torch would convert at each product."""
+    known = edges.derived.get("csr")
+    if known is None:
+        known = (edges.rowptr, edges.row, edges.col, *edges.transpose())
+        if max(edges.num_pairs, edges.num_queries, edges.num_keys) < 2**31 - 1:
+            known = tuple(t.int() for t in known)
+        edges.derived["csr"] = known
+    return known

@@ -118,13 +118,13 @@ class HeteroInputs:
             self._pairs[relation.edge_type] = term.pairs(relation) if prepared is None else prepared
         return self._pairs[relation.edge_type]
 
-    def conv_arguments(
+    def run_conv(
         self, edge_type: EdgeType, conv: nn.Module, x_dict: Mapping[str, Tensor] | None = None
-    ) -> tuple[list[Any], dict[str, Any]]:
-        """Arguments of a PyG conv for one relation, chosen as HeteroConv chooses them.
+    ) -> Any:
+        """Calls a PyG conv for one relation, with arguments chosen as HeteroConv chooses them.
 
-        Where the call names dead rows or graphs, edges at dead rows are left out and indices are brought to the rows of
-        ``x``, unless the conv takes ``mask`` or ``pert_mask`` itself.
+        Where the call names dead rows or graphs, edges at dead rows are left out, indices are brought to the rows of ``x``,
+        and dead rows get zero; unless the conv takes ``mask`` or ``pert_mask`` itself.
 
         Args:
             edge_type: The relation.
@@ -159,13 +159,14 @@ class HeteroInputs:
                 if edge_type in values:
                     edge_level[name] = value
         takes_care = accepted is not None and ("mask" in accepted or "pert_mask" in accepted)
-        if self._has_layouts and not takes_care:
-            for place, value in self._living_edges(edge_type, edge_level).items():
-                if isinstance(place, int):
-                    args[place] = value
-                else:
-                    kwargs[place] = value
-        return args, kwargs
+        if not self._has_layouts or takes_care:
+            return conv(*args, **kwargs)
+        for place, value in self._living_edges(edge_type, edge_level).items():
+            if isinstance(place, int):
+                args[place] = value
+            else:
+                kwargs[place] = value
+        return self._without_dead_rows(edge_type[2], conv(*args, **kwargs))
 
     def _living_edges(self, edge_type: EdgeType, edge_level: dict[Any, Any]) -> dict[Any, Any]:
         """Edge-level arguments with edges at dead rows left out, and indices as rows of ``x``."""
@@ -197,9 +198,9 @@ class HeteroInputs:
                 out[place] = value[keep]
         return out
 
-    def without_dead_rows(self, node_type: str, out: Any) -> Any:
+    def _without_dead_rows(self, node_type: str, out: Any) -> Any:
         """A conv's output with zeros in dead rows."""
-        if not self._has_layouts or node_type not in self.x_dict:
+        if node_type not in self.x_dict:
             return out
         alive = self.layout(node_type).alive
         if alive is None or not isinstance(out, Tensor) or out.shape[: alive.dim()] != alive.shape:

@@ -73,8 +73,7 @@ class HeteroMaskedAttentionBlock(nn.Module):
             if isinstance(conv, RelationAttention):
                 message = conv((normed[src], normed[dst]), inputs)
             elif inputs.has_edges(edge_type):
-                args, kwargs = inputs.conv_arguments(edge_type, conv, normed)
-                message = conv(*args, **kwargs)
+                message = inputs.run_conv(edge_type, conv, normed)
             else:
                 continue
             messages.setdefault(dst, []).append(message)

@@ -233,8 +233,7 @@ class HeteroNSAConv(HeteroConv):
             if declared:
                 message = conv((inputs.x_dict[src], inputs.x_dict[dst]), inputs)
             else:
-                args, kwargs = inputs.conv_arguments(edge_type, conv)
-                message = inputs.without_dead_rows(dst, conv(*args, **kwargs))
+                message = inputs.run_conv(edge_type, conv)
             messages.setdefault(dst, []).append(message)
         out = {t: group(m, self.aggr) for t, m in messages.items()}
         if not complete:

@@ -172,6 +172,9 @@ class NodeLayout:
             return None, None
         if torch.compiler.is_compiling():
             if x_ptr is None:
+                if ptr is not None:
+                    text = f"in a compiled graph, compact data of {name} need x_ptr_dict: batch with follow_batch=['x']"
+                    torch._assert_async(ptr[-1] == num_rows, text)
                 return ptr, ptr
             return x_ptr, x_ptr if ptr is None else ptr
         if x_ptr is not None:
@@ -247,7 +250,9 @@ class NodeLayout:
             looks_compact = at_end & (lost == self._count(pert_mask)) & (lost > 0)
             ambiguous = looks_compact & (self._count(mask == pert_mask) == 0)
             if not translated:
-                padding = torch.where(looks_compact & ~ambiguous, lost, padding)
+                # Rows at the end that pert_mask marks too are the same in either numbering: as the others of the batch.
+                compact = looks_compact & ~ambiguous
+                padding = torch.where(compact | (ambiguous & compact.any()), lost, padding)
         compact = padding > 0
         real = self._before(padding)
         if not torch.compiler.is_compiling():

@@ -205,13 +205,9 @@ def _weights(
 ) -> Tensor:
     """``[P, heads]`` (``[B, P, heads]`` for B copies of a graph); pairs of dead rows have weight 0."""
     if query.dim() == 4:
-        sources, targets = ([None] * len(query) if a is None else a for a in alive)
-        return torch.stack(
-            [
-                _weights(q, k, edges, bias, ends)
-                for q, k, *ends in zip(query, key, sources, targets, strict=True)  # type: ignore[misc]
-            ]
-        )
+        sources, targets = ([None] * len(query) if a is None else list(a) for a in alive)
+        singles = zip(query, key, sources, targets, strict=True)
+        return torch.stack([_weights(q, k, edges, bias, (src, dst)) for q, k, src, dst in singles])
     for mask, end in zip(alive, (edges.col, edges.row), strict=True):
         if mask is not None:
             bias = query.new_zeros(edges.num_pairs, query.size(1)) if bias is None else bias

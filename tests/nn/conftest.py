@@ -23,6 +23,15 @@ def _seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """The tensors here are small, and threads that wait for each other make a busy machine slow."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def _base(columns):
     """The base graph: features and edges in wildtype numbering, the same at every call."""
     g = torch.Generator().manual_seed(7)
