@@ -175,7 +175,7 @@ class HeteroInputs:
             return edge_level
         relation = self.relation(edge_type)
         ends = (relation.src, relation.dst)
-        if all(end.alive is None and end.row_ptr is end.index_ptr for end in ends):
+        if all(end.alive is None and not end.is_translated for end in ends):
             return edge_level
         place_of_index = next((p for p in _INDEX_PLACES if _is_index(edge_level.get(p))), None)
         if place_of_index is None or relation.src.is_shared:

@@ -96,10 +96,16 @@ class NodeLayout:
             return self.shape[0]
         return None if self.row_ptr is None else self.row_ptr.numel() - 1
 
+    @property
+    def is_translated(self) -> bool:
+        """Whether the edges' numbering differs from the rows of ``x``."""
+        return self.row_ptr is not self.index_ptr
+
     def rows(self, index: Tensor) -> Tensor:
         """Rows of ``x`` for indices in the edges' numbering."""
-        if self.row_ptr is None or self.index_ptr is None or self.row_ptr is self.index_ptr:
+        if not self.is_translated:
             return index
+        assert self.row_ptr is not None and self.index_ptr is not None
         if index.numel() and not torch.compiler.is_compiling():
             size = int(self.index_ptr[-1])
             low, high = (int(v) for v in torch.aminmax(index))
@@ -229,19 +235,18 @@ class NodeLayout:
     def _resolve_alive(
         self, mask: Tensor | None, pert_mask: Tensor | None, numbering: Numbering
     ) -> Tensor | None:
-        translated = self.row_ptr is not self.index_ptr
         if self.is_shared or (self.row_ptr is None and self._graph is not None):
             # One base graph, or rows in any order: nothing can have been relabelled.
             if mask is None or pert_mask is None:
                 return mask if pert_mask is None else ~pert_mask
             return mask & ~pert_mask
-        if mask is None and pert_mask is None and not translated:
+        if mask is None and pert_mask is None and not self.is_translated:
             return None
-        if translated:
+        if self.is_translated:
             assert self.row_ptr is not None and self.index_ptr is not None
             padding = self.row_ptr.diff() - self.index_ptr.diff()
         else:
-            padding = self._count(mask & False if mask is not None else pert_mask & False)  # type: ignore[operator]
+            padding = torch.zeros(self.num_graphs or 1, dtype=torch.long, device=self.device)
         ambiguous = torch.zeros_like(padding, dtype=torch.bool)
         if mask is not None and pert_mask is not None:
             # Without num_nodes the two masks tell: compact data masks as many rows at the end as pert_mask marks elsewhere.
@@ -249,7 +254,7 @@ class NodeLayout:
             at_end = self._count(mask != self._before(lost)) == 0
             looks_compact = at_end & (lost == self._count(pert_mask)) & (lost > 0)
             ambiguous = looks_compact & (self._count(mask == pert_mask) == 0)
-            if not translated:
+            if not self.is_translated:
                 # Rows at the end that pert_mask marks too are the same in either numbering: as the others of the batch.
                 compact = looks_compact & ~ambiguous
                 padding = torch.where(compact | (ambiguous & compact.any()), lost, padding)
@@ -258,7 +263,7 @@ class NodeLayout:
         if not torch.compiler.is_compiling():
             deleted = None if pert_mask is None else self._count(pert_mask)
             self._check(padding, deleted, ambiguous, real, mask, numbering)
-        if translated or pert_mask is not None:
+        if self.is_translated or pert_mask is not None:
             self._compact = compact
         alive = real
         if mask is not None:

@@ -102,10 +102,11 @@ class RelationInputs:
 
     def rows(self, index: Tensor) -> Tensor:
         """``[2, E]`` in the edges' numbering as rows of the two ends' ``x``."""
-        if not isinstance(index, Tensor) or index.dim() != 2 or index.size(0) != 2:
-            return index  # left to the check in EdgeSet
-        if index.is_floating_point() or index.dtype == torch.bool:
+        if not (self.src.is_translated or self.dst.is_translated):
             return index
+        well_formed = isinstance(index, Tensor) and index.dim() == 2 and index.size(0) == 2
+        if not well_formed or index.is_floating_point() or index.dtype == torch.bool:
+            return index  # EdgeSet names what is wrong with it
         if type(index) is not Tensor:  # PyG's EdgeIndex, whose caches are of no use here
             index = index.as_subclass(Tensor)
         src, dst = index.long()

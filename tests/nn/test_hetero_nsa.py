@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import io
+import os
 import subprocess
 import sys
 
@@ -349,7 +350,7 @@ def test_initialisation_depends_on_the_declared_order_only():
     runs = [
         subprocess.Popen(
             [sys.executable, "-c", _INIT],
-            env={**__import__("os").environ, "PYTHONHASHSEED": str(seed)},
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -304,6 +304,7 @@ def test_conv_modules_leave_out_dead_rows(gradients):
         conv(shared, index, mask_dict=masks, edge_attr_dict={PP: attr})
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
 def test_edges_may_come_prepared():
     conv = HeteroNSAConv({PP: "adjacency_mask", PA: "adjacency_mask"}, hidden_channels=8)
     x, index = features(), edges()
@@ -502,6 +503,7 @@ edges:
 """
 
 
+@pytest.mark.filterwarnings("ignore:There exist node types")
 @pytest.mark.parametrize("pattern", ["null", "MS"])
 def test_a_kind_of_ones_own_by_name_and_from_a_file(registry, pattern, tmp_path, gradients):
     path = tmp_path / "nsa.yaml"

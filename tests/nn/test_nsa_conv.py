@@ -103,6 +103,7 @@ def test_copies_of_one_graph_equal_single_runs():
         assert pairs.size(1) == int((weights[b].sum(1) > 0).sum())
 
 
+@pytest.mark.filterwarnings("ignore:There exist node types")
 def test_it_works_inside_hetero_conv():
     a, b = ("u", "to", "v"), ("v", "on", "v")
     theirs = HeteroConv({a: TransformerConv((4, 3), 2, 2), b: TransformerConv(3, 2, 2)})
