@@ -227,9 +227,12 @@ class EdgeKind:
 
         Each entry is a tuple of alternatives: any one of its fields would do.
         """
+        fields = self.fields(options)
         needed = [(entry,) if isinstance(entry, str) else entry for entry in self.requires]
+        # Options may narrow the alternatives down: `source: adj_mask` wants that one.
+        needed = [tuple(name for name in names if name in fields) or names for names in needed]
         mentioned = self._mentioned()
-        needed += [(name,) for name in self.fields(options) if name not in mentioned]
+        needed += [(name,) for name in fields if name not in mentioned]
         return [names for names in needed if not any(name in present for name in names)]
 
     def _mentioned(self) -> tuple[str, ...]:

@@ -64,7 +64,9 @@ class _Csr:
     def sampled_product(self, a: Tensor, b: Tensor, out: Tensor, scale: float = 1.0) -> None:
         """Writes ``scale * (a @ b.T)`` at the pairs into ``out`` ``[P]``."""
         if HAS_SPARSE_KERNELS:
-            matrix = self.with_values(out.zero_())  # beta = 0 does not keep what was there from being read
+            matrix = self.with_values(
+                out.zero_()
+            )  # beta = 0 does not keep what was there from being read
             torch.sparse.sampled_addmm(matrix, a, b.t(), beta=0.0, alpha=scale, out=matrix)
         else:
             out.copy_((a[self.row] * b[self.col]).sum(-1)).mul_(scale)

@@ -87,7 +87,7 @@ class CellModule(lightning.LightningModule):
         loss = error.sum() / weight.sum().clamp(min=1e-12)
         if not bool(loss.isfinite()):
             raise NotFiniteError(
-                f"the loss is {float(loss)} at step {self.global_step}, in the batch of instances "
+                f"the loss is {loss.item()} at step {self.global_step}, in the batch of instances "
                 f"{batch.index.tolist()}; try a smaller training.learning_rate or training.gradient_clip"
             )
         return loss
@@ -96,7 +96,7 @@ class CellModule(lightning.LightningModule):
         """One step."""
         loss = self.loss(batch)
         self.log(
-            "train_loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch)
+            "train_loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(batch)
         )
         return loss
 

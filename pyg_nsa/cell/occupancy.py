@@ -86,9 +86,7 @@ def tile_occupancy(graph: HeteroData, tile: int = 128) -> pd.DataFrame:
         natural = _occupied(query, key, tile, across)
         reordered = _occupied(position[target][query], position[source][key], tile, across)
         tiles = -(-n_query // tile) * across
-        rows.append(
-            (f"{source} {name} {target}", n_query, n_key, pairs, tiles, natural, reordered)
-        )
+        rows.append((f"{source} {name} {target}", n_query, n_key, pairs, tiles, natural, reordered))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

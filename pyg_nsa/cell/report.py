@@ -58,7 +58,11 @@ _MODELS = {
 _TOLD = {"product_of_singles"}  # models that are told labels of held-out genes
 
 _PARTS = {"train": "training", "val": "validation", "test": "test"}
-_SUBSETS = {"singles": "single deletions", "pairs": "pairs", "interacting pairs": "interacting pairs only"}
+_SUBSETS = {
+    "singles": "single deletions",
+    "pairs": "pairs",
+    "interacting pairs": "interacting pairs only",
+}
 _TARGETS = {"fitness": "fitness", "gene_interaction": "gene interaction", "lethality": "lethality"}
 _METRICS = {
     "pearson": ("Pearson correlation", "higher"),
@@ -150,7 +154,10 @@ def _read_facts(path: Path) -> dict[str, Any]:
             raise RunFolderError(
                 f"{path}: expected {key!r} to be {'a text' if kind is str else 'an object'}, got {value!r}."
             )
-    counts = {"graph.nodes": facts["graph"].get("nodes"), "graph.edges": facts["graph"].get("edges")}
+    counts = {
+        "graph.nodes": facts["graph"].get("nodes"),
+        "graph.edges": facts["graph"].get("edges"),
+    }
     counts |= {f"split.{part}": value for part, value in facts["split"].items()}
     for key, value in counts.items():
         if not isinstance(value, dict) or not all(isinstance(n, int) for n in value.values()):
@@ -261,7 +268,9 @@ def _context(files: _Files, gallery: _Gallery) -> dict[str, Any]:
     facts = files.facts
     source = facts["label_source"].strip()
     simulated = source.lower().startswith("simulat")
-    truth = "simulated" if simulated else "measured" if source.lower().startswith("measur") else "true"
+    truth = (
+        "simulated" if simulated else "measured" if source.lower().startswith("measur") else "true"
+    )
     metrics = files.metrics
     models = list(dict.fromkeys([*metrics["model"], *files.predictions["model"]]))
     parts = [p for p in ("test", "val") if p in set(metrics["part"])]
@@ -444,7 +453,10 @@ def _loss(history: pd.DataFrame, gallery: _Gallery) -> dict[str, Any]:
         "Dashed: on training instances as they are drawn; solid: on held-out validation genes. The ring marks the epoch "
         "of the lowest validation loss.",
     )
-    return {"picture": picture, "why": "history.csv has no loss at all, so there is nothing to draw."}
+    return {
+        "picture": picture,
+        "why": "history.csv has no loss at all, so there is nothing to draw.",
+    }
 
 
 def _scatter(predictions: pd.DataFrame, truth: str, gallery: _Gallery) -> dict[str, Any]:
@@ -466,7 +478,9 @@ def _scatter(predictions: pd.DataFrame, truth: str, gallery: _Gallery) -> dict[s
         if missing:
             caption += f" Without predictions here: {', '.join(missing)}."
         counts = [f"{m} (n = {_count((known['model'] == m).sum())})" for m in shown]
-        alt = f"Scatter plots of predicted against {truth} {quantity} of {one}: {', '.join(counts)}."
+        alt = (
+            f"Scatter plots of predicted against {truth} {quantity} of {one}: {', '.join(counts)}."
+        )
         picture = gallery.add(name, figure, alt, caption)
         if picture is None:
             without.append(f"{quantity} of {one}")
@@ -546,7 +560,10 @@ def _shifts(
 
 def _occupancy(table: pd.DataFrame | None, gallery: _Gallery) -> dict[str, Any]:
     if table is None:
-        return {"picture": None, "why": "This run has no occupancy.csv, so there is nothing to draw."}
+        return {
+            "picture": None,
+            "why": "This run has no occupancy.csv, so there is nothing to draw.",
+        }
     said = [
         f"{relation}: {_count(before)} of {_count(tiles)} tiles, reordered {_count(after)}"
         for relation, before, after, tiles in zip(
@@ -561,7 +578,10 @@ def _occupancy(table: pd.DataFrame | None, gallery: _Gallery) -> dict[str, Any]:
         "so fewer is faster. Reordered: nodes numbered by reverse Cuthill–McKee on the whole graph, one order per node "
         "type. A relation and its reverse have the same tiles, transposed.",
     )
-    return {"picture": picture, "why": "occupancy.csv has no relation with tiles, so there is nothing to draw."}
+    return {
+        "picture": picture,
+        "why": "occupancy.csv has no relation with tiles, so there is nothing to draw.",
+    }
 
 
 # ---- numbers and files -------------------------------------------------------------------------------------------
@@ -603,7 +623,11 @@ def _plain(value: float) -> str:
 
 
 def _maybe(value: Any) -> str:
-    return f"{value:.2f}".replace("-", "−") if isinstance(value, int | float) and math.isfinite(value) else "–"
+    return (
+        f"{value:.2f}".replace("-", "−")
+        if isinstance(value, int | float) and math.isfinite(value)
+        else "–"
+    )
 
 
 def _write(path: Path, text: str) -> None:

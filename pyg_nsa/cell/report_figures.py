@@ -149,9 +149,7 @@ def loss_figure(history: pd.DataFrame) -> Figure | None:
     if finite.min() > 0 and finite.max() / finite.min() > 30:
         panels[0].set_yscale("log")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=9
-    )
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
     figure.supxlabel("epoch", fontsize=10, color=INK)
     figure.supylabel("loss (standardised labels)", fontsize=10, color=INK)
     return figure
@@ -296,7 +294,9 @@ def occupancy_figure(table: pd.DataFrame) -> Figure | None:
     natural = 100 * table["natural"].to_numpy(float) / table["tiles"].to_numpy(float)
     reordered = 100 * table["reordered"].to_numpy(float) / table["tiles"].to_numpy(float)
     ax.hlines(y, np.minimum(natural, reordered), np.maximum(natural, reordered), color=PALE, lw=5)
-    ax.plot(natural, y, "o", color="white", markeredgecolor=INK, ms=8, mew=1.4, label="natural order")
+    ax.plot(
+        natural, y, "o", color="white", markeredgecolor=INK, ms=8, mew=1.4, label="natural order"
+    )
     ax.plot(reordered, y, "D", color=BLUE, ms=5.5, label="reordered")
     counts = zip(table["natural"], table["reordered"], table["tiles"], strict=True)
     for at, (before, after, tiles) in zip(y, counts, strict=True):
@@ -428,8 +428,16 @@ def _deleted(
 
 _SIZE = 9.0  # points
 _FONT = FontProperties(family="DejaVu Sans", size=_SIZE)
-_ROW, _BOX, _GAP = 0.36, 0.25, 1.45  # inches: pitch of the rows, height of a box, least gap between columns
-_STYLE = {"gene": ("#D3E7F4", BLUE), "reaction": ("#FBE6CC", "#A65300"), "metabolite": ("#D2EDE2", GREEN)}
+_ROW, _BOX, _GAP = (
+    0.36,
+    0.25,
+    1.45,
+)  # inches: pitch of the rows, height of a box, least gap between columns
+_STYLE = {
+    "gene": ("#D3E7F4", BLUE),
+    "reaction": ("#FBE6CC", "#A65300"),
+    "metabolite": ("#D2EDE2", GREEN),
+}
 _OTHER = ("#F2DFEA", "#9B4F77")
 _FORWARD, _BACK, _WITHIN = "#3B4A5A", VERMILION, PURPLE
 
@@ -459,9 +467,7 @@ def knockout_figure(
     knockout = weight == "weight_knockout"
     columns = _columns(near)
     labels = {node: node_label(*node, names=names) for node in near.nodes}
-    widths = {
-        t: max(_text_width(labels[n]) for n in nodes) + 0.26 for t, nodes in columns.items()
-    }
+    widths = {t: max(_text_width(labels[n]) for n in nodes) + 0.26 for t, nodes in columns.items()}
     within = {
         t: bool(((near.edges["source_type"] == t) & (near.edges["target_type"] == t)).any())
         for t in columns
@@ -554,7 +560,7 @@ def _columns(near: Neighbourhood) -> dict[str, list[tuple[str, str]]]:
                     return place[node]
                 return sum(place[other] * w for other, w in pairs[node]) / total
 
-            columns[node_type] = sorted(nodes, key=lambda n: (round(mean(n), 9), place[n]))  # noqa: B023
+            columns[node_type] = sorted(nodes, key=lambda n: (round(mean(n), 9), place[n]))
     return columns
 
 
@@ -576,7 +582,12 @@ def _draw_edge(
         bulge = min(0.22 + 0.16 * abs(by - ay), 1.05)
         points = [(ax_, ay), (ax_ - bulge, ay), (bx - bulge, by), (bx, by)]
         if start == end:
-            points = [(ax_, ay + 0.06), (ax_ - 0.4, ay + 0.15), (ax_ - 0.4, ay - 0.15), (ax_, ay - 0.06)]
+            points = [
+                (ax_, ay + 0.06),
+                (ax_ - 0.4, ay + 0.15),
+                (ax_ - 0.4, ay - 0.15),
+                (ax_, ay - 0.06),
+            ]
         color = _WITHIN
     else:
         # The two directions of a pair run beside each other.

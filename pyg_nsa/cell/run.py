@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import io
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from ruamel.yaml import YAML
 
 from pyg_nsa.cell.attention_map import attention_around
 from pyg_nsa.cell.baselines import BASELINES
@@ -72,9 +74,9 @@ def run_training(
         ConfigError: The configuration does not fit the graph.
         ModelFileError: The metabolic model can't be read.
     """
-    console = console or Console()
+    # Piped into a file there is no terminal to ask for its width, and tables should stay whole.
+    console = console or Console(width=None if Console().is_terminal else 120)
     folder.mkdir(parents=True, exist_ok=True)
-    lightning.seed_everything(config.seed, verbose=False)
     start = time.monotonic()
     console.print(f"[bold]1/4[/] graph and labels of {config.data.model}")
     dataset = PerturbationDataset(
@@ -89,18 +91,21 @@ def run_training(
     label_seconds = time.monotonic() - start
     split = split_by_gene(dataset.table, config.data.fractions, config.seed)
     _print_data(console, dataset, split, label_seconds)
-    models = {"hetero_nsa": build_model(config, dataset.graph)}
+    builders = {"hetero_nsa": build_model}
+    if "hetero_conv" in config.baselines:
+        builders["hetero_conv"] = build_hetero_conv
     parts = {
         part: _evaluated(dataset, split, part, config.data.evaluation_pairs, config.seed)
         for part in ("val", "test")
     }
-    if "hetero_conv" in config.baselines:
-        models["hetero_conv"] = build_hetero_conv(config, dataset.graph)
     validation = _spread(parts["val"], _VALIDATION, config.seed)
     trained: dict[str, Trained] = {}
     predictions = []
-    for name, model in models.items():
+    for name, build in builders.items():
         console.print(f"[bold]2/4[/] training {name}")
+        # Each model starts from the seed, so that what else is trained does not change it.
+        lightning.seed_everything(config.seed, verbose=False)
+        model = build(config, dataset.graph)
         trained[name] = train(
             model, dataset, split, config, folder / name, validation=validation, progress=progress
         )
@@ -257,10 +262,6 @@ def _facts(
 
 
 def _as_yaml(config: CellConfig) -> str:
-    import io
-
-    from ruamel.yaml import YAML
-
     stream = io.StringIO()
     YAML(typ="safe").dump(config.model_dump(mode="json", exclude_unset=True), stream)
     return stream.getvalue()

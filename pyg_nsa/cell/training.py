@@ -71,14 +71,14 @@ class _History(Callback):
                 "epoch": trainer.current_epoch,
                 "step": trainer.global_step,
                 "seconds": time.monotonic() - self.start,
-                "train_loss": float(values.get("train_loss", np.nan)),
+                "train_loss": np.nan,
                 "val_loss": float(values.get("val_loss", np.nan)),
             }
         )
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         # The epoch's mean is known only now; validation of the same epoch ran before.
-        value = trainer.callback_metrics.get("train_loss_epoch")
+        value = trainer.callback_metrics.get("train_loss")
         if value is not None and self.rows and self.rows[-1]["epoch"] == trainer.current_epoch:
             self.rows[-1]["train_loss"] = float(value)
 

@@ -15,11 +15,11 @@ import time
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import torch  # noqa: E402
-import torch_geometric  # noqa: E402
-from torch_geometric.nn import TransformerConv  # noqa: E402
+import torch
+import torch_geometric
+from torch_geometric.nn import TransformerConv
 
-from pyg_nsa import EdgeSet, MaskedAttentionBlock, NSAConv  # noqa: E402
+from pyg_nsa import EdgeSet, MaskedAttentionBlock, NSAConv
 
 
 def main() -> None:

@@ -12,9 +12,7 @@ def test_auroc_equals_counting_pairs():
     positive = rng.random(40) < 0.3
     score = rng.integers(0, 6, 40).astype(float)
     wins = [
-        1.0 if p > n else 0.5 if p == n else 0.0
-        for p in score[positive]
-        for n in score[~positive]
+        1.0 if p > n else 0.5 if p == n else 0.0 for p in score[positive] for n in score[~positive]
     ]
     assert auroc(positive, score) == pytest.approx(np.mean(wins))
     assert np.isnan(auroc(np.zeros(3, bool), np.arange(3.0)))

@@ -139,7 +139,9 @@ def test_mistakes_in_the_configuration_are_named(graph):
     with pytest.raises(ValueError, match="must be three positive numbers that sum to 1"):
         make_config(data={"model": "textbook", "fractions": [0.5, 0.1, 0.1]})
     edges = [{"edge_type": ["gene", "gprr", "reaction"], "kind": "incidence_mask"}]
-    with pytest.raises(ValueError, match=r"(?s)no edge type \(gene, gprr, reaction\).*gene, gpr, reaction"):
+    with pytest.raises(
+        ValueError, match=r"(?s)no edge type \(gene, gprr, reaction\).*gene, gpr, reaction"
+    ):
         build_model(make_config(operator={"edges": edges, "unmatched": "skip", "sab": {}}), graph)
     with pytest.raises(ValueError, match="pattern is null"):
         build_model(make_config(operator={"pattern": None}), graph)

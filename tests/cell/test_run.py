@@ -1,0 +1,168 @@
+"""The main job end to end on the textbook model: files, metrics, checkpoint, cache, command line."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+
+from pyg_nsa.cell.batch import PerturbationLoader
+from pyg_nsa.cell.build import build_model
+from pyg_nsa.cell.config import CellConfig, TrainingConfig
+from pyg_nsa.cell.dataset import PerturbationDataset
+from pyg_nsa.cell.lightning_module import CellModule, NotFiniteError, label_statistics
+from pyg_nsa.cell.metrics import compare
+from pyg_nsa.cell.run import run_training
+from pyg_nsa.cell.training import predict
+from pyg_nsa.cli import main
+from pyg_nsa.load import load_config
+
+TEXTBOOK = Path(__file__).parents[2] / "pyg_nsa" / "cell" / "textbook.yaml"
+
+
+def small_config():
+    config = load_config(TEXTBOOK, CellConfig)
+    training = config.training.model_copy(update={"epochs": 2, "instances_per_epoch": 64})
+    data = config.data.model_copy(update={"evaluation_pairs": 40, "features": ["degree"]})
+    baselines = ["mean", "product_of_singles", "hetero_conv"]
+    return config.model_copy(update={"training": training, "data": data, "baselines": baselines})
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def run(cache, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    report = run_training(small_config(), folder, cache=cache, progress=False)
+    assert report == folder / "report.html"
+    return folder
+
+
+def test_it_writes_what_the_report_and_a_reader_need(run):
+    for name in ("report.html", "predictions.csv", "metrics.csv", "history.csv", "config.yaml"):
+        assert (run / name).stat().st_size > 0, name
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["graph"]["nodes"] == {"gene": 137, "reaction": 207, "metabolite": 72}
+    assert facts["label_source"] == "simulated by FBA"
+    assert set(facts["parameters"]) == {"hetero_nsa", "hetero_conv"}
+    history = pd.read_csv(run / "history.csv")
+    assert history.groupby("model").size().to_dict() == {"hetero_nsa": 2, "hetero_conv": 2}
+    assert np.isfinite(history[["train_loss", "val_loss"]].to_numpy()).all()
+
+
+def test_metrics_are_those_of_the_predictions_and_of_held_out_genes_only(run, cache):
+    predictions = pd.read_csv(run / "predictions.csv")
+    metrics = pd.read_csv(run / "metrics.csv")
+    test = predictions.query("model == 'hetero_nsa' and part == 'test' and size == 1")
+    wanted = compare(test["fitness"].to_numpy(), test["fitness_pred"].to_numpy())
+    rows = metrics.query(
+        "model == 'hetero_nsa' and part == 'test' and subset == 'singles' and target == 'fitness'"
+    )
+    assert rows.set_index("metric")["value"].to_dict() == pytest.approx(wanted)
+    held_out = set(test["genes"])
+    pairs = predictions.query("part == 'test' and size == 2")
+    assert len(pairs)
+    assert pairs["genes"].str.split(";").map(lambda ids: bool(held_out & set(ids))).all()
+    val = predictions.query("part == 'val'")
+    assert not val["genes"].str.split(";").map(lambda ids: bool(held_out & set(ids))).any()
+
+
+def test_the_checkpoint_holds_the_configuration_and_gives_the_same_predictions(run, cache):
+    state = torch.load(run / "hetero_nsa" / "best.ckpt", weights_only=True)
+    config = CellConfig.model_validate(state["pyg_nsa_config"])
+    assert config == small_config()
+    dataset = PerturbationDataset(cache, "textbook", features=["degree"], progress=False)
+    model = build_model(config, dataset.graph)
+    module = CellModule(model, dataset.graph, config.training, torch.zeros(2, 2), 1)
+    with torch.no_grad():  # lazy layers take their sizes
+        model(dataset.graph, next(iter(PerturbationLoader(dataset[:1], 1))))
+    module.load_state_dict(state["state_dict"])
+    wanted = pd.read_csv(run / "predictions.csv").query("model == 'hetero_nsa' and part == 'test'")
+    got = predict(module, dataset[wanted["index"].to_numpy()[:20]], 8)
+    np.testing.assert_allclose(got[:, 0], wanted["fitness_pred"][:20], rtol=1e-3, atol=1e-4)
+
+
+def test_a_second_run_reuses_graph_and_labels_and_is_the_same(run, cache, tmp_path, caplog):
+    built = sorted((cache / "processed").glob("*"))
+    config = small_config().model_copy(update={"baselines": []})
+    with caplog.at_level(logging.INFO, "pyg_nsa.cell"):
+        run_training(config, tmp_path, cache=cache, progress=False)
+    assert sorted((cache / "processed").glob("*")) == built
+    assert "simulated" not in caplog.text
+    first = pd.read_csv(run / "predictions.csv").query("model == 'hetero_nsa'")
+    second = pd.read_csv(tmp_path / "predictions.csv")
+    np.testing.assert_array_equal(first["fitness_pred"], second["fitness_pred"])
+
+
+def test_label_statistics_leave_missing_values_out():
+    nan = float("nan")
+    mean, std = label_statistics(torch.tensor([[1.0, nan], [3.0, nan], [nan, nan]]))
+    assert mean.tolist() == [2.0, 0.0]
+    assert std.tolist() == pytest.approx([2**0.5, 1.0])
+
+
+def test_missing_labels_do_not_count_and_nan_loss_names_the_instances(cache):
+    dataset = PerturbationDataset(cache, "textbook", features=["degree"], progress=False)
+    batch = next(iter(PerturbationLoader(dataset[:4], 4)))  # singles have no interaction
+    assert batch.y[:, 1].isnan().all()
+    model = build_model(small_config(), dataset.graph)
+    y_train = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+    module = CellModule(model, dataset.graph, TrainingConfig(), y_train, 1)
+    loss = module.loss(batch)
+    prediction, _ = model(dataset.graph, batch)
+    wanted = (batch.y[:, 0] - module.label_mean[0]) / module.label_std[0]
+    torch.testing.assert_close(loss, (prediction[:, 0] - wanted).square().mean())
+    with torch.no_grad():
+        model.head[-1].bias.fill_(float("nan"))
+    with pytest.raises(
+        NotFiniteError, match=r"(?s)the loss is nan .* instances \[0, 1, 2, 3\].*learning_rate"
+    ):
+        module.loss(batch)
+
+
+def test_command_line_reports_mistakes_without_a_traceback(tmp_path):
+    file = tmp_path / "cell.yaml"
+    text = TEXTBOOK.read_text().replace("kind: incidence_mask", "kind: incidense_mask", 1)
+    file.write_text(text.replace("epochs: 3", "epoch: 3"))
+    result = CliRunner().invoke(main, ["check", str(file), "--training"])
+    assert result.exit_code == 1
+    assert "unknown edge kind 'incidense_mask'" in result.output
+    assert "did you mean 'incidence_mask'" in result.output
+    assert "training.epoch" in result.output
+    result = CliRunner().invoke(main, ["train", str(file), "-o", str(tmp_path / "run")])
+    assert result.exit_code == 1
+    assert "unknown edge kind 'incidense_mask'" in result.output
+    assert "Traceback" not in result.output
+    file.write_text(TEXTBOOK.read_text().replace("model: textbook", "model: no_such_model"))
+    result = CliRunner().invoke(main, ["train", str(file), "-o", str(tmp_path / "run")])
+    assert result.exit_code == 1
+    assert "no_such_model" in result.output
+    assert "textbook" in result.output
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["check"], ["train"], ["demo"], ["plugins"], ["plugins", "list"]]
+)
+def test_every_command_has_help(command):
+    result = CliRunner().invoke(main, [*command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+
+
+def test_plugins_list():
+    result = CliRunner().invoke(main, ["plugins", "list", "--load", "--json"])
+    assert result.exit_code == 0
+    rows = {row["name"]: row["status"] for row in json.loads(result.output)}
+    assert rows["stoichiometry_bias"] == "loaded"
+
+
+def test_the_shipped_configurations_are_valid():
+    for file in TEXTBOOK.parent.glob("*.yaml"):
+        load_config(file, CellConfig)
