@@ -5,8 +5,9 @@ Names are imported at first use, so that ``import pyg_nsa`` and the command line
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pyg_nsa.lazy import lazy_names
 
 __version__ = "0.1.0"
 
@@ -27,7 +28,7 @@ _HOMES = {
     ),
     "pyg_nsa.registry": ("Registry", "RegistryError", "default_registry", "register"),
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
 
 __all__ = [
     "BuildContext",
@@ -75,15 +76,3 @@ if TYPE_CHECKING:
         SelfAttentionBlock,
     )
     from pyg_nsa.registry import Registry, RegistryError, default_registry, register
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'pyg_nsa' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME_OF[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

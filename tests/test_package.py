@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import pyg_nsa
+import pyg_nsa.cell
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,9 +33,17 @@ def test_the_wheel_has_two_top_level_names(tmp_path):
     assert "stoichiometry_bias = pyg_nsa_plugins.stoichiometry_bias" in text
 
 
-@pytest.mark.parametrize("name", pyg_nsa.__all__)
-def test_every_public_name_exists(name):
-    assert getattr(pyg_nsa, name) is not None
+@pytest.mark.parametrize("package", [pyg_nsa, pyg_nsa.cell])
+def test_every_public_name_exists(package):
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+        assert name in dir(package)
+    listed = {n for names in package._HOMES.values() for n in names}
+    assert listed == set(package.__all__) - {"__version__"}
+    with pytest.raises(
+        AttributeError, match=f"module '{package.__name__}' has no attribute 'nope'"
+    ):
+        package.nope  # noqa: B018
 
 
 @pytest.mark.parametrize(
