@@ -293,7 +293,7 @@ def _no_deletions(cell, data):
         ),
         _wrong(
             _no_edges,
-            r"'incidence_mask' of .* requires 'hyperedge_index' or 'edge_index' or 'inc_mask'.*none",
+            r"'incidence_mask' of .* requires 'hyperedge_index', which .*none",
         ),
         _wrong(_nan, r"'stoichiometry' of edge type .* is NaN or infinite at edge 4"),
         _wrong(
