@@ -79,15 +79,16 @@ class _Csr:
             out.zero_().index_add_(0, self.row, values[:, None] * x[self.col])
 
 
-def _heads_first(x: Tensor) -> Tensor:
-    """``[B, N, H, D]`` to contiguous ``[H, B, N, D]`` in a dtype that the kernels have."""
+def _wide(x: Tensor) -> Tensor:
+    """``[B, N, H, D]``, contiguous, in a dtype that the kernels have."""
     dtype = x.dtype if x.dtype in (torch.float32, torch.float64) else torch.float32
-    return x.to(dtype).permute(2, 0, 1, 3).contiguous()
+    return x.to(dtype).contiguous()
 
 
-def _heads_last(x: Tensor, like: Tensor) -> Tensor:
-    """``[H, B, N, D]`` back to contiguous ``[B, N, H, D]`` in the dtype of ``like``."""
-    return x.permute(1, 2, 0, 3).to(like.dtype, memory_format=torch.contiguous_format).contiguous()
+def _rows(x: Tensor, block: slice, h: int) -> Tensor:
+    """Rows of one head in a block of instances, ``[copies * N, D]``: a view, and the kernels take its row stride."""
+    part = x[block, :, h]
+    return part.view(part.size(0) * part.size(1), part.size(2))
 
 
 def _blocks(batch: int, num_pairs: int) -> list[slice]:
@@ -111,31 +112,29 @@ def _forward(
     perm: Tensor,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns out ``[B, N_q, H, D]``, unnormalised probabilities ``[H, B, P]``, inverse row sums ``[H, B, N_q]``."""
+    """Returns out ``[B, N_q, H, D]``, unnormalised probabilities ``[H, B, P]``, inverse row sums ``[B, N_q, H, 1]``."""
     batch, num_queries, heads, _ = q.shape
     num_keys, slots = k.size(1), row.numel()
-    qh, kh, vh = _heads_first(q), _heads_first(k), _heads_first(v)
-    weights = qh.new_empty(heads, batch, slots)
-    inverse = qh.new_zeros(heads, batch, num_queries)
+    q_, k_, v_ = _wide(q), _wide(k), _wide(v)
+    weights = q_.new_empty(heads, batch, slots)
+    inverse = q_.new_zeros(batch, num_queries, heads, 1)
     used = int(rowptr[-1]) if slots else 0
     if used == 0:
         return torch.zeros_like(q, memory_format=torch.contiguous_format), weights, inverse
     row, col = row[:used], col[:used]
     packed = _packed(weights, used)
-    bias_h = None if bias is None else bias[:used].t().to(qh.dtype).contiguous()
-    out = qh.new_empty(heads, batch, num_queries, v.size(-1))
+    bias_h = None if bias is None else bias[:used].t().to(q_.dtype).contiguous()
+    out = q_.new_empty(batch, num_queries, heads, v.size(-1))
     for block in _blocks(batch, used):
         copies = block.stop - block.start
         csr = _Csr(rowptr, row, col, num_keys, copies)
         dead = _dead_pairs(alive_queries, alive_keys, block, row, col)
-        ones = qh.new_ones(copies * num_keys, 1)
-        total = qh.new_empty(copies * num_queries, 1)
-        spread = qh.new_empty(copies * used)
+        ones = q_.new_ones(copies * num_keys, 1)
+        total = q_.new_empty(copies * num_queries, 1)
+        spread = q_.new_empty(copies * used)
         for h in range(heads):
             weight = packed[h, block].view(-1)  # logits first, probabilities in the end
-            csr.sampled_product(
-                qh[h, block].flatten(0, 1), kh[h, block].flatten(0, 1), weight, scale
-            )
+            csr.sampled_product(_rows(q_, block, h), _rows(k_, block, h), weight, scale)
             if bias_h is not None:
                 weight.view(copies, used).add_(bias_h[h])
             if dead is not None:
@@ -148,11 +147,11 @@ def _forward(
             weight.sub_(torch.index_select(top, 0, csr.row, out=spread)).exp_()
             csr.product(weight, ones, total)
             inv = torch.where(total > 0, 1.0 / total, 0.0)
-            message = out[h, block].flatten(0, 1)
-            csr.product(weight, vh[h, block].flatten(0, 1), message)
+            message = _rows(out, block, h)
+            csr.product(weight, _rows(v_, block, h), message)
             message.mul_(inv)
-            inverse[h, block] = inv.view(copies, num_queries)
-    return _heads_last(out, q), weights, inverse
+            _rows(inverse, block, h).copy_(inv)
+    return out.to(q.dtype), weights, inverse
 
 
 def _packed(weights: Tensor, used: int) -> Tensor:
@@ -201,13 +200,13 @@ def _backward(
         return (*zeros, grad_bias.t().contiguous())  # type: ignore[return-value]
     row, col, row_t, perm = row[:used], col[:used], row_t[:used], perm[:used]
     packed = _packed(weights, used)
-    qh, kh, vh = _heads_first(q), _heads_first(k), _heads_first(v)
-    gh = _heads_first(grad).mul_(inverse[..., None])
+    q_, k_, v_ = _wide(q), _wide(k), _wide(v)
     # [g, -delta] . [v, 1] gives dP - delta at each pair in one sampled product.
-    delta = (gh * _heads_first(out)).sum(-1, keepdim=True)
-    g1 = torch.cat([gh, -delta], dim=-1)
-    v1 = torch.cat([vh, vh.new_ones(*vh.shape[:-1], 1)], dim=-1)
-    grad_q, grad_k, grad_v = torch.empty_like(qh), torch.empty_like(kh), torch.empty_like(vh)
+    g1 = q_.new_empty(*grad.shape[:-1], grad.size(-1) + 1)
+    g = torch.mul(_wide(grad), inverse, out=g1[..., :-1])
+    torch.sum(g * _wide(out), -1, keepdim=True, out=g1[..., -1:]).neg_()
+    v1 = torch.cat([v_, v_.new_ones(*v_.shape[:-1], 1)], dim=-1)
+    grad_q, grad_k, grad_v = torch.empty_like(q_), torch.empty_like(k_), torch.empty_like(v_)
     for block in _blocks(batch, used):
         copies = block.stop - block.start
         csr = _Csr(rowptr, row, col, num_keys, copies)
@@ -216,17 +215,17 @@ def _backward(
         for h in range(heads):
             weight = packed[h, block]
             torch.index_select(weight, 1, perm, out=transposed.view(copies, used))
-            csr_t.product(transposed, gh[h, block].flatten(0, 1), grad_v[h, block].flatten(0, 1))
-            csr.sampled_product(g1[h, block].flatten(0, 1), v1[h, block].flatten(0, 1), grad_logits)
+            csr_t.product(transposed, _rows(g, block, h), _rows(grad_v, block, h))
+            csr.sampled_product(_rows(g1, block, h), _rows(v1, block, h), grad_logits)
             by_copy = grad_logits.view(copies, used).mul_(weight)
             grad_bias[h, :used] += by_copy.sum(0)
-            csr.product(grad_logits, kh[h, block].flatten(0, 1), grad_q[h, block].flatten(0, 1))
+            csr.product(grad_logits, _rows(k_, block, h), _rows(grad_q, block, h))
             torch.index_select(by_copy, 1, perm, out=transposed.view(copies, used))
-            csr_t.product(transposed, qh[h, block].flatten(0, 1), grad_k[h, block].flatten(0, 1))
+            csr_t.product(transposed, _rows(q_, block, h), _rows(grad_k, block, h))
     return (
-        _heads_last(grad_q.mul_(scale), q),
-        _heads_last(grad_k.mul_(scale), k),
-        _heads_last(grad_v, v),
+        grad_q.mul_(scale).to(q.dtype),
+        grad_k.mul_(scale).to(k.dtype),
+        grad_v.to(v.dtype),
         grad_bias.t().contiguous(),
     )
 
@@ -238,7 +237,7 @@ def _(q, k, v, bias, alive_queries, alive_keys, rowptr, row, col, rowptr_t, row_
     return (
         torch.empty_like(q, memory_format=torch.contiguous_format),
         q.new_empty((heads, batch, row.numel()), dtype=wide),
-        q.new_empty((heads, batch, num_queries), dtype=wide),
+        q.new_empty((batch, num_queries, heads, 1), dtype=wide),
     )
 
 
