@@ -28,9 +28,12 @@ __all__ = ["HAS_SPARSE_KERNELS", "edge_attention"]
 #: Whether this torch build has the sparse kernels; read once, so the choice never depends on a failure.
 HAS_SPARSE_KERNELS: bool = torch.backends.mkl.is_available()
 
-# torch prints it at the first CSR tensor of a process; only that text is silenced.
-warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta state")
-
+# torch prints these at the first CSR tensor of a process; only these texts are silenced.
+for _text in (
+    "Sparse CSR tensor support is in beta state",
+    "Sparse invariant checks are implicitly disabled",
+):
+    warnings.filterwarnings("ignore", message=_text)
 
 #: Instances of a shared graph go through the products in blocks of about this many pairs: few calls for small graphs,
 #: and values that stay in cache for large ones.
