@@ -60,7 +60,15 @@ def save(figure: Figure, path: Path) -> bytes:
         The bytes of the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI, facecolor="white", metadata={"Software": None})
+    # Tight: constrained layout cuts titles off above panels whose aspect is fixed.
+    figure.savefig(
+        path,
+        dpi=DPI,
+        facecolor="white",
+        metadata={"Software": None},
+        bbox_inches="tight",
+        pad_inches=0.1,
+    )
     return path.read_bytes()
 
 

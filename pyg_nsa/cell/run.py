@@ -114,7 +114,7 @@ def run_training(
             y_hat = predict(
                 trained[name].module,
                 dataset[index],
-                config.training.batch_size,
+                4 * config.training.batch_size,  # no gradients to keep
                 (lambda it: track(it, description=part, console=console)) if progress else None,  # noqa: B023
             )
             predictions.append(_prediction_rows(dataset, name, part, index, y_hat))
