@@ -121,18 +121,17 @@ class CellModule(lightning.LightningModule):
             done = max(done, minutes / self.config.max_minutes)
         return min(done, 1.0)
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
-        """Sets the learning rate; ends the epoch, and so the training, when the time is up."""
-        done = self.progress()
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Sets the learning rate."""
         warm = min(1.0, (self.global_step + 1) / max(1, min(50, self.steps // 10)))
-        rate = self.config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * done))
-        optimizer = self.optimizers()
-        for group in optimizer.param_groups:  # type: ignore[union-attr]
+        rate = self.config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self.progress()))
+        for group in self.optimizers().param_groups:
             group["lr"] = rate
-        if done >= 1.0 and self.global_step > 0:
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Stops when the time is up; Lightning validates once more before it ends."""
+        if self.progress() >= 1.0:
             self.trainer.should_stop = True
-            return -1
-        return None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW."""

@@ -13,6 +13,7 @@ JavaScript. The same figures lie beside it in ``figures/``.
 from __future__ import annotations
 
 import base64
+import datetime
 import importlib.resources
 import json
 import math
@@ -29,6 +30,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pyg_nsa.cell import report_figures as draw
+from pyg_nsa.cell.metrics import INTERACTING_ABOVE, LETHAL_BELOW
 
 __all__ = ["RunFolderError", "write_report"]
 
@@ -70,7 +72,6 @@ _METRICS = {
     "mse": ("mean squared error", "lower"),
     "auroc": ("AUROC", "higher"),
 }
-_INTERACTING = 1e-3
 
 
 class RunFolderError(ValueError):
@@ -164,10 +165,12 @@ def _read_facts(path: Path) -> dict[str, Any]:
             raise RunFolderError(
                 f"{path}: expected {key!r} to be an object of whole numbers, got {value!r}."
             )
-    optional = ("knockout", "versions", "seconds", "parameters")
-    for key in optional:
-        if not isinstance(facts.get(key) or {}, dict):
+    for key in ("knockout", "versions", "seconds", "parameters"):
+        facts[key] = facts.get(key) or {}
+        if not isinstance(facts[key], dict):
             raise RunFolderError(f"{path}: expected {key!r} to be an object, got {facts[key]!r}.")
+    for key in ("created", "organism", "machine"):
+        facts[key] = str(facts.get(key) or "")
     return facts
 
 
@@ -261,6 +264,7 @@ def _environment() -> jinja2.Template:
     )
     environment.filters["count"] = _count
     environment.filters["duration"] = _duration
+    environment.filters["moment"] = _moment
     return environment.from_string(source)
 
 
@@ -287,7 +291,7 @@ def _context(files: _Files, gallery: _Gallery) -> dict[str, Any]:
         "tables": [_metric_table(metrics, part, models) for part in parts],
         "loss": _loss(files.history, gallery),
         "scatter": _scatter(files.predictions, truth, gallery),
-        "knockout": _knockout(files.attention, facts.get("knockout") or {}, truth, gallery),
+        "knockout": _knockout(files.attention, facts["knockout"], truth, gallery),
         "occupancy": _occupancy(files.occupancy, gallery),
         "config": files.config,
     }
@@ -299,7 +303,7 @@ def _split_rows(split: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
 
 
 def _evaluated(predictions: pd.DataFrame) -> list[dict[str, Any]]:
-    """Per part: how many instances of each size were predicted, and how many of the pairs interact."""
+    """Per part: how many instances of each size were predicted, and how many are lethal or interact."""
     rows = []
     for part, table in predictions.groupby("part", sort=False):
         once = table.drop_duplicates(["genes", "size"])
@@ -309,7 +313,8 @@ def _evaluated(predictions: pd.DataFrame) -> list[dict[str, Any]]:
                 "name": _PARTS.get(str(part), str(part)),
                 "singles": int((once["size"] == 1).sum()),
                 "pairs": len(pairs),
-                "interacting": int((pairs["gene_interaction"].abs() > _INTERACTING).sum()),
+                "lethal": int((once["fitness"] < LETHAL_BELOW).sum()),
+                "interacting": int((pairs["gene_interaction"].abs() > INTERACTING_ABOVE).sum()),
             }
         )
     return rows
@@ -317,9 +322,9 @@ def _evaluated(predictions: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _model_facts(model: str, facts: Mapping[str, Any]) -> str:
     said = []
-    if (parameters := (facts.get("parameters") or {}).get(model)) is not None:
+    if (parameters := facts["parameters"].get(model)) is not None:
         said.append(f"{_count(parameters)} parameters")
-    training = (facts.get("seconds") or {}).get("training")
+    training = facts["seconds"].get("training")
     if isinstance(training, Mapping) and training.get(model) is not None:
         said.append(f"trained for {_duration(training[model])}")
     return ", ".join(said)
@@ -341,10 +346,15 @@ def _headlines(metrics: pd.DataFrame, models: Sequence[str], truth: str) -> list
         best = max(known, key=lambda m: known[m][0])
         others = [f"{m} {_value('pearson', v)}" for m, (v, _) in known.items() if m != best]
         sentence = (
-            f"For the {what}, {best} comes closest: Pearson correlation {_value('pearson', known[best][0])}"
+            f"For the {what}, {best} has the highest Pearson correlation: {_value('pearson', known[best][0])}"
             f" over {_count(known[best][1])} held-out instances"
         )
-        out.append(sentence + (f" ({', '.join(others)})." if others else "."))
+        sentence += f" ({', '.join(others)})." if others else "."
+        errors = _pick(metrics, "test", subset, target, "mse")
+        own, guess = (errors.get(m, (math.nan, 0.0))[0] for m in (best, "mean"))
+        if best != "mean" and math.isfinite(own) and math.isfinite(guess):
+            sentence += f" Its mean squared error is {_plain(own)}; always guessing the mean gives {_plain(guess)}."
+        out.append(sentence)
     return out
 
 
@@ -449,8 +459,7 @@ def _loss(history: pd.DataFrame, gallery: _Gallery) -> dict[str, Any]:
         "loss",
         draw.loss_figure(history),
         alt,
-        "Loss by epoch: mean squared error on labels scaled to unit spread, so 1 is what guessing the mean would give. "
-        "Dashed: on training instances as they are drawn; solid: on held-out validation genes. The ring marks the epoch "
+        "Loss by epoch, on standardised labels. Dashed: on training instances as they are drawn; solid: on held-out validation genes. The ring marks the epoch "
         "of the lowest validation loss.",
     )
     return {
@@ -525,18 +534,22 @@ def _knockout(
         if name == "knockout" and gone:
             alt += f" Deleted: {', '.join(gone)}."
         figure = draw.knockout_figure(near, weight=weight, names=names)
-        picture = gallery.add(name, figure, alt, f"Attention {cell}.")
+        picture = gallery.add(
+            name,
+            figure,
+            alt,
+            f"Attention {cell}: an arrow ends at the node that listens, and is as wide as its attention.",
+        )
         out["pictures"].append(picture)
     out["left_out"] = near.left_out
-    out["shifts"] = _shifts(attention, near, names)
+    out["shifts"] = _shifts(near, names)
     return out
 
 
 def _shifts(
-    attention: pd.DataFrame, near: draw.Neighbourhood, names: Mapping[str, str], top: int = 8
+    near: draw.Neighbourhood, names: Mapping[str, str], top: int = 8
 ) -> list[dict[str, str]]:
     """Edges between living nodes whose attention changed most."""
-    del attention
     change = near.edges["weight_knockout"] - near.edges["weight_wildtype"]
     rows = []
     for i in change.abs().sort_values(ascending=False, kind="stable").index:
@@ -589,6 +602,15 @@ def _occupancy(table: pd.DataFrame | None, gallery: _Gallery) -> dict[str, Any]:
 
 def _count(n: Any) -> str:
     return f"{float(n):,.0f}" if isinstance(n, int | float | np.number) else str(n)
+
+
+def _moment(when: Any) -> str:
+    """A date for readers; what is not ISO 8601 stays as it is."""
+    try:
+        moment = datetime.datetime.fromisoformat(str(when))
+    except ValueError:
+        return str(when)
+    return f"{moment.day} {moment:%B %Y, %H:%M}"
 
 
 def _duration(seconds: Any) -> str:

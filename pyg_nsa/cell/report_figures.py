@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,8 @@ BLUE, VERMILION, GREEN, ORANGE, PURPLE = "#0072B2", "#D55E00", "#007A57", "#E69F
 INK, GREY, PALE = "#222222", "#767676", "#D9D9D9"
 DPI = 150
 
+_Layout = Literal["constrained", "compressed"]
+
 _MANY = 1500  # points that a panel shows one by one
 _DENSITY = LinearSegmentedColormap.from_list("density", ["#B9D7EA", BLUE, "#08233B"])
 
@@ -72,17 +75,19 @@ def save(figure: Figure, path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
+def _figure(width: float, height: float, layout: _Layout = "constrained") -> Figure:
+    figure = Figure(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
 
-def _panels(n: int, width: float, height: float, across: int = 4) -> tuple[Figure, list[Axes]]:
+def _panels(
+    n: int, width: float, height: float, across: int = 4, layout: _Layout = "constrained"
+) -> tuple[Figure, list[Axes]]:
     """``n`` panels of equal axes, at most ``across`` side by side."""
     across = min(n, across)
     down = -(-n // across)
-    figure = _figure(max(width * across, 4.2), height * down)
+    figure = _figure(max(width * across, 4.2), height * down, layout)
     grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     panels = list(grid.flat)
     for ax in panels[n:]:
@@ -197,7 +202,8 @@ def scatter_figure(
         return None
     low, high = _limits(list(points.values()))
     many = max(len(true) for true, _ in points.values()) > _MANY
-    figure, panels = _panels(len(points), 2.75, 3.15)
+    # "compressed" is matplotlib's layout for axes of a fixed aspect.
+    figure, panels = _panels(len(points), 2.75, 3.45, layout="compressed")
     hexagons: list[PolyCollection] = []
     for ax, (model, (true, pred)) in zip(panels, points.items(), strict=True):
         ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
@@ -247,8 +253,8 @@ def scatter_figure(
                 color=VERMILION,
             )
         ax.set_title(f"{_text(model)}\nn = {len(true):,} {what}", fontsize=9.5, color=INK)
-        ax.xaxis.set_major_locator(MaxNLocator(nbins=4))
-        ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+        ax.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
     if hexagons:
         top = max(float(h.get_array().max()) for h in hexagons)
         for h in hexagons:
@@ -356,8 +362,8 @@ def choose_neighbourhood(
     """The nodes around deleted genes that are bound to them by the strongest attention.
 
     Starts with the deleted genes and adds, one at a time, the node with the most attention to and from those chosen so
-    far (in the wildtype or the knockout, whichever is more), so that what is drawn hangs together. No type may take more
-    than 45 % of the places.
+    far (in the wildtype or the knockout, whichever is more), so that what is drawn hangs together. No type takes more than
+    45 % of the places while another can have them.
 
     Args:
         attention: Columns relation, source_type, source, target_type, target, weight_wildtype, weight_knockout.
@@ -392,13 +398,12 @@ def choose_neighbourhood(
     for node in start:
         add(node)
     while len(chosen) < min(max_nodes, len(every)):
-        rest = [n for n in every if n not in chosen and room[n[0]] > 0]
+        rest = [n for n in every if n not in chosen]
         joined = [n for n in rest if pull[n] > 0]
         if not joined and start:
             break
-        if not rest:
-            break
-        add(max(joined or rest, key=lambda n: pull[n] or sum(neighbours[n].values())))
+        roomy = [n for n in joined or rest if room[n[0]] > 0]
+        add(max(roomy or joined or rest, key=lambda n: pull[n] or sum(neighbours[n].values())))
     deleted = _deleted(attention, source, target, weights, set(genes))
     inside = np.array([a in chosen and b in chosen for a, b in zip(source, target, strict=True)])
     types = [t for t in ("gene", "reaction", "metabolite") if t in room]
@@ -655,7 +660,7 @@ def _draw_node(
         linewidth=2.4 if deleted and not knockout else 1.1,
         linestyle="--" if gone else "-",
     )
-    color = "#6B6B6B" if gone else INK
+    color = "#3F3F3F" if gone else INK
     ax.text(
         x + width / 2,
         y - 0.005,
@@ -664,7 +669,7 @@ def _draw_node(
         va="center_baseline",
         fontproperties=_FONT,
         color=color,
-        zorder=4,
+        zorder=5,
     )
     if gone:
         _draw_cross(ax, x, y, width)
@@ -675,9 +680,9 @@ def _draw_cross(ax: Axes, x: float, y: float, width: float) -> None:
         ax.plot(
             [x - 0.04, x + width + 0.04],
             [y - way * (_BOX / 2 + 0.01), y + way * (_BOX / 2 + 0.01)],
-            color="#4D4D4D",
-            linewidth=0.9,
-            zorder=5,
+            color="#9A9A9A",
+            linewidth=1.3,
+            zorder=4,
         )
 
 
@@ -721,7 +726,7 @@ def _draw_shape(
 
 def _draw_legend(ax: Axes, width: float, within: bool, deleted: bool, knockout: bool) -> None:
     """Two lines under the drawing: directions, then widths and what deleted nodes look like."""
-    lines = [("read from left to right", _FORWARD), ("from right to left", _BACK)]
+    lines = [("from left to right", _FORWARD), ("from right to left", _BACK)]
     if within:
         lines.append(("within a column", _WITHIN))
     handles = [Line2D([], [], color=c, linewidth=2.2, label=label) for label, c in lines]

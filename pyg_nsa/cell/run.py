@@ -39,7 +39,7 @@ __all__ = ["cache_folder", "run_training"]
 
 logger = logging.getLogger(__name__)
 
-_VALIDATION = 192  # instances of the validation loss, which is computed after every epoch
+_VALIDATION = 256  # instances of the validation loss, which is computed after every epoch
 
 
 def cache_folder() -> Path:
@@ -98,7 +98,7 @@ def run_training(
         part: _evaluated(dataset, split, part, config.data.evaluation_pairs, config.seed)
         for part in ("val", "test")
     }
-    validation = _spread(parts["val"], _VALIDATION, config.seed)
+    validation = _for_validation_loss(dataset, parts["val"], _VALIDATION, config.seed)
     trained: dict[str, Trained] = {}
     predictions = []
     for name, build in builders.items():
@@ -161,10 +161,19 @@ def _evaluated(
     return np.sort(np.concatenate([singles, pairs]))
 
 
-def _spread(index: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
-    if len(index) <= size:
-        return index
-    return np.sort(np.random.default_rng(seed).choice(index, size, replace=False))
+def _for_validation_loss(
+    dataset: PerturbationDataset, index: NDArray[np.int64], size: int, seed: int
+) -> NDArray[np.int64]:
+    """Singles and pairs in equal parts, as far as there are.
+
+    Many pairs share a gene, so that pairs alone would measure a handful of genes.
+    """
+    generator = np.random.default_rng(seed)
+    single = dataset.table.sizes[index] < 2
+    parts = [index[single], index[~single]]
+    counts = [min(len(part), size // 2) for part in parts]
+    chosen = [generator.choice(p, n, replace=False) for p, n in zip(parts, counts, strict=True)]
+    return np.sort(np.concatenate(chosen))
 
 
 def _prediction_rows(

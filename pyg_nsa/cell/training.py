@@ -127,9 +127,10 @@ def train(
     _run_once(module, val_loader)
     history = _History()
     best = ModelCheckpoint(
-        folder, filename="best", monitor="val_loss", save_last=True, enable_version_counter=False
+        folder, filename="best", monitor="val_loss", enable_version_counter=False
     )
-    callbacks: list[Callback] = [best, history, _ConfigInCheckpoint(config)]
+    last = ModelCheckpoint(folder, filename="last", enable_version_counter=False)
+    callbacks: list[Callback] = [best, last, history, _ConfigInCheckpoint(config)]
     if how.patience is not None:
         callbacks.append(EarlyStopping("val_loss", patience=how.patience))
     if progress:
@@ -139,6 +140,7 @@ def train(
         # Data loading is a slice of an array: worker processes would cost more than they save.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*Checkpoint directory.*")
+        warnings.filterwarnings("ignore", message=".*Experiment logs directory.*")
         warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
         trainer = lightning.Trainer(
             max_epochs=how.epochs,
@@ -156,7 +158,7 @@ def train(
         start = time.monotonic()
         trainer.fit(module, train_loader, val_loader)
     seconds = time.monotonic() - start
-    path = Path(best.best_model_path or best.last_model_path)
+    path = Path(best.best_model_path or last.best_model_path)
     state = torch.load(path, map_location="cpu", weights_only=True)
     module.load_state_dict(state["state_dict"])
     module.eval()

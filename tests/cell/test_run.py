@@ -101,6 +101,18 @@ def test_a_second_run_reuses_graph_and_labels_and_is_the_same(run, cache, tmp_pa
     np.testing.assert_array_equal(first["fitness_pred"], second["fitness_pred"])
 
 
+def test_it_stops_when_the_time_is_up_and_validates_what_it_has(cache, tmp_path):
+    config = small_config()
+    training = config.training.model_copy(update={"max_minutes": 1e-4, "epochs": 50})
+    config = config.model_copy(update={"training": training, "baselines": []})
+    run_training(config, tmp_path, cache=cache, progress=False)
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert len(history) == 1
+    assert history["step"].item() < 2  # an epoch has two batches
+    assert np.isfinite(history["val_loss"].item())
+    assert (tmp_path / "hetero_nsa" / "last.ckpt").exists()
+
+
 def test_label_statistics_leave_missing_values_out():
     nan = float("nan")
     mean, std = label_statistics(torch.tensor([[1.0, nan], [3.0, nan], [nan, nan]]))
