@@ -99,7 +99,9 @@ def _blocks(batch: int, num_pairs: int) -> list[slice]:
     return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
 
 
-@torch.library.custom_op("pyg_nsa::csr_attention", mutates_args=())
+# The number belongs to the name: torch keeps compiled graphs on disk by operator name, and would feed an operator whose
+# outputs have changed to a graph that was compiled for the old ones.
+@torch.library.custom_op("pyg_nsa::csr_attention_v1", mutates_args=())
 def _forward(
     q: Tensor,
     k: Tensor,
@@ -176,7 +178,7 @@ def _dead_pairs(
     return None if alive is None else ~alive.view(-1)
 
 
-@torch.library.custom_op("pyg_nsa::csr_attention_backward", mutates_args=())
+@torch.library.custom_op("pyg_nsa::csr_attention_backward_v1", mutates_args=())
 def _backward(
     grad: Tensor,
     q: Tensor,

@@ -63,13 +63,14 @@ def save(figure: Figure, path: Path) -> bytes:
         The bytes of the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Tight: constrained layout cuts titles off above panels whose aspect is fixed.
+    # Tight: constrained layout cuts titles off above panels whose aspect is fixed. Drawings without a layout engine
+    # are placed by hand, and the two of a knockout must stay the same size.
     figure.savefig(
         path,
         dpi=DPI,
         facecolor="white",
         metadata={"Software": None},
-        bbox_inches="tight",
+        bbox_inches="tight" if figure.get_layout_engine() is not None else None,
         pad_inches=0.1,
     )
     return path.read_bytes()
@@ -471,7 +472,7 @@ def knockout_figure(
         weight: ``"weight_wildtype"`` or ``"weight_knockout"``. Only the latter shows the deleted nodes as such; the
             former gives them a bold outline.
         names: Names of genes by id.
-        max_edges: Most edges; the strongest are drawn.
+        max_edges: The strongest edges that are drawn; each node's strongest is drawn besides.
 
     Returns:
         The figure.
@@ -507,8 +508,7 @@ def knockout_figure(
             y[node] = middle + pitch * ((len(nodes) - 1) / 2 - i)
     place = {n: (x[n[0]], y[n], widths[n[0]]) for n in near.nodes}
     order = list(columns)
-    strongest = near.edges[["weight_wildtype", "weight_knockout"]].fillna(0).max(axis=1)
-    shown = near.edges.loc[strongest.sort_values(ascending=False, kind="stable").index[:max_edges]]
+    shown = near.edges.loc[_strongest(near.edges, max_edges)]
     for row in shown.sort_values(weight).to_dict("records"):
         value = row[weight]
         if not value >= 0.005:
@@ -530,6 +530,17 @@ def knockout_figure(
         )
     _draw_legend(ax, width, any(within.values()), bool(near.deleted), knockout)
     return figure
+
+
+def _strongest(edges: pd.DataFrame, number: int) -> list[int]:
+    """Labels of the strongest edges, and of each node's strongest."""
+    strength = edges[["weight_wildtype", "weight_knockout"]].fillna(0).max(axis=1)
+    order = strength.sort_values(ascending=False, kind="stable").index
+    keep = dict.fromkeys(order[:number])
+    for end in ("source", "target"):
+        ends = edges.loc[order, [f"{end}_type", end]]
+        keep |= dict.fromkeys(ends.drop_duplicates().index)
+    return list(keep)
 
 
 def node_label(node_type: str, node_id: str, names: Mapping[str, str] | None = None) -> str:

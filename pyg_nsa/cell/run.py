@@ -266,6 +266,7 @@ def _facts(
             "names": {},
             "fitness": float(knockout["fitness"]),
             "fitness_pred": float(knockout["fitness_pred"]),
+            "chosen": "of the held-out deletions that harm growth, the one whose effect the model predicted best",
         },
     }
 

@@ -178,6 +178,24 @@ def test_same_inputs_same_bits():
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_operator_is_what_it_tells_the_compiler(dtype):
+    """Shapes, dtypes and strides of the fake implementation, which torch.compile believes."""
+    edges, leaves, options = make(dtype, n_q=9, n_k=7, edges=30, batch=2, alive=True)
+    arguments = (
+        *leaves,
+        options["alive_queries"],
+        options["alive_keys"],
+        *sparse._indices(edges),
+        0.3,
+    )
+    torch.library.opcheck(
+        sparse._forward,
+        arguments,
+        test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
+    )
+
+
 def test_compiles_without_a_graph_break():
     edge_index = torch.randint(30, (2, 100))
     leaves = [torch.randn(30, 2, 8, requires_grad=True) for _ in range(3)]

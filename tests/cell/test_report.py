@@ -389,6 +389,7 @@ def test_missing_required_file(fresh, name):
             "expected 'graph.nodes' to be an object of whole numbers",
         ),
         ("config.yaml", b"\xff\xfe\xfd", "config.yaml: cannot be read as UTF-8"),
+        ("predictions.csv", '{"a": 1,', "predictions.csv: no column 'model', 'part', 'genes'"),
         ("history.csv", "", "history.csv: cannot be read as CSV"),
         (
             "metrics.csv",
@@ -534,6 +535,14 @@ def test_unknown_node_types_are_drawn(tmp_path):
     figure = draw.knockout_figure(near, weight="weight_wildtype")
     assert "compartments" in [t.get_text() for t in figure.axes[0].texts]
     draw.save(figure, tmp_path / "x.png")
+
+
+def test_both_drawings_of_a_knockout_have_the_same_size(run):
+    sizes = {
+        struct.unpack(">II", (run / "figures" / f"{name}.png").read_bytes()[16:24])
+        for name in ("knockout", "knockout_wildtype")
+    }
+    assert len(sizes) == 1
 
 
 @pytest.mark.parametrize(
