@@ -15,8 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 __all__ = ["EdgeSet"]
+
+#: Edge sets by the tensor that they were built from, as long as that tensor lives: ``{tensor: (version, {options: set})}``.
+_BUILT: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 class EdgeSet:
@@ -75,6 +79,10 @@ class EdgeSet:
     ) -> EdgeSet:
         """Builds the pair set from PyG's ``edge_index``.
 
+        A second call with the same tensor object returns the same edge set, unless torch has written to the tensor in
+        between; so layers and epochs share the work. (A write behind torch's back, through NumPy, goes unnoticed: pass
+        ``edge_index.clone()`` then.)
+
         Args:
             edge_index: ``[2, E]`` integer tensor; row 0 holds sources (keys), row 1 targets (queries). Directed,
                 undirected, bipartite, duplicated and unsorted are all fine.
@@ -107,6 +115,10 @@ class EdgeSet:
                 f"{option} needs source and target nodes of one type, got {num_keys} sources and "
                 f"{num_queries} targets"
             )
+        built = _built_from(edge_index)
+        options = (num_keys, num_queries, symmetrize, self_loops)
+        if built is not None and options in built:
+            return built[options]
         if (
             type(edge_index) is not Tensor
         ):  # PyG's EdgeIndex; its operations keep caches that are of no use here
@@ -124,7 +136,10 @@ class EdgeSet:
         if self_loops:
             diagonal = torch.arange(num_queries, device=key.device)
             key, query = torch.cat([key, diagonal]), torch.cat([query, diagonal])
-        return cls._from_raw_pairs(query, key, num_queries, num_keys, edge_of, num_edges)
+        out = cls._from_raw_pairs(query, key, num_queries, num_keys, edge_of, num_edges)
+        if built is not None:
+            built[options] = out
+        return out
 
     @classmethod
     def from_dense(
@@ -272,6 +287,17 @@ class EdgeSet:
             f"EdgeSet(num_queries={self.num_queries}, num_keys={self.num_keys}, num_pairs={self.num_pairs}, "
             f"device={self.device})"
         )
+
+
+def _built_from(edge_index: Tensor) -> dict[Any, EdgeSet] | None:
+    """Edge sets built from this tensor in its present state; ``None`` where nothing can be kept."""
+    if torch.compiler.is_compiling() or type(edge_index) is not Tensor or edge_index.is_inference():
+        return None  # wrappers and tensors of inference mode count no versions
+    known = _BUILT.get(edge_index)
+    if known is None or known[0] != edge_index._version:
+        known = _BUILT[edge_index] = (edge_index._version, {})
+    sets: dict[Any, EdgeSet] = known[1]
+    return sets
 
 
 def check_bool_mask(mask: Tensor, name: str) -> None:

@@ -1,107 +1,103 @@
 """Masked attention on the CPU, on the CSR form of the pair set.
 
-Per head and instance the forward pass is a sampled dense-dense product (logits of the pairs only), a softmax over each
-row's segment, and a sparse-dense product; the backward pass is the same two products on the pair set and its transpose.
-The probabilities are kept unnormalised and the row sums are folded into ``[N, D]`` operands, as in FlashAttention's
-backward pass (Dao et al. 2022, appendix B), so that nothing of size ``P`` is touched more often than necessary.
+Two operators around the kernels of :mod:`pyg_nsa.attention.csr_kernels`, forward and backward, registered with torch, so
+that ``torch.compile`` sees one node each and no graph break. Time is linear in the pairs; what is kept for the backward
+pass is linear in the nodes: the output and one number per row and head.
 
-Both passes are registered as operators, so ``torch.compile`` sees one node and no graph break.
-
-The two products are ``torch.sparse.sampled_addmm`` and ``torch.sparse.mm``, which need a torch build with MKL; elsewhere
-(ARM laptops) gather and scatter give the same results. Neither computes in half precision on the CPU: float16 and
-bfloat16 inputs are computed in float32 and the result has the inputs' dtype.
+Half precision is computed in float32; the result has the inputs' dtype.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pyg_nsa.attention.edges import EdgeSet
+from pyg_nsa.attention.threads import run_on_threads
 
-__all__ = ["HAS_SPARSE_KERNELS", "edge_attention"]
+__all__ = ["edge_attention"]
 
-#: Whether this torch build has the sparse kernels; read once, so the choice never depends on a failure.
-HAS_SPARSE_KERNELS: bool = torch.backends.mkl.is_available()
-
-# torch prints these at the first CSR tensor of a process; only these texts are silenced.
-for _text in (
-    "Sparse CSR tensor support is in beta state",
-    "Sparse invariant checks are implicitly disabled",
-):
-    warnings.filterwarnings("ignore", message=_text)
-
-#: Instances of a shared graph go through the products in blocks of about this many pairs: few calls for small graphs,
-#: and values that stay in cache for large ones.
+#: The backward pass keeps two numbers per pair and head for a block of instances of a shared graph; blocks have about
+#: this many pairs, so that the numbers stay in cache and few calls are made for small graphs.
 _PAIRS_PER_BLOCK = 1 << 16
 
+#: Threads take rows in portions of about this many pairs: enough portions to share hubs evenly.
+_PAIRS_PER_TASK = 1 << 10
 
-class _Csr:
-    """A sparsity pattern, repeated along the diagonal for ``copies`` instances, and the two products on it.
-
-    Results go into given memory: in a loop over heads, allocating is dearer than computing.
-    """
-
-    def __init__(
-        self, rowptr: Tensor, row: Tensor, col: Tensor, num_cols: int, copies: int
-    ) -> None:
-        num_rows, num_pairs = rowptr.numel() - 1, col.numel()
-        if copies > 1:
-            copy = torch.arange(copies, device=col.device, dtype=col.dtype)[:, None]
-            starts = (rowptr[:-1] + copy * num_pairs).view(-1)
-            rowptr = torch.cat([starts, rowptr.new_tensor([copies * num_pairs])])
-            row = (row + copy * num_rows).view(-1)
-            col = (col + copy * num_cols).view(-1)
-        self.rowptr, self.row, self.col = rowptr, row, col
-        self.shape = (num_rows * copies, num_cols * copies)
-
-    def with_values(self, values: Tensor) -> Tensor:
-        return torch.sparse_csr_tensor(
-            self.rowptr, self.col, values, self.shape, check_invariants=False
-        )
-
-    def sampled_product(self, a: Tensor, b: Tensor, out: Tensor, scale: float = 1.0) -> None:
-        """Writes ``scale * (a @ b.T)`` at the pairs into ``out`` ``[P]``."""
-        if HAS_SPARSE_KERNELS:
-            matrix = self.with_values(
-                out.zero_()
-            )  # beta = 0 does not keep what was there from being read
-            torch.sparse.sampled_addmm(matrix, a, b.t(), beta=0.0, alpha=scale, out=matrix)
-        else:
-            out.copy_((a[self.row] * b[self.col]).sum(-1)).mul_(scale)
-
-    def product(self, values: Tensor, x: Tensor, out: Tensor) -> None:
-        """Writes the sparse matrix with these values times ``x`` into ``out`` ``[rows, D]``."""
-        if HAS_SPARSE_KERNELS:
-            torch.addmm(out, self.with_values(values), x, beta=0.0, out=out)
-        else:
-            out.zero_().index_add_(0, self.row, values[:, None] * x[self.col])
+#: Below this many multiplications waking threads costs more than they save.
+_MIN_PARALLEL = 1 << 15
 
 
 def _wide(x: Tensor) -> Tensor:
-    """``[B, N, H, D]``, contiguous, in a dtype that the kernels have."""
-    dtype = x.dtype if x.dtype in (torch.float32, torch.float64) else torch.float32
-    return x.to(dtype).contiguous()
+    """``[B, N, H, D]`` in a dtype that the kernels have, with each row in one piece; rows may be apart."""
+    x = x if x.dtype in (torch.float32, torch.float64) else x.float()
+    dense_rows = x.stride(-1) == 1 and x.stride(-2) == x.size(-1)
+    return x if dense_rows else x.contiguous()
 
 
-def _rows(x: Tensor, block: slice, h: int) -> Tensor:
-    """Rows of one head in a block of instances, ``[copies * N, D]``: a view, and the kernels take its row stride."""
-    part = x[block, :, h]
-    return part.view(part.size(0) * part.size(1), part.size(2))
+class _Call:
+    """Arguments of a kernel, gathered one by one; keeps the tensors behind the addresses alive."""
 
+    def __init__(self, pattern: tuple[Tensor, Tensor], copies: int, heads: int, size: int) -> None:
+        from pyg_nsa.attention.csr_kernels import Words  # compiles nothing, but imports Numba
 
-def _blocks(batch: int, num_pairs: int) -> list[slice]:
-    size = max(1, min(batch, _PAIRS_PER_BLOCK // max(num_pairs, 1)))
-    return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
+        self.words_of = Words
+        self.rowptr, col = pattern
+        self.copies, self.heads, self.size = copies, heads, size
+        self.pairs = col.numel()
+        self.words = np.zeros(len(Words), dtype=np.int64)
+        self.kept: list[Any] = []
+        self.put(ROWPTR=self.rowptr, COL=col)
+        self.set(COPIES=copies, NUM_PAIRS=self.pairs, HEADS=heads)
+
+    def set(self, **values: int) -> None:
+        for name, value in values.items():
+            self.words[self.words_of[name]] = value
+
+    def put(self, **tensors: Tensor | None) -> None:
+        for name, tensor in tensors.items():
+            if tensor is not None:
+                self.kept.append(tensor)
+                self.set(**{name: tensor.data_ptr()})
+
+    def put_rows(self, **tensors: Tensor) -> None:
+        """Rows ``[copies, N, H, D]`` with their strides."""
+        for name, tensor in tensors.items():
+            self.put(**{name: tensor})
+            self.set(**{f"{name}_ROW": tensor.stride(1), f"{name}_COPY": tensor.stride(0)})
+
+    def run(self, name: str, like: Tensor, scale: float, scratch_per_pair: int) -> None:
+        from pyg_nsa.attention import csr_kernels
+
+        real = np.float32 if like.dtype == torch.float32 else np.float64
+        index = np.int32 if self.rowptr.dtype == torch.int32 else np.int64
+        kernel = getattr(csr_kernels, name)(self.size, real, index)
+        num_rows = self.rowptr.numel() - 1
+        work = self.copies * self.pairs * self.heads * self.size
+        threads = torch.get_num_threads() if work >= _MIN_PARALLEL else 1
+        step = max(1, min(_PAIRS_PER_TASK * num_rows // self.pairs, num_rows // (8 * threads)))
+        largest = int(self.rowptr.diff().max())
+        # Whole cache lines, so that threads do not write into each other's.
+        scratch_size = -(-(2 + scratch_per_pair * largest) * self.heads // 32) * 32
+        counters = np.zeros(2, dtype=np.int64)
+        factor = np.array([scale], dtype=np.float64)
+        self.put(SCRATCH=like.new_empty(threads * scratch_size))
+        self.set(
+            ROWS_PER_TASK=step,
+            SCRATCH_SIZE=scratch_size,
+            COUNTERS=counters.ctypes.data,
+            SCALE=factor.ctypes.data,
+        )
+        run_on_threads(kernel, self.words.ctypes.data, threads)
 
 
 # The number belongs to the name: torch keeps compiled graphs on disk by operator name, and would feed an operator whose
 # outputs have changed to a graph that was compiled for the old ones.
-@torch.library.custom_op("pyg_nsa::csr_attention_v1", mutates_args=())
+@torch.library.custom_op("pyg_nsa::csr_attention_v2", mutates_args=())
 def _forward(
     q: Tensor,
     k: Tensor,
@@ -110,162 +106,151 @@ def _forward(
     alive_queries: Tensor | None,
     alive_keys: Tensor | None,
     rowptr: Tensor,
-    row: Tensor,
     col: Tensor,
     rowptr_t: Tensor,
     row_t: Tensor,
     perm: Tensor,
     scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns out ``[B, N_q, H, D]``, unnormalised probabilities ``[H, B, P]``, inverse row sums ``[B, N_q, H, 1]``."""
-    batch, num_queries, heads, _ = q.shape
-    num_keys, slots = k.size(1), row.numel()
+) -> tuple[Tensor, Tensor]:
+    """Returns out ``[B, N_q, H, D]`` and the log-sum-exp of each row ``[B, N_q, H]`` (``inf`` for rows without a key)."""
+    copies, queries, heads, size = q.shape
     q_, k_, v_ = _wide(q), _wide(k), _wide(v)
-    weights = q_.new_empty(heads, batch, slots)
-    inverse = q_.new_zeros(batch, num_queries, heads, 1)
-    used = int(rowptr[-1]) if slots else 0
-    if used == 0:
-        return torch.zeros_like(q, memory_format=torch.contiguous_format), weights, inverse
-    row, col = row[:used], col[:used]
-    packed = _packed(weights, used)
-    bias_h = None if bias is None else bias[:used].t().to(q_.dtype).contiguous()
-    out = q_.new_empty(batch, num_queries, heads, v.size(-1))
-    for block in _blocks(batch, used):
-        copies = block.stop - block.start
-        csr = _Csr(rowptr, row, col, num_keys, copies)
-        dead = _dead_pairs(alive_queries, alive_keys, block, row, col)
-        ones = q_.new_ones(copies * num_keys, 1)
-        total = q_.new_empty(copies * num_queries, 1)
-        spread = q_.new_empty(copies * used)
-        for h in range(heads):
-            weight = packed[h, block].view(-1)  # logits first, probabilities in the end
-            csr.sampled_product(_rows(q_, block, h), _rows(k_, block, h), weight, scale)
-            if bias_h is not None:
-                weight.view(copies, used).add_(bias_h[h])
-            if dead is not None:
-                weight.masked_fill_(dead, -math.inf)
-            top = torch.segment_reduce(
-                weight, "max", offsets=csr.rowptr, initial=-math.inf, unsafe=True
-            )
-            # A row without a living pair has the maximum -inf, and -inf - -inf is NaN.
-            top.masked_fill_(top == -math.inf, 0.0)
-            weight.sub_(torch.index_select(top, 0, csr.row, out=spread)).exp_()
-            csr.product(weight, ones, total)
-            inv = torch.where(total > 0, 1.0 / total, 0.0)
-            message = _rows(out, block, h)
-            csr.product(weight, _rows(v_, block, h), message)
-            message.mul_(inv)
-            _rows(inverse, block, h).copy_(inv)
-    return out.to(q.dtype), weights, inverse
+    used = int(rowptr[-1]) if col.numel() else 0
+    if used == 0 or copies * heads * size == 0:
+        out = torch.zeros_like(q, memory_format=torch.contiguous_format)
+        return out, q_.new_full((copies, queries, heads), math.inf)
+    out, lse = q_.new_empty(q.shape), q_.new_empty(copies, queries, heads)
+    call = _Call((rowptr, col[:used]), copies, heads, size)
+    call.set(NUM_QUERIES=queries, NUM_KEYS=k.size(1))
+    call.put_rows(Q=q_, K=k_, V=v_)
+    call.put(
+        OUT=out,
+        LSE=lse,
+        BIAS=_as(bias, q_),
+        ALIVE_QUERIES=_bytes(alive_queries),
+        ALIVE_KEYS=_bytes(alive_keys),
+    )
+    call.run("forward", q_, scale, 1)
+    return out.to(q.dtype), lse
 
 
-def _packed(weights: Tensor, used: int) -> Tensor:
-    """``[H, B, slots]`` memory as ``[H, B, used]``, contiguous; the two differ under ``torch.compile`` only."""
-    heads, batch, _ = weights.shape
-    return weights.view(-1)[: heads * batch * used].view(heads, batch, used)
-
-
-def _dead_pairs(
-    alive_queries: Tensor | None, alive_keys: Tensor | None, block: slice, row: Tensor, col: Tensor
-) -> Tensor | None:
-    """bool, pairs of a block's instances with a dead end; ``None`` if there is no such pair."""
-    alive = None
-    if alive_queries is not None and not bool(alive_queries[block].all()):
-        alive = alive_queries[block].index_select(1, row)
-    if alive_keys is not None and not bool(alive_keys[block].all()):
-        ends = alive_keys[block].index_select(1, col)
-        alive = ends if alive is None else alive & ends
-    return None if alive is None else ~alive.view(-1)
-
-
-@torch.library.custom_op("pyg_nsa::csr_attention_backward_v1", mutates_args=())
+@torch.library.custom_op("pyg_nsa::csr_attention_backward_v2", mutates_args=())
 def _backward(
     grad: Tensor,
     q: Tensor,
     k: Tensor,
     v: Tensor,
+    bias: Tensor | None,
+    alive_queries: Tensor | None,
+    alive_keys: Tensor | None,
     out: Tensor,
-    weights: Tensor,
-    inverse: Tensor,
+    lse: Tensor,
     rowptr: Tensor,
-    row: Tensor,
     col: Tensor,
     rowptr_t: Tensor,
     row_t: Tensor,
     perm: Tensor,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Returns the gradients of q, k, v and ``[P, H]`` of the bias."""
-    batch, num_queries, heads, _ = q.shape
-    num_keys, slots = k.size(1), row.numel()
-    grad_bias = weights.new_zeros(heads, slots)
-    used = int(rowptr[-1]) if slots else 0
-    if used == 0:
+    """Returns the gradients of q, k, v and ``[P, H]`` of the bias (``[0, H]`` without one)."""
+    copies, queries, heads, size = q.shape
+    keys = k.size(1)
+    grad_bias = lse.new_zeros(0 if bias is None else bias.size(0), heads)
+    used = int(rowptr[-1]) if col.numel() else 0
+    if used == 0 or copies * heads * size == 0:
         zeros = (torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
-        return (*zeros, grad_bias.t().contiguous())  # type: ignore[return-value]
-    row, col, row_t, perm = row[:used], col[:used], row_t[:used], perm[:used]
-    packed = _packed(weights, used)
-    q_, k_, v_ = _wide(q), _wide(k), _wide(v)
-    # [g, -delta] . [v, 1] gives dP - delta at each pair in one sampled product.
-    g1 = q_.new_empty(*grad.shape[:-1], grad.size(-1) + 1)
-    g = torch.mul(_wide(grad), inverse, out=g1[..., :-1])
-    torch.sum(g * _wide(out), -1, keepdim=True, out=g1[..., -1:]).neg_()
-    v1 = torch.cat([v_, v_.new_ones(*v_.shape[:-1], 1)], dim=-1)
-    grad_q, grad_k, grad_v = torch.empty_like(q_), torch.empty_like(k_), torch.empty_like(v_)
-    for block in _blocks(batch, used):
-        copies = block.stop - block.start
-        csr = _Csr(rowptr, row, col, num_keys, copies)
-        csr_t = _Csr(rowptr_t, col.index_select(0, perm), row_t, num_queries, copies)
-        grad_logits, transposed = weights.new_empty(2, copies * used)
-        for h in range(heads):
-            weight = packed[h, block]
-            torch.index_select(weight, 1, perm, out=transposed.view(copies, used))
-            csr_t.product(transposed, _rows(g, block, h), _rows(grad_v, block, h))
-            csr.sampled_product(_rows(g1, block, h), _rows(v1, block, h), grad_logits)
-            by_copy = grad_logits.view(copies, used).mul_(weight)
-            grad_bias[h, :used] += by_copy.sum(0)
-            csr.product(grad_logits, _rows(k_, block, h), _rows(grad_q, block, h))
-            torch.index_select(by_copy, 1, perm, out=transposed.view(copies, used))
-            csr_t.product(transposed, _rows(q_, block, h), _rows(grad_k, block, h))
-    return (
-        grad_q.mul_(scale).to(q.dtype),
-        grad_k.mul_(scale).to(k.dtype),
-        grad_v.to(v.dtype),
-        grad_bias.t().contiguous(),
-    )
+        return (*zeros, grad_bias)  # type: ignore[return-value]
+    q_, k_, v_, g_ = _wide(q), _wide(k), _wide(v), _wide(grad)
+    out_ = _wide(out)
+    grad_q, grad_k, grad_v = (x.new_empty(y.shape) for x, y in ((q_, q), (k_, k), (v_, v)))
+    bias_ = _as(bias, q_)
+    dead_queries, dead_keys = _bytes(alive_queries), _bytes(alive_keys)
+    block_size = max(1, min(copies, _PAIRS_PER_BLOCK // used))
+    per_pair = q_.new_empty(block_size * used * 2 * heads)
+    for start in range(0, copies, block_size):
+        block = slice(start, min(start + block_size, copies))
+        shared = dict(Q=q_[block], GRAD=g_[block])
+        call = _Call((rowptr, col[:used]), block.stop - start, heads, size)
+        call.set(NUM_QUERIES=queries, NUM_KEYS=keys)
+        call.put_rows(K=k_[block], V=v_[block], **shared)
+        call.put(
+            PAIRS=per_pair,
+            OUT=out_[block],
+            LSE=lse[block],
+            BIAS=bias_,
+            ALIVE_KEYS=None if dead_keys is None else dead_keys[block],
+            GRAD_Q=grad_q[block],
+            GRAD_BIAS=grad_bias,
+        )
+        call.run("backward_queries", q_, scale, 2)
+        call = _Call((rowptr_t, row_t[:used]), block.stop - start, heads, size)
+        call.set(NUM_QUERIES=queries, NUM_KEYS=keys)
+        call.put_rows(**shared)
+        call.put(
+            PAIRS=per_pair,
+            PERM=perm[:used],
+            ALIVE_QUERIES=None if dead_queries is None else dead_queries[block],
+            GRAD_K=grad_k[block],
+            GRAD_V=grad_v[block],
+        )
+        call.run("backward_keys", q_, scale, 0)
+    return grad_q.to(q.dtype), grad_k.to(k.dtype), grad_v.to(v.dtype), grad_bias
+
+
+def _as(bias: Tensor | None, like: Tensor) -> Tensor | None:
+    return None if bias is None else bias.to(like.dtype).contiguous()
+
+
+def _bytes(alive: Tensor | None) -> Tensor | None:
+    """A mask's bytes, or nothing if all rows are alive."""
+    return None if alive is None or bool(alive.all()) else alive.contiguous().view(torch.uint8)
 
 
 @_forward.register_fake
-def _(q, k, v, bias, alive_queries, alive_keys, rowptr, row, col, rowptr_t, row_t, perm, scale):  # type: ignore[no-untyped-def]
+def _(q, k, v, bias, alive_queries, alive_keys, rowptr, col, rowptr_t, row_t, perm, scale):  # type: ignore[no-untyped-def]
     wide = q.dtype if q.dtype in (torch.float32, torch.float64) else torch.float32
-    batch, num_queries, heads, _ = q.shape
-    return (
-        torch.empty_like(q, memory_format=torch.contiguous_format),
-        q.new_empty((heads, batch, row.numel()), dtype=wide),
-        q.new_empty((batch, num_queries, heads, 1), dtype=wide),
-    )
+    out = torch.empty_like(q, memory_format=torch.contiguous_format)
+    return out, q.new_empty(q.shape[:3], dtype=wide)
 
 
 @_backward.register_fake
-def _(grad, q, k, v, out, weights, inverse, rowptr, row, col, rowptr_t, row_t, perm, scale):  # type: ignore[no-untyped-def]
+def _(  # type: ignore[no-untyped-def]
+    grad,
+    q,
+    k,
+    v,
+    bias,
+    alive_queries,
+    alive_keys,
+    out,
+    lse,
+    rowptr,
+    col,
+    rowptr_t,
+    row_t,
+    perm,
+    scale,
+):
     def like(x: Tensor) -> Tensor:
         return torch.empty_like(x, memory_format=torch.contiguous_format)
 
-    return like(q), like(k), like(v), weights.new_empty(row.numel(), q.size(2))
+    slots = 0 if bias is None else bias.size(0)
+    return like(q), like(k), like(v), lse.new_empty(slots, q.size(2))
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    q, k, v, bias, _, _, *indices, scale = inputs
-    ctx.save_for_backward(q, k, v, *output, *indices)
-    ctx.mark_non_differentiable(*output[1:])
-    ctx.bias_dtype = None if bias is None else bias.dtype
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    out, lse = output
+    *tensors, scale = inputs
+    ctx.save_for_backward(*tensors[:6], out, lse, *tensors[6:])
+    ctx.mark_non_differentiable(lse)
     ctx.scale = scale
 
 
 def _autograd_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    bias = ctx.saved_tensors[3]
     grad_q, grad_k, grad_v, grad_bias = _backward(grad, *ctx.saved_tensors, ctx.scale)
-    bias = None if ctx.bias_dtype is None else grad_bias.to(ctx.bias_dtype)
-    return grad_q, grad_k, grad_v, bias, *([None] * 9)
+    of_bias = None if bias is None else grad_bias.to(bias.dtype)
+    return grad_q, grad_k, grad_v, of_bias, *([None] * 8)
 
 
 _forward.register_autograd(_autograd_backward, setup_context=_setup_context)
@@ -284,7 +269,8 @@ def edge_attention(
 ) -> Tensor:
     """CPU implementation of :func:`pyg_nsa.attention.edge_attention`, same arguments and result.
 
-    Time and memory are linear in the number of pairs. The same inputs give the same bits.
+    Time is linear in the number of pairs, memory in the number of nodes and pairs. The same inputs give the same bits,
+    with any number of threads.
     """
     scale = 1 / math.sqrt(q.size(-1)) if scale is None else scale
     single = q.dim() == 3
@@ -298,10 +284,10 @@ def edge_attention(
 
 
 def _indices(edges: EdgeSet) -> tuple[Tensor, ...]:
-    """CSR and its transpose as int32 where they fit: MKL's own width, to which torch would convert at each product."""
+    """CSR and its transpose, as int32 where they fit: half the bytes to read."""
     known = edges.derived.get("csr")
     if known is None:
-        known = (edges.rowptr, edges.row, edges.col, *edges.transpose())
+        known = (edges.rowptr, edges.col, *edges.transpose())
         if max(edges.num_pairs, edges.num_queries, edges.num_keys) < 2**31 - 1:
             known = tuple(t.int() for t in known)
         edges.derived["csr"] = known

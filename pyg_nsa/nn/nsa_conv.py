@@ -12,6 +12,7 @@ from torch_geometric.typing import SparseTensor
 from torch_geometric.utils import is_sparse, to_edge_index
 
 from pyg_nsa.attention import EdgeSet, attention_weights, edge_attention
+from pyg_nsa.nn.projection import project
 
 __all__ = ["NSAConv", "check_heads"]
 
@@ -163,23 +164,25 @@ class NSAConv(nn.Module):
         def split(t: Tensor) -> Tensor:
             return t.unflatten(-1, (self.heads, self.out_channels))
 
-        query, key, value = (
-            split(self.lin_query(x_dst)),
-            split(self.lin_key(x_src)),
-            split(self.lin_value(x_src)),
-        )
+        on_targets = [self.lin_query] if self.lin_skip is None else [self.lin_query, self.lin_skip]
+        on_sources = [self.lin_key, self.lin_value]
+        if x_src is x_dst:
+            key, value, query, *skip = project(x_src, *on_sources, *on_targets)
+        else:
+            key, value = project(x_src, *on_sources)
+            query, *skip = project(x_dst, *on_targets)
+        query, key, value = split(query), split(key), split(value)
         out = edge_attention(
             query, key, value, edges, bias, alive_keys=alive[0], alive_queries=alive[1]
         )
         out = out.flatten(-2) if self.concat else out.mean(dim=-2)
         out = F.dropout(out, self.dropout, self.training)
-        if self.lin_skip is not None:
-            skip = self.lin_skip(x_dst)
+        if skip:
             if self.lin_beta is not None:
-                gate = self.lin_beta(torch.cat([out, skip, out - skip], dim=-1)).sigmoid()
-                out = gate * skip + (1 - gate) * out
+                gate = self.lin_beta(torch.cat([out, skip[0], out - skip[0]], dim=-1)).sigmoid()
+                out = gate * skip[0] + (1 - gate) * out
             else:
-                out = out + skip
+                out = out + skip[0]
         if isinstance(return_attention_weights, bool):
             return out, (edges.edge_index(), _weights(query, key, edges, bias, alive))
         return out

@@ -1,5 +1,7 @@
 """EdgeSet against a naive Python loop over edges."""
 
+import gc
+
 import pytest
 import torch
 
@@ -129,3 +131,48 @@ def test_a_compiled_graph_has_static_sizes_and_the_same_pairs():
     assert torch.equal(row[:used], eager_row)
     assert torch.equal(col[:used], eager_col)
     assert torch.equal(rowptr, eager_rowptr)
+
+
+def test_the_same_tensor_is_sorted_once():
+    edge_index = torch.randint(9, (2, 40))
+    edges = EdgeSet.from_edge_index(edge_index, 9, 9)
+    assert EdgeSet.from_edge_index(edge_index, 9, 9) is edges
+    assert EdgeSet.from_edge_index(edge_index, 9, 9, symmetrize=True) is not edges
+    assert EdgeSet.from_edge_index(edge_index, 9, 10) is not edges
+    assert EdgeSet.from_edge_index(edge_index.clone(), 9, 9) is not edges
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda t: t.fill_(3),
+        lambda t: t[0].copy_(torch.full_like(t[0], 3)),  # through a view
+        lambda t: t.resize_(2, 2).fill_(3),
+        lambda t: t.set_(torch.full((2, 5), 3)),
+    ],
+    ids=["in place", "view", "resize", "set"],
+)
+def test_a_tensor_that_was_written_to_is_sorted_again(write):
+    edge_index = torch.randint(9, (2, 40))
+    EdgeSet.from_edge_index(edge_index, 9, 9)
+    write(edge_index)
+    fresh = EdgeSet.from_edge_index(edge_index.clone(), 9, 9)
+    assert torch.equal(EdgeSet.from_edge_index(edge_index, 9, 9).edge_index(), fresh.edge_index())
+
+
+def test_nothing_is_kept_of_a_tensor_that_is_gone():
+    from pyg_nsa.attention import edges as module
+
+    before = len(module._BUILT)
+    edge_index = torch.randint(9, (2, 40))
+    EdgeSet.from_edge_index(edge_index, 9, 9)
+    assert len(module._BUILT) == before + 1
+    del edge_index
+    gc.collect()
+    assert len(module._BUILT) == before
+
+
+def test_inference_mode_builds_too():
+    with torch.inference_mode():
+        edge_index = torch.tensor([[0, 1], [1, 0]])
+        assert EdgeSet.from_edge_index(edge_index, 2, 2).num_pairs == 2

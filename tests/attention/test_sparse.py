@@ -1,12 +1,14 @@
 """The CPU kernel against the dense float64 reference: values and gradients of everything."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from pyg_nsa import EdgeSet, edge_attention
 from pyg_nsa.attention import attention_weights, reference, sparse
+from pyg_nsa.attention import threads as kernel_threads
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
@@ -79,13 +81,6 @@ def check_against_reference(edges, leaves, options, tolerance):
 def test_values_and_gradients_equal_the_reference(name, dtype):
     edges, leaves, options = make(dtype, **CASES[name])
     check_against_reference(edges, leaves, options, TOLERANCE[dtype])
-
-
-@pytest.mark.parametrize("name", ["directed", "empty rows", "shared graph, deletions"])
-def test_gather_scatter_path_equals_the_reference(name, monkeypatch):
-    monkeypatch.setattr(sparse, "HAS_SPARSE_KERNELS", False)
-    edges, leaves, options = make(torch.float64, **CASES[name])
-    check_against_reference(edges, leaves, options, 1e-10)
 
 
 def test_the_reference_equals_a_double_loop():
@@ -167,14 +162,113 @@ def test_half_precision_computes_in_float32_and_returns_the_input_dtype(dtype):
         torch.testing.assert_close(a.grad.float(), b.grad, rtol=2e-2, atol=2e-2)
 
 
-def test_same_inputs_same_bits():
-    edges, leaves, _ = make(torch.float32, n_q=300, n_k=300, edges=4000)
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
-    def run():
+
+@pytest.mark.parametrize("pool", ["torch's threads", "Python's threads"])
+def test_same_inputs_same_bits_for_any_number_of_threads(pool, threads, monkeypatch):
+    if pool == "Python's threads":
+        monkeypatch.setattr(kernel_threads, "_gomp_parallel", lambda: None)
+    # Large enough for threads, with a hub, deletions, and copies that add to the same gradient of the bias.
+    options = dict(n_q=700, n_k=600, edges=9000, batch=3, alive=True)
+    edges, leaves, options = make(torch.float32, **options)
+    q, k, v, bias = leaves
+    grad = torch.randn_like(q)
+
+    def run(num_threads):
+        threads(num_threads)
+        out = edge_attention(q, k, v, edges, bias, **options)
+        return (out, *torch.autograd.grad(out, leaves, grad))
+
+    expected = run(1)
+    for num_threads in (1, 2, 3, 5, 2):
+        for a, b in zip(run(num_threads), expected, strict=True):
+            assert torch.equal(a, b)
+
+
+def test_several_threads_call_at_once(threads):
+    threads(2)
+    problems = [make(torch.float32, n_q=500, n_k=500, edges=9000) for _ in range(4)]
+
+    def run(problem):
+        edges, leaves, _ = problem
         out = edge_attention(*leaves[:3], edges, leaves[3])
-        return (out, *torch.autograd.grad(out.sum(), leaves))
+        return (out, *torch.autograd.grad(out.square().sum(), leaves))
 
-    for a, b in zip(run(), run(), strict=True):
+    expected = [run(p) for p in problems]
+    with ThreadPoolExecutor(4) as executor:
+        for _ in range(5):
+            for a, b in zip(executor.map(run, problems), expected, strict=True):
+                assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_rows_may_be_slices_of_one_tensor():
+    edges = EdgeSet.from_edge_index(torch.randint(30, (2, 100)), 30, 30)
+    packed = torch.randn(30, 3 * 16, dtype=torch.float64, requires_grad=True)
+    slices = [t.unflatten(-1, (2, 8)) for t in packed.split(16, -1)]
+    apart = [t.contiguous() for t in slices]
+    grad = torch.randn(30, 2, 8, dtype=torch.float64)
+    for gradient in (
+        grad,
+        grad.transpose(0, 2).contiguous().transpose(0, 2),
+        grad[:1].expand(30, 2, 8),
+    ):
+        outs = [edge_attention(*rows, edges) for rows in (slices, apart)]
+        assert torch.equal(*outs)
+        a, b = (torch.autograd.grad(out, packed, gradient, retain_graph=True)[0] for out in outs)
+        assert torch.equal(a, b)
+
+
+def test_what_dead_rows_hold_does_not_matter():
+    edges, leaves, options = make(torch.float64, n_q=40, n_k=30, edges=300, batch=2, alive=True)
+    q, k, v, bias = (t.detach().clone() for t in leaves)
+    clean = [t.requires_grad_() for t in (q, k, v, bias)]
+    q2, k2, v2 = q.detach().clone(), k.detach().clone(), v.detach().clone()
+    q2[~options["alive_queries"]] = math.nan
+    k2[~options["alive_keys"]] = math.nan
+    v2[~options["alive_keys"]] = math.inf
+    dirty = [t.requires_grad_() for t in (q2, k2, v2, bias.detach().clone())]
+    grad = torch.randn_like(q)
+    results = []
+    for tensors in (clean, dirty):
+        out = edge_attention(*tensors[:3], edges, tensors[3], **options)
+        results.append((out, *torch.autograd.grad(out, tensors, grad)))
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("which", [0, 1, 2, 3], ids=["q", "k", "v", "bias"])
+def test_nan_is_not_hidden(which, dtype):
+    edges, leaves, _ = make(dtype, n_q=20, n_k=20, edges=90)
+    tensors = [t.detach().clone() for t in leaves]
+    tensors[which].view(-1)[:] = math.nan
+    out = edge_attention(*tensors[:3], edges, tensors[3])
+    has_key = edges.rowptr.diff() > 0
+    assert out[has_key].isnan().all()
+    assert torch.equal(out[~has_key], torch.zeros_like(out[~has_key]))
+
+
+def test_a_hub_and_more_pairs_than_one_task():
+    hub = torch.stack([torch.arange(3000), torch.zeros(3000, dtype=torch.long)])
+    edge_index = torch.cat([hub, torch.randint(3000, (2, 500)), hub.flip(0)], dim=1)
+    edges = EdgeSet.from_edge_index(edge_index, 3000, 3000)
+    leaves = [torch.randn(3000, 2, 8, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    bias = torch.randn(edges.num_pairs, 2, dtype=torch.float64, requires_grad=True)
+    check_against_reference(edges, (*leaves, bias), {}, 1e-10)
+
+
+def test_wide_indices_give_the_same(monkeypatch):
+    edges, leaves, _ = make(torch.float32, n_q=40, n_k=30, edges=300)
+    expected = edge_attention(*leaves[:3], edges, leaves[3])
+    edges.derived["csr"] = tuple(t.long() for t in edges.derived["csr"])
+    out = edge_attention(*leaves[:3], edges, leaves[3])
+    assert torch.equal(out, expected)
+    for a, b in zip(*(torch.autograd.grad(o.sum(), leaves) for o in (out, expected)), strict=True):
         assert torch.equal(a, b)
 
 
