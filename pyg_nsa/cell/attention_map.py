@@ -37,12 +37,16 @@ def attention_around(
         genes and the metabolites of those, and reactions of those metabolites that have few.
     """
     near = _neighbourhood(graph, batch.genes[0])
+    # Inside of the operator nodes may be in another order than in the graph.
+    orders = model.prepared(graph).get("order_dict", {})
     rows = []
     for edge_type, (edges, weights) in _last_block_weights(model, graph, batch).items():
         src, relation, dst = edge_type
-        touched = near[src][edges.col] & near[dst][edges.row]
+        sources = orders[src][edges.col] if src in orders else edges.col
+        targets = orders[dst][edges.row] if dst in orders else edges.row
+        touched = near[src][sources] & near[dst][targets]
         for i in touched.nonzero().view(-1).tolist():
-            source, target = int(edges.col[i]), int(edges.row[i])
+            source, target = int(sources[i]), int(targets[i])
             rows.append(
                 (
                     relation,

@@ -10,6 +10,7 @@ from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.model import HeteroCellNSA
 from pyg_nsa.cell.union_operator import UnionOperator
 from pyg_nsa.nn import HeteroNSA
+from pyg_nsa.nn.node_order import NodeOrder
 
 __all__ = ["build_hetero_conv", "build_model"]
 
@@ -46,7 +47,11 @@ def build_model(config: CellConfig, graph: HeteroData) -> HeteroCellNSA:
         registry,
     )
     return _with_readout(
-        config, operator, operator.node_types, declared.out_channels or declared.hidden_channels
+        config,
+        operator,
+        operator.node_types,
+        declared.out_channels or declared.hidden_channels,
+        config.node_order,
     )
 
 
@@ -86,7 +91,11 @@ def _num_nodes(config: CellConfig, graph: HeteroData) -> dict[str, int]:
 
 
 def _with_readout(
-    config: CellConfig, operator: nn.Module, node_types: list[str], channels: int
+    config: CellConfig,
+    operator: nn.Module,
+    node_types: list[str],
+    channels: int,
+    node_order: NodeOrder = "natural",
 ) -> HeteroCellNSA:
     wanted = config.readout.node_types or node_types
     for name in wanted:
@@ -101,4 +110,5 @@ def _with_readout(
         config.readout.aggregations,
         config.readout.hidden_channels,
         config.operator.dropout,
+        node_order,
     )

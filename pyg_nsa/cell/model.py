@@ -14,6 +14,7 @@ from torch_geometric.nn.aggr import Aggregation
 from torch_geometric.nn.resolver import aggregation_resolver
 
 from pyg_nsa.cell.batch import PerturbationBatch
+from pyg_nsa.nn.node_order import NodeOrder
 
 __all__ = ["TARGETS", "HeteroCellNSA"]
 
@@ -40,6 +41,8 @@ class HeteroCellNSA(nn.Module):
         readout: PyG aggregations by name (``"sum"``, ``"mean"``, ``"max"``, ``"std"``, …); their results are concatenated.
         hidden_channels: Width of the head (default: ``channels``).
         dropout: Dropout in the head.
+        node_order: Order of the nodes inside of the operator (see :meth:`pyg_nsa.HeteroNSA.prepare`). An operator that knows
+            none must be given ``"natural"``. Not part of the parameters: a checkpoint loads whatever the order.
 
     Shapes:
         ``forward(cell_graph, batch)`` returns predictions ``[B, 2]`` (columns :data:`TARGETS`) and a dict with ``z_w``
@@ -54,9 +57,11 @@ class HeteroCellNSA(nn.Module):
         readout: Sequence[str] = ("sum",),
         hidden_channels: int | None = None,
         dropout: float = 0.0,
+        node_order: NodeOrder = "natural",
     ) -> None:
         super().__init__()
         self.operator = operator
+        self.node_order = node_order
         self.node_types = list(node_types)
         self.readout_names = list(readout)
         self.readouts = nn.ModuleList(_aggregation(name) for name in readout)
@@ -109,11 +114,17 @@ class HeteroCellNSA(nn.Module):
     def prepared(self, cell_graph: HeteroData) -> dict[str, Any]:
         """The operator's arguments for a base graph, its pair sets built once."""
         device = next(self.parameters()).device
+        options: dict[str, Any] = {}
+        if self.node_order != "natural":
+            options["node_order"] = self.node_order
         if self._prepared is not None:
             graph, known_device, arguments = self._prepared
-            if graph() is cell_graph and known_device == device:
-                return arguments
-        arguments = self.operator.prepare(copy.copy(cell_graph).to(device))
+            if graph() is cell_graph:
+                if known_device == device:
+                    return arguments
+                if "order_dict" in arguments:  # took a second or two to find
+                    options["node_order"] = arguments["order_dict"]
+        arguments = self.operator.prepare(copy.copy(cell_graph).to(device), **options)
         self._prepared = (weakref.ref(cell_graph), device, arguments)
         return arguments
 

@@ -588,8 +588,8 @@ def _occupancy(table: pd.DataFrame | None, gallery: _Gallery) -> dict[str, Any]:
         draw.occupancy_figure(table),
         f"Dot plot of occupied attention tiles per relation. {'; '.join(said)}.",
         "Tiles of 128 queries × 128 keys that hold at least one pair. A block-sparse attention kernel visits only these, "
-        "so fewer is faster. Reordered: nodes numbered by reverse Cuthill–McKee on the whole graph, one order per node "
-        "type. A relation and its reverse have the same tiles, transposed.",
+        "so fewer is faster. Reordered: the order of the nodes inside of the model, one per node type for all its relations; "
+        "everything on this page is in the graph’s own order. A relation and its reverse have the same tiles, transposed.",
     )
     return {
         "picture": picture,

@@ -132,7 +132,9 @@ def run_training(
     history.to_csv(folder / "history.csv", index=False)
     knockout = _knockout(table)
     _write_attention(trained["hetero_nsa"], dataset, knockout, folder)
-    tile_occupancy(dataset.graph).to_csv(folder / "occupancy.csv", index=False)
+    tile_occupancy(dataset.graph, method=config.node_order).to_csv(
+        folder / "occupancy.csv", index=False
+    )
     (folder / "config.yaml").write_text(config_text or _as_yaml(config))
     facts = _facts(config, dataset, split, trained, label_seconds, knockout)
     (folder / "run.json").write_text(json.dumps(facts, indent=2))

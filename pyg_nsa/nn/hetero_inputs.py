@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_nsa.attention import EdgeSet
+from pyg_nsa.attention.renumbering import permute_rows, renumbered
 from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.node_layout import NodeLayout, Numbering
 from pyg_nsa.nn.relation_inputs import RelationInputs
@@ -23,6 +24,9 @@ NODE_FIELDS = ("mask", "pert_mask", "batch", "ptr", "x_ptr")
 
 #: Fields of relations that only edge terms read; a PyG conv gets them only if its forward names them.
 _TERM_FIELDS = ("edge_set", "hyperedge_index", "adj_mask", "inc_mask", "stoichiometry")
+
+#: Keyword argument (without ``_dict``) with the order of each node type's rows inside of a stack.
+_ORDER = "order"
 
 _POSITIONAL = ("x", "edge_index", "edge_attr")
 
@@ -74,6 +78,8 @@ class HeteroInputs:
         self._layouts: dict[str, NodeLayout] = {}
         self._pairs: dict[EdgeType, EdgeSet] = {}
         self._has_layouts = any(name in self.named for name in NODE_FIELDS)
+        # The call as it was given, where this one is in another order.
+        self._given: HeteroInputs | None = None
 
     def has_edges(self, edge_type: EdgeType) -> bool:
         """Whether any edge-level argument was passed for this edge type."""
@@ -96,6 +102,39 @@ class HeteroInputs:
             self._layouts[node_type] = layout
         return self._layouts[node_type]
 
+    def in_order(self) -> HeteroInputs:
+        """The same call as blocks see it whose rows are in the order that ``order_dict`` says; itself without one.
+
+        Layouts and pair sets are those of the ordered rows. ``edge_set_dict``, which
+        :meth:`~pyg_nsa.HeteroNSA.prepare` makes together with the order, is taken as it is.
+        """
+        orders = self.named.get(_ORDER)
+        if not orders:
+            return self
+        out = HeteroInputs.__new__(HeteroInputs)
+        out.__dict__.update(self.__dict__)
+        out._given = self
+        out._pairs = {}
+        out._layouts = {
+            t: self.layout(t).in_order(orders[t]) if t in orders else self.layout(t)
+            for t in self.x_dict
+        }
+        return out
+
+    def into_order(self, node_type: str, x: Tensor) -> Tensor:
+        """Rows ``[*, N, C]`` as the call has them, in the order of this view."""
+        layout = self.layout(node_type)
+        if layout.order is None or layout.place is None:
+            return x
+        return permute_rows(x, layout.order, layout.place)
+
+    def out_of_order(self, node_type: str, x: Tensor) -> Tensor:
+        """The inverse of :meth:`into_order`."""
+        layout = self.layout(node_type)
+        if layout.order is None or layout.place is None:
+            return x
+        return permute_rows(x, layout.place, layout.order)
+
     def _check_numbering(self, layout: NodeLayout) -> None:
         for other in self._layouts.values():
             if None not in (other.found, layout.found) and other.found != layout.found:
@@ -113,10 +152,25 @@ class HeteroInputs:
 
     def pairs(self, relation: RelationInputs, term: EdgeTerm) -> EdgeSet:
         """The pair set of a relation, computed by the first layer that asks and shared by the others."""
-        if relation.edge_type not in self._pairs:
-            prepared = relation.fields.get("edge_set")
-            self._pairs[relation.edge_type] = term.pairs(relation) if prepared is None else prepared
-        return self._pairs[relation.edge_type]
+        edge_type = relation.edge_type
+        if edge_type not in self._pairs:
+            edges = relation.fields.get("edge_set")
+            if edges is not None and self._given is None and self.named.get(_ORDER):
+                raise ValueError(
+                    f"edge_set of edge type {edge_type} was prepared for rows in the order of order_dict, which only a "
+                    "stack of blocks follows; leave both out, or say pattern='M' (or another)"
+                )
+            if edges is None and self._given is None:
+                edges = term.pairs(relation)
+            elif edges is None:
+                # Whatever a term does to find its pairs, it does it on the data as they are.
+                edges = renumbered(
+                    term.pairs(self._given.relation(edge_type)),  # type: ignore[union-attr]
+                    relation.dst.place,
+                    relation.src.place,
+                )
+            self._pairs[edge_type] = edges
+        return self._pairs[edge_type]
 
     def run_conv(
         self, edge_type: EdgeType, conv: nn.Module, x_dict: Mapping[str, Tensor] | None = None
@@ -134,6 +188,12 @@ class HeteroInputs:
         Raises:
             ValueError: Deleted nodes in a form that a PyG conv can't leave out.
         """
+        if self._given is not None:
+            # A conv reads any of the call's fields in its own way, so it gets all of them, and x, as they were given.
+            src, _, dst = edge_type
+            rows = self.x_dict if x_dict is None else x_dict
+            rows = {t: self.out_of_order(t, rows[t]) for t in (src, dst) if t in rows}
+            return self.into_order(dst, self._given.run_conv(edge_type, conv, rows))
         edge_level: dict[Any, Any] = {}
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
@@ -147,6 +207,8 @@ class HeteroInputs:
                 if edge_type in values:
                     edge_level[len(args) - 1] = value
         for name, values in self.named.items():
+            if name == _ORDER:
+                continue
             if name == "x" and x_dict is not None:
                 values = x_dict
             if name in NODE_FIELDS or name in _TERM_FIELDS:

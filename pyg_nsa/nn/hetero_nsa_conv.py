@@ -16,6 +16,7 @@ from pyg_nsa.nn.grouping import Aggr, check_aggr, group
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradient
 from pyg_nsa.nn.hetero_nsa import HeteroNSA
 from pyg_nsa.nn.node_layout import Numbering
+from pyg_nsa.nn.node_order import NodeOrder
 from pyg_nsa.nn.nsa_conv import check_heads
 from pyg_nsa.nn.relation_attention import RelationAttention
 from pyg_nsa.nn.relations import Relation, as_relations, build_relation
@@ -204,6 +205,27 @@ class HeteroNSAConv(HeteroConv):
             ValueError: A field that a relation's kind requires is missing.
         """
         return collect(data, self.wanted)
+
+    def prepare(
+        self, data: Any, node_order: NodeOrder | Mapping[str, Tensor] = "natural"
+    ) -> dict[str, dict[Any, Any]]:
+        """:meth:`collect` for a graph that many calls share; with a stack also its pair sets and an order of its nodes.
+
+        See :meth:`HeteroNSA.prepare`. A bare step (``pattern=None``) finds its pair sets again by itself, as long as it is
+        given the same ``edge_index`` tensors.
+
+        Raises:
+            ValueError: A field is missing, or an order is asked for without a stack, whose blocks would follow it.
+            ImportError: scipy, which finds the order, is not installed.
+        """
+        if self.stack is not None:
+            return self.stack.prepare(data, node_order)
+        if node_order != "natural":
+            raise ValueError(
+                "a bare step (pattern=None) keeps the order of the data; an order of the nodes belongs to a stack, "
+                "for example pattern='M'"
+            )
+        return self.collect(data)
 
     def forward(self, *args_dict: Any, **kwargs_dict: Any) -> dict[str, Tensor]:
         """Runs the operator; the call is HeteroConv's.

@@ -11,6 +11,7 @@ values can't be read, the checks are left out.
 
 from __future__ import annotations
 
+import copy
 from typing import Literal
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from pyg_nsa.attention import Segments
 from pyg_nsa.attention.edges import check_bool_mask
+from pyg_nsa.nn.node_order import places
 
 __all__ = ["NodeLayout", "Numbering"]
 
@@ -44,6 +46,8 @@ class NodeLayout:
         index_ptr: ``[B + 1]`` ranges of the edges' numbering; the same object where the two agree.
         alive: bool like the rows, living nodes; ``None``: every row is one.
         found: The numbering that the data shows; ``None`` where nothing is deleted or both would look alike.
+        order: ``[N]`` the row of ``x`` at each place, where the rows were put in another order (:meth:`in_order`).
+        place: ``[N]`` the place of each row of ``x``, likewise.
 
     Raises:
         ValueError: Lengths that do not fit, or a batch that mixes the two numberings.
@@ -69,6 +73,8 @@ class NodeLayout:
         self.pert_mask = pert_mask
         self.num_rows = shape[-1]
         self.found: Numbering | None = None
+        self.order: Tensor | None = None
+        self.place: Tensor | None = None
         for name, value in (("mask", mask), ("pert_mask", pert_mask)):
             if value is None:
                 continue
@@ -98,12 +104,16 @@ class NodeLayout:
 
     @property
     def is_translated(self) -> bool:
-        """Whether the edges' numbering differs from the rows of ``x``."""
-        return self.row_ptr is not self.index_ptr
+        """Whether the edges' numbering differs from the rows."""
+        return self.row_ptr is not self.index_ptr or self.place is not None
 
     def rows(self, index: Tensor) -> Tensor:
-        """Rows of ``x`` for indices in the edges' numbering."""
-        if not self.is_translated:
+        """Rows for indices in the edges' numbering."""
+        rows = self._rows_of_x(index)
+        return rows if self.place is None else self.place[rows]
+
+    def _rows_of_x(self, index: Tensor) -> Tensor:
+        if self.row_ptr is self.index_ptr:
             return index
         assert self.row_ptr is not None and self.index_ptr is not None
         if index.numel() and not torch.compiler.is_compiling():
@@ -121,10 +131,12 @@ class NodeLayout:
     def segments(self) -> Segments:
         """Living rows grouped by graph, for full attention in the layout ``[N, C]``."""
         if self._segments is None:
-            if self.row_ptr is not None and self.alive is None:
+            if self.row_ptr is not None and self.alive is None and self.order is None:
                 self._segments = Segments(self.row_ptr, self.num_rows)
             else:
                 graph = self._graph if self.row_ptr is None else self._graph_of_row()
+                if graph is not None and self.order is not None:
+                    graph = graph[self.order]
                 self._segments = Segments.from_batch(
                     graph, self.num_rows, self.alive, self.num_graphs, self.device
                 )
@@ -136,6 +148,47 @@ class NodeLayout:
         Raises:
             ValueError: Data from which the identities can't be read.
         """
+        ids = self._node_ids_of_x()
+        return ids if self.order is None else ids[self.order]
+
+    def in_order(self, order: Tensor) -> NodeLayout:
+        """The layout of the rows put in another order.
+
+        Args:
+            order: ``[N]`` int64, the row at each place. Or, for a batch of graphs, the order of the base graph's nodes
+                (more or fewer than there are rows): it is applied inside of each graph, to the nodes that the graph has.
+
+        Raises:
+            ValueError: An order that fits neither.
+        """
+        assert self.order is None
+        if order.dtype != torch.int64 or order.dim() != 1:
+            raise ValueError(
+                f"'order' of node type '{self.node_type}' must be int64 of shape [N], got {order.dtype} of shape "
+                f"{list(order.shape)}"
+            )
+        if order.numel() != self.num_rows:
+            order = self._order_in_graphs(order)
+        out = copy.copy(self)
+        out.order, out.place = order, places(order)
+        out.alive = None if self.alive is None else self.alive.index_select(-1, order)
+        out._segments = None
+        return out
+
+    def _order_in_graphs(self, order: Tensor) -> Tensor:
+        """``[N]``: the rows of each graph in the order of the base graph's nodes, graph after graph."""
+        if self.row_ptr is None:
+            raise ValueError(
+                f"'order' of node type '{self.node_type}' has {order.numel()} entries but there are {self.num_rows} "
+                "rows; an order of the base graph's nodes goes with a batch that has ptr_dict or x_ptr_dict"
+            )
+        place, ids = places(order), self._node_ids_of_x()
+        # Padding rows stand for no node; they come last in their graph, whatever their number.
+        known = ids < order.numel()
+        place = torch.where(known, place[ids.masked_fill(~known, 0)], order.numel())
+        return torch.sort(self._graph_of_row() * (order.numel() + 1) + place, stable=True).indices
+
+    def _node_ids_of_x(self) -> Tensor:
         position = torch.arange(self.num_rows, device=self.device)
         if self.is_shared:
             return position

@@ -123,6 +123,61 @@ def test_attention_around_a_knockout(graph):
     assert table["weight_wildtype"].between(0, 1 + 1e-6).all()
 
 
+@pytest.mark.parametrize("node_order", ["rcm", "packed"])
+def test_the_order_of_the_nodes_inside_changes_nothing_outside(graph, node_order):
+    torch.manual_seed(0)
+    natural = build_model(make_config(node_order="natural"), graph).double()
+    cell_graph = copy.copy(graph).apply(lambda v: v.double() if v.is_floating_point() else v)
+    batch = make_batch(graph, [5], [], [7, 30])
+    with torch.no_grad():
+        natural(cell_graph, batch)  # lazy layers take their sizes
+    ordered = build_model(make_config(node_order=node_order), graph).double()
+    ordered.load_state_dict(natural.state_dict())  # a checkpoint fits whatever the order
+    tables = []
+    for model in (natural, ordered):
+        prediction, z = model(cell_graph, batch)
+        (prediction.sin().sum() + z["z_i"].square().mean()).backward()
+        tables.append(attention_around(model.eval(), cell_graph, make_batch(graph, [5])))
+    assert "order_dict" not in natural.prepared(cell_graph)
+    orders = ordered.prepared(cell_graph)["order_dict"]
+    assert not torch.equal(orders["reaction"], torch.arange(graph["reaction"].num_nodes))
+    expected, got = (model(cell_graph, batch) for model in (natural, ordered))
+    torch.testing.assert_close(got[0], expected[0], rtol=1e-10, atol=1e-10)
+    for name, value in expected[1].items():
+        torch.testing.assert_close(got[1][name], value, rtol=1e-10, atol=1e-10)
+    gradients = dict(natural.named_parameters())
+    for name, parameter in ordered.named_parameters():
+        wanted = gradients[name].grad
+        scale = max(1.0, float(wanted.abs().max()))
+        torch.testing.assert_close(
+            parameter.grad / scale, wanted / scale, rtol=0, atol=1e-10, msg=name
+        )
+    # Attention is reported by the graph's own ids.
+    ends = ["relation", "source", "target"]
+    expected, got = (t.sort_values(ends, ignore_index=True) for t in tables)
+    assert len(got) > 20
+    assert got[ends].equals(expected[ends])
+    for name in ("weight_wildtype", "weight_knockout"):
+        assert (got[name] - expected[name]).abs().max() < 1e-10
+
+
+def test_an_order_is_found_once(graph, monkeypatch):
+    from pyg_nsa.nn import hetero_nsa
+
+    model = build_model(make_config(), graph)
+    assert model.node_order == "packed"
+    order = model.prepared(graph)["order_dict"]
+    monkeypatch.setattr(hetero_nsa, "node_orders", None)
+    assert model.prepared(graph)["order_dict"] is order
+    # On another device the pair sets are built anew, but in the order that is known.
+    reference, _, arguments = model._prepared
+    model._prepared = (reference, torch.device("meta"), arguments)
+    again = model.prepared(graph)
+    assert again is not arguments
+    assert all(torch.equal(again["order_dict"][t], order[t]) for t in order)
+    assert build_hetero_conv(make_config(), graph).node_order == "natural"
+
+
 def test_it_copies_and_pickles(model, graph, tmp_path):
     batch = make_batch(graph, [5])
     expected, _ = model(graph, batch)
@@ -143,6 +198,8 @@ def test_mistakes_in_the_configuration_are_named(graph):
         ValueError, match=r"(?s)no edge type \(gene, gprr, reaction\).*gene, gpr, reaction"
     ):
         build_model(make_config(operator={"edges": edges, "unmatched": "skip", "sab": {}}), graph)
+    with pytest.raises(ValueError, match=r"(?s)node_order: 'metis' is not.*natural, rcm, packed"):
+        make_config(node_order="metis")
     with pytest.raises(ValueError, match="pattern is null"):
         build_model(make_config(operator={"pattern": None}), graph)
     with pytest.raises(ValueError, match="readout.node_types names 'protein'"):
