@@ -1,6 +1,7 @@
 # `make demo` and `make test` set up all they need on a fresh machine with Python 3.11+ and make.
 PYTHON ?= python3
 VENV   ?= .venv
+YEAST  ?=
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
@@ -33,8 +34,12 @@ format: $(STAMP)  ## let ruff rewrite the sources
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)  ## time the attention core beside PyG
-	$(BIN)/python tests/benchmarks/masked_attention.py
+# Both take a folder of yeast tables, YEAST=DIR, for the real topology beside (or instead of) the generated one.
+bench: $(STAMP)  ## compare layers on the CPU; fills in docs/benchmarks.md
+	$(BIN)/python tests/benchmarks cpu --write-docs $(if $(YEAST),--yeast $(YEAST))
+
+bench-gpu: $(STAMP)  ## train the cell model on a GPU; writes docs/benchmarks-gpu.json
+	$(BIN)/python tests/benchmarks gpu $(if $(YEAST),--yeast $(YEAST))
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Benchmarks, run by hand: ``python tests/benchmarks --help``. pytest does not collect them."""

@@ -1,0 +1,147 @@
+"""What the layers are meant to reach on a CPU, beside what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from .contenders import OURS
+
+BLOCK = "MaskedAttentionBlock"
+#: The library's layers that stand for it in comparisons of sizes; the others are variants.
+_GROWTH = ("layer", "edges", "density", "nodes", "heads")
+
+
+def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row for each goal and workload: ``goal``, ``where``, ``measured``, ``met``."""
+    out: list[dict[str, Any]] = []
+
+    def add(goal: str, where: str, measured: str, met: bool) -> None:
+        out.append({"goal": goal, "where": where, "measured": measured, "met": bool(met)})
+
+    kept = [
+        {name: {**row, "workload": f"{row['workload']}, memory kept"} for name, row in rows.items()}
+        for rows in _comparisons(results.get("kept_memory", {}), "layer")
+    ]
+    for rows in [*_comparisons(results, "layer"), *kept]:
+        ours, other = rows.get(BLOCK), rows.get("TransformerConv")
+        if not (ours and other):
+            continue
+        where = _where(ours)
+        if ours.get("step") and other.get("step"):
+            ratio = other["step"]["ms"] / ours["step"]["ms"]
+            add(
+                f"{BLOCK}, forward + backward, at least 15 times faster than TransformerConv",
+                where,
+                f"{ratio:.1f} times",
+                ratio >= 15,
+            )
+        memory = [row.get("memory", {}).get("step") for row in (ours, other)]
+        if memory[0] and memory[1]:
+            add(
+                f"peak memory of a {BLOCK} step at most a fifth of TransformerConv's",
+                where,
+                f"1/{memory[1] / memory[0]:.1f}",
+                memory[1] >= 5 * memory[0],
+            )
+    for section in _GROWTH:
+        add_slowest(results, section, add)
+    for section, label in (("edges", "nodes grow too"), ("density", "nodes fixed")):
+        found = results.get(section, {}).get("exponents", {}).get(BLOCK)
+        if found:
+            add(
+                f"time of a {BLOCK} step linear in edges: exponent at most 1.1",
+                f"{label}, {found['from']:,} to {found['to']:,} edges",
+                f"{found['exponent']:.2f}",
+                found["exponent"] <= 1.1,
+            )
+    for rows in _comparisons(results, "hetero"):
+        other = rows.get("HeteroConv of GATv2Conv")
+        for name in ("HeteroMaskedAttentionBlock", "HeteroNSAConv"):
+            ours = rows.get(name)
+            if ours and other and ours.get("step") and other.get("step"):
+                ratio = other["step"]["ms"] / ours["step"]["ms"]
+                add(
+                    f"{name}, forward + backward, at least 8 times faster than HeteroConv of GATv2Conv",
+                    _where(ours),
+                    f"{ratio:.1f} times",
+                    ratio >= 8,
+                )
+    built = results.get("edge_set")
+    if built:
+        slowest = max(built["sorted"]["ms"], built["shuffled"]["ms"])
+        add(
+            "an EdgeSet built in less than 50 ms, and once",
+            f"{built['edges']:,} edges, transpose included",
+            f"{slowest:.0f} ms",
+            slowest < 50 and built["once"],
+        )
+    half = results.get("bfloat16")
+    if half:
+        add(
+            "bfloat16 autocast works",
+            BLOCK,
+            f"relative difference from float32: {half['relative_difference']:.4f}",
+            half["finite"] and half["relative_difference"] < 0.05,
+        )
+    for label, rows in results.get("mask_state", {}).items():
+        ours = [row["edge_set"] + row["tiles"] for row in rows]
+        add(
+            "mask state of a batch is that of one graph",
+            label,
+            f"{ours[0] / 1e6:.1f} MB for B = {', '.join(str(r['batch']) for r in rows)}",
+            len(set(ours)) == 1,
+        )
+    return out
+
+
+def add_slowest(results: dict[str, Any], section: str, add: Any) -> None:
+    """The comparison in which a competitor comes closest."""
+    closest: tuple[float, str, str] | None = None
+    count = 0
+    for rows in _comparisons(results, section):
+        ours = rows.get(BLOCK)
+        if not ours or ours["edges"] < 10_000 or not ours.get("step"):
+            continue
+        for name, row in rows.items():
+            if row["group"] == OURS:
+                continue
+            # FlexAttention has no backward pass here, so its forward pass stands for itself.
+            what = "step" if row.get("step") else "forward"
+            if not row.get(what):
+                continue
+            count += 1
+            ratio = row[what]["ms"] / ours[what]["ms"]
+            label = (
+                f"{name} ({'forward + backward' if what == 'step' else 'forward'}), {_where(ours)}"
+            )
+            if closest is None or ratio < closest[0]:
+                closest = (ratio, label, what)
+    if closest:
+        add(
+            f"{BLOCK} faster than every competitor from 10,000 edges on: section '{section}'",
+            f"closest of {count}: {closest[1]}",
+            f"{closest[0]:.2f} times",
+            closest[0] > 1,
+        )
+
+
+def _comparisons(results: dict[str, Any], section: str) -> Iterable[dict[str, dict[str, Any]]]:
+    """Rows by contender, for each setting of a section."""
+    grouped: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for row in results.get(section, {}).get("rows", []):
+        grouped.setdefault(setting_of(row), {})[row["contender"]] = row
+    return grouped.values()
+
+
+def setting_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What rows of one comparison share."""
+    return tuple(
+        row[name] for name in ("workload", "nodes", "edges", "heads", "batch", "channels", "dtype")
+    )
+
+
+def _where(row: dict[str, Any]) -> str:
+    return (
+        f"{row['workload']}: {row['nodes']:,} nodes, {row['edges']:,} edges, {row['heads']} heads"
+    )

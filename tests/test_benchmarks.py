@@ -1,0 +1,229 @@
+"""The benchmarks run, at tiny sizes; nothing here looks at a time."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from benchmarks import page, tables, workloads
+from benchmarks.arguments import GPU_CONTENDERS
+from benchmarks.cli import errors, main
+from benchmarks.contenders import Setting, nbytes
+from benchmarks.cpu import exponents
+from benchmarks.goals import goals
+from benchmarks.hetero_layers import HETERO_LAYERS
+from benchmarks.layers import LAYERS
+from benchmarks.memory import measure_here
+from benchmarks.workloads import Workload
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = ["--scale", "0.01", "--rounds", "1", "--seconds", "0", "--heads", "2", "--channels", "8"]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("benchmarks")
+    sections = ["machine", "layer", "hetero", "heads", "bfloat16"]
+    sections += ["profile", "edge_set", "mask_state", "ordering"]
+    # Compiling takes most of a minute; uncompiled, FlexAttention gives the same.
+    with torch._dynamo.config.patch(disable=True):
+        status = main(
+            [
+                "cpu",
+                *TINY,
+                "--no-memory",
+                "--no-kept-memory",
+                "--out",
+                str(folder),
+                "--only",
+                *sections,
+            ]
+        )
+    assert status == 0
+    assert (folder / "benchmarks.png").stat().st_size > 10_000
+    return json.loads((folder / "benchmarks.json").read_text())
+
+
+@pytest.mark.parametrize(("section", "contenders"), [("layer", LAYERS), ("hetero", HETERO_LAYERS)])
+def test_all_contenders_run(
+    results: dict[str, Any], section: str, contenders: tuple[Any, ...]
+) -> None:
+    rows = results[section]["rows"]
+    assert [row["contender"] for row in rows] == [
+        c.name for c in contenders if c.takes_part(section)
+    ]
+    for row in rows:
+        if "FlexAttention" in row["contender"]:
+            assert row.get("forward") or row["not_run"]
+            assert not row.get("step")
+        else:
+            assert row["forward"]["ms"] > 0
+            assert row["step"]["ms"] > 0
+            assert row["state_mb"] > 0
+
+
+def test_no_errors(results: dict[str, Any]) -> None:
+    assert errors(results) == []
+
+
+def test_same_parameters_give_the_same_result(results: dict[str, Any]) -> None:
+    (differences,) = results["layer"]["agreement"].values()
+    assert {"SDPA, dense bool mask", "NSAConv"} <= set(differences)
+    assert max(differences.values()) < 1e-5
+
+
+def test_every_part_has_a_place_on_the_page(results: dict[str, Any], tmp_path: Path) -> None:
+    copy = tmp_path / "benchmarks.md"
+    copy.write_text((ROOT / "docs" / "benchmarks.md").read_text())
+    parts = tables.render(results)
+    assert {"machine", "goals", "layer", "hetero", "heads", "profile", "ordering"} <= set(parts)
+    assert page.fill(copy, parts) == []
+    assert parts["layer"] in copy.read_text()
+    before = copy.read_text()
+    page.fill(copy, parts)
+    assert copy.read_text() == before
+
+
+def test_goals_are_judged(results: dict[str, Any]) -> None:
+    found = goals(results)
+    assert {type(row["met"]) for row in found} == {bool}
+    by_goal = {row["goal"]: row["met"] for row in found}
+    assert by_goal["mask state of a batch is that of one graph"]
+    assert by_goal["bfloat16 autocast works"]
+
+
+def test_exponent_of_a_power_law() -> None:
+    def row(edges: int) -> dict[str, Any]:
+        return {"contender": "a", "edges": edges, "step": {"ms": 3 * edges**1.5}}
+
+    found = exponents([row(edges) for edges in (10, 100, 1000, 10_000)], 100)
+    assert math.isclose(found["a"]["exponent"], 1.5)
+    assert (found["a"]["from"], found["a"]["to"]) == (100, 10_000)
+
+
+def test_errors_are_found_wherever_they_are() -> None:
+    nested = {"layer": {"rows": [{"contender": "a", "error": "broke"}, {"contender": "b"}]}}
+    assert errors(nested) == ["layer/rows a: broke"]
+
+
+# ---- workloads -----------------------------------------------------------------------------------------------------------
+
+
+def test_cell_graph_has_the_cells_sizes() -> None:
+    graph = Workload("cell").graph()
+    assert {t: graph[t].num_nodes for t in graph.node_types} == {
+        "gene": 6_607,
+        "reaction": 7_122,
+        "metabolite": 2_806,
+    }
+    counts = {t[1]: graph[t].edge_index.size(1) for t in graph.edge_types}
+    assert counts == {"physical": 144_211, "regulates": 16_101, "gpr": 5_450, "rmr": 26_325}
+    for edge_type in graph.edge_types:
+        source, target = graph[edge_type].edge_index
+        assert int(source.max()) < graph[edge_type[0]].num_nodes
+        assert int(target.max()) < graph[edge_type[2]].num_nodes
+        place = target * graph[edge_type[0]].num_nodes + source
+        assert (place.diff() > 0).all()  # sorted, and unique
+    signs = graph[workloads.RMR].stoichiometry.sign().unique()
+    assert signs.tolist() == [-1, 1]
+
+
+def test_physical_pairs_have_both_directions_and_hubs() -> None:
+    index = workloads.symmetric_pairs(2000, 20_001, seed=1)
+    forward, backward = (set(map(tuple, pairs.t().tolist())) for pairs in (index, index.flip(0)))
+    assert forward == backward
+    assert len(forward) == 20_001
+    degree = index[1].bincount()
+    assert degree.max() > 10 * degree.float().mean()
+
+
+def test_generator_depends_on_the_seed_alone() -> None:
+    first, again, other = (
+        workloads.power_law_pairs(50, 70, 300, seed, 2.5, 6.0) for seed in (3, 3, 4)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_union_is_copies_side_by_side() -> None:
+    index = torch.tensor([[0, 2], [1, 1]])
+    assert workloads.union_index(index, 3, 2).tolist() == [[0, 2, 3, 5], [1, 1, 4, 4]]
+
+
+def test_setting_survives_json() -> None:
+    setting = Setting(Workload("cell", scale=0.5, seed=3), heads=8, dtype="bfloat16")
+    assert Setting.from_json(json.loads(json.dumps(setting.to_json()))) == setting
+
+
+# ---- memory --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_peak_memory_sees_a_large_tensor() -> None:
+    contender = next(c for c in LAYERS if c.name == "TransformerConv")
+    setting = Setting(Workload(nodes=2_000, edges=100_000))
+    found = measure_here(contender, setting)
+    one_message = 100_000 * setting.channels * 4 / 1e6
+    assert found["step"] > one_message
+
+
+def test_bytes_of_shared_memory_count_once() -> None:
+    x = torch.zeros(10)
+    assert nbytes(x, [x, {"again": x}], x[:5]) == 40
+
+
+# ---- GPU -----------------------------------------------------------------------------------------------------------------
+
+
+def test_gpu_benchmark_without_a_gpu(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["gpu"]) == 2
+    assert "no CUDA device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", GPU_CONTENDERS)
+def test_gpu_benchmark_on_the_cpu(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    small = ["--small", "--device", "cpu", "--steps", "1", "--warm-up", "1", "--max-batch", "2"]
+    assert main(["gpu", *small, "--child", name, "--child-out", str(path)]) == 0
+    found = json.loads(path.read_text())
+    assert "error" not in found
+    if "FlexAttention" in name:
+        assert "no backward pass" in found["not_run"]
+    else:
+        assert [row["batch"] for row in found["batches"]] == [1, 2]
+        assert found["largest_batch"] == 2
+
+
+def test_gpu_out_of_memory_is_told_from_failure() -> None:
+    from benchmarks.gpu import _is_out_of_memory
+
+    assert _is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
+    assert _is_out_of_memory(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"))
+    assert not _is_out_of_memory(RuntimeError("an illegal memory access was encountered"))
+
+
+def test_gpu_search_for_the_largest_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import gpu
+
+    tried = []
+
+    class Args:
+        max_batch, minutes = 512, 1.0
+
+    def measure(self: Any, size: int) -> str | None:
+        tried.append(size)
+        return None if size <= 21 else "out of memory"
+
+    trial = gpu._Trial.__new__(gpu._Trial)
+    trial.args, trial.found, trial.deadline = Args(), {}, math.inf
+    monkeypatch.setattr(gpu._Trial, "_measure", measure)
+    trial.search()
+    assert tried == [1, 2, 4, 8, 16, 32, 24, 20, 22]
+    assert trial.found == {"largest_batch": 20, "ended_by": "out of memory"}
