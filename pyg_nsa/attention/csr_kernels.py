@@ -31,7 +31,7 @@ from numba import carray, cfunc, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-__all__ = ["Words", "backward_keys", "backward_queries", "forward"]
+__all__ = ["LANES", "Words", "backward_keys", "backward_queries", "forward"]
 
 # Sums may be reordered, so that they vectorise. Infinities and NaN must keep their meaning: -inf is "no pair".
 _FLAGS = ("contract", "nsz", "reassoc")
@@ -39,6 +39,10 @@ _FASTMATH = set(_FLAGS)
 
 #: How many pairs ahead rows are asked for; 4 to 12 measure alike.
 _AHEAD = 6
+
+#: Exponentials computed at once; a row's last vector is filled up with whatever is there. LLVM would make a loop of several
+#: vectors with a scalar remainder, and most rows of most graphs are all remainder.
+LANES = 16
 
 
 class Words(IntEnum):
@@ -70,7 +74,7 @@ class Words(IntEnum):
     NUM_PAIRS = 23
     HEADS = 24
     ROWS_PER_TASK = 25
-    SCRATCH_SIZE = 26
+    SCRATCH_SIZE = 26  # of one thread: 2 H, then one or two parts
     Q_ROW = 27
     Q_COPY = 28
     K_ROW = 29
@@ -79,6 +83,7 @@ class Words(IntEnum):
     V_COPY = 32
     GRAD_ROW = 33
     GRAD_COPY = 34
+    SCRATCH_PART = 35  # H for each pair of the largest row, rounded up to whole vectors
 
 
 _NUM_WORDS = len(Words)
@@ -119,6 +124,7 @@ _NUM_WORDS = len(Words)
     _V_COPY,
     _GRAD_ROW,
     _GRAD_COPY,
+    _SCRATCH_PART,
 ) = (int(word) for word in Words)
 
 
@@ -224,35 +230,75 @@ def _prefetch(typing: Any, x: Any, i: Any) -> Any:
     return types.void(x, types.intp), generate
 
 
-def _exp(x: Any) -> Any:
-    """Exponential of a logit minus its row's maximum, exactly 0 for ``-inf``."""
+@intrinsic
+def _exp_lanes(typing: Any, x: Any, i: Any) -> Any:
+    """``x[i : i + LANES] = exp(...)`` of float32, exactly 0 for ``-inf``, NaN for NaN.
+
+    Cephes' expf (Moshier): a power of two times a polynomial. Relative error 2e-7 for arguments up to 88.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer, element = _vector(context, builder, signature.args[0], args[0], args[1], LANES)
+        floats = ir.VectorType(element, LANES)
+        ints = ir.VectorType(ir.IntType(32), LANES)
+
+        def constant(value: float) -> Any:
+            return ir.Constant(floats, [value] * LANES)
+
+        def times_plus(a: Any, b: Any, c: Any) -> Any:
+            return builder.fadd(builder.fmul(a, b, flags=_FLAGS), c, flags=_FLAGS)
+
+        given = builder.load(pointer, align=4)
+        low, high = constant(-87.0), constant(88.0)
+        limited = builder.select(builder.fcmp_ordered(">", given, low), given, low)
+        limited = builder.select(builder.fcmp_ordered("<", limited, high), limited, high)
+        floor = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(floats, [floats]), f"llvm.floor.v{LANES}f32"
+        )
+        power = builder.call(floor, [times_plus(limited, constant(1.44269504), constant(0.5))])
+        rest = times_plus(power, constant(-0.693359375), limited)
+        rest = times_plus(power, constant(2.12194440e-4), rest)
+        series = constant(1.9875691500e-4)
+        for coefficient in _EXP_COEFFICIENTS:
+            series = times_plus(series, rest, constant(coefficient))
+        square = builder.fmul(rest, rest, flags=_FLAGS)
+        series = times_plus(series, square, builder.fadd(rest, constant(1.0), flags=_FLAGS))
+        exponent = builder.add(builder.fptosi(power, ints), ir.Constant(ints, [127] * LANES))
+        factor = builder.bitcast(builder.shl(exponent, ir.Constant(ints, [23] * LANES)), floats)
+        # 0 * x is there for NaN, which must not become a number.
+        value = builder.fadd(builder.fmul(series, factor), builder.fmul(constant(0.0), given))
+        value = builder.select(builder.fcmp_ordered("<", given, low), constant(0.0), value)
+        builder.store(value, pointer, align=4)
+        return context.get_dummy_value()
+
+    return types.void(x, types.intp), generate
+
+
+_EXP_COEFFICIENTS = (
+    1.3981999507e-3,
+    8.3334519073e-3,
+    4.1665795894e-2,
+    1.6666665459e-1,
+    5.0000001201e-1,
+)
+
+
+def _exp_row(x: Any, count: Any) -> Any:
+    """Exponentials of ``x[:count]`` in place; in float32 what follows, up to a whole vector, is overwritten too."""
     raise NotImplementedError
 
 
-@overload(_exp, jit_options={"fastmath": _FASTMATH})
-def _exp_overload(x: Any) -> Any:
-    def exp64(x: Any) -> Any:
-        return math.exp(x)
+@overload(_exp_row, jit_options={"fastmath": _FASTMATH})
+def _exp_row_overload(x: Any, count: Any) -> Any:
+    def exp64(x: Any, count: Any) -> Any:
+        for i in range(count):
+            x[i] = math.exp(x[i])
 
-    def exp32(x: Any) -> Any:
-        # Cephes' expf (Moshier): 2^n times a polynomial; unlike a library call it vectorises. Relative error 2e-7.
-        limited = min(max(x, np.float32(-87.0)), np.float32(88.0))
-        n = np.float32(math.floor(limited * np.float32(1.44269504) + np.float32(0.5)))
-        r = limited - n * np.float32(0.693359375)
-        r = r + n * np.float32(2.12194440e-4)
-        p = np.float32(1.9875691500e-4)
-        p = p * r + np.float32(1.3981999507e-3)
-        p = p * r + np.float32(8.3334519073e-3)
-        p = p * r + np.float32(4.1665795894e-2)
-        p = p * r + np.float32(1.6666665459e-1)
-        p = p * r + np.float32(5.0000001201e-1)
-        y = p * r * r + r + np.float32(1.0)
-        power = np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
-        # 0 * x is there for NaN: it must not become a number. Computed before the choice, which else would be a branch.
-        value = y * power + np.float32(0.0) * x
-        return np.float32(0.0) if x < np.float32(-87.0) else value
+    def exp32(x: Any, count: Any) -> Any:
+        for block in range((count + LANES - 1) // LANES):
+            _exp_lanes(x, block * LANES)
 
-    return exp64 if x == types.float64 else exp32
+    return exp64 if x.dtype == types.float64 else exp32
 
 
 # ---- the kernels ---------------------------------------------------------------------------------------------------------
@@ -358,8 +404,7 @@ def forward(size: int, real: type[np.floating], index: type[np.integer]) -> int:
                 for p in range(last - first):
                     for h in range(heads):
                         weight[p * heads + h] -= top[h]
-                for x in range((last - first) * heads):
-                    weight[x] = _exp(weight[x])
+                _exp_row(weight, (last - first) * heads)
                 for p in range(first, last):
                     ahead = v_start + np.int64(col[min(p + _AHEAD, pairs - 1)]) * v_row
                     for c in range(0, width, line):
@@ -413,9 +458,9 @@ def backward_queries(size: int, real: type[np.floating], index: type[np.integer]
         alive_keys = carray(_pointer(w[_ALIVE_KEYS]), 1, dtype=np.uint8)
         slot = w[_SCRATCH] + _take(counters, 1) * w[_SCRATCH_SIZE] * item
         scratch = carray(_pointer(slot), w[_SCRATCH_SIZE], dtype=real)
-        half = (w[_SCRATCH_SIZE] - 2 * heads) // 2
+        part = w[_SCRATCH_PART]
         delta, norm = scratch, scratch[heads:]
-        weight, grad_logit = scratch[2 * heads :], scratch[2 * heads + half :]
+        weight, grad_logit = scratch[2 * heads :], scratch[2 * heads + part :]
         while True:
             # The copies of a row stay in one thread: they add to the same gradient of the bias.
             start = _take(counters, 0) * step
@@ -472,8 +517,7 @@ def backward_queries(size: int, real: type[np.floating], index: type[np.integer]
                     for p in range(count):
                         for h in range(heads):
                             weight[p * heads + h] -= norm[h]
-                    for x in range(count * heads):
-                        weight[x] = _exp(weight[x])
+                    _exp_row(weight, count * heads)
                     for p in range(count):
                         for h in range(heads):
                             x = p * heads + h

@@ -11,6 +11,7 @@ read once (:meth:`EdgeSet.from_dense`).
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -128,15 +129,16 @@ class EdgeSet:
         if not torch.compiler.is_compiling():  # reading values would break the graph
             _check_range(key, num_keys, "source")
             _check_range(query, num_queries, "target")
-        num_edges = key.numel()
-        edge_of = torch.arange(num_edges, device=key.device)
-        if symmetrize:
-            key, query = torch.cat([key, query]), torch.cat([query, key])
-            edge_of = edge_of.repeat(2)
-        if self_loops:
-            diagonal = torch.arange(num_queries, device=key.device)
-            key, query = torch.cat([key, diagonal]), torch.cat([query, diagonal])
-        out = cls._from_raw_pairs(query, key, num_queries, num_keys, edge_of, num_edges)
+        with kept_tensors():
+            edge_of = torch.arange(key.numel(), device=key.device)
+            num_edges = edge_of.numel()
+            if symmetrize:
+                key, query = torch.cat([key, query]), torch.cat([query, key])
+                edge_of = edge_of.repeat(2)
+            if self_loops:
+                diagonal = torch.arange(num_queries, device=key.device)
+                key, query = torch.cat([key, diagonal]), torch.cat([query, diagonal])
+            out = cls._from_raw_pairs(query, key, num_queries, num_keys, edge_of, num_edges)
         if built is not None:
             built[options] = out
         return out
@@ -226,9 +228,10 @@ class EdgeSet:
             that order, and ``perm`` ``[P]`` so that ``values[perm]`` brings values of pairs into that order.
         """
         if self._transpose is None:
-            sorted_col, perm = torch.sort(self.col, stable=True)
-            bounds = torch.arange(self.num_keys + 1, device=self.device)
-            self._transpose = (torch.searchsorted(sorted_col, bounds), self.row[perm], perm)
+            with kept_tensors():
+                sorted_col, perm = torch.sort(self.col, stable=True)
+                bounds = torch.arange(self.num_keys + 1, device=self.device)
+                self._transpose = (torch.searchsorted(sorted_col, bounds), self.row[perm], perm)
         return self._transpose
 
     def coalesce(self, edge_attr: Tensor) -> Tensor:
@@ -287,6 +290,13 @@ class EdgeSet:
             f"EdgeSet(num_queries={self.num_queries}, num_keys={self.num_keys}, num_pairs={self.num_pairs}, "
             f"device={self.device})"
         )
+
+
+def kept_tensors() -> contextlib.AbstractContextManager[None]:
+    """Around what an edge set keeps: validation may come first, and training can't use what inference mode made."""
+    return (
+        contextlib.nullcontext() if torch.compiler.is_compiling() else torch.inference_mode(False)
+    )
 
 
 def _built_from(edge_index: Tensor) -> dict[Any, EdgeSet] | None:

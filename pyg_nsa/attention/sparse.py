@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_nsa.attention.edges import EdgeSet
+from pyg_nsa.attention.edges import EdgeSet, kept_tensors
 from pyg_nsa.attention.threads import run_on_threads
 
 __all__ = ["edge_attention"]
@@ -70,7 +70,7 @@ class _Call:
             self.put(**{name: tensor})
             self.set(**{f"{name}_ROW": tensor.stride(1), f"{name}_COPY": tensor.stride(0)})
 
-    def run(self, name: str, like: Tensor, scale: float, scratch_per_pair: int) -> None:
+    def run(self, name: str, like: Tensor, scale: float, parts: int) -> None:
         from pyg_nsa.attention import csr_kernels
 
         real = np.float32 if like.dtype == torch.float32 else np.float64
@@ -81,14 +81,16 @@ class _Call:
         threads = torch.get_num_threads() if work >= _MIN_PARALLEL else 1
         step = max(1, min(_PAIRS_PER_TASK * num_rows // self.pairs, num_rows // (8 * threads)))
         largest = int(self.rowptr.diff().max())
-        # Whole cache lines, so that threads do not write into each other's.
-        scratch_size = -(-(2 + scratch_per_pair * largest) * self.heads // 32) * 32
+        # One vector more than the largest row has, and whole cache lines, so that threads do not write into each other's.
+        part = (largest * self.heads // csr_kernels.LANES + 1) * csr_kernels.LANES
+        scratch_size = -(-(2 * self.heads + parts * part) // 32) * 32
         counters = np.zeros(2, dtype=np.int64)
         factor = np.array([scale], dtype=np.float64)
         self.put(SCRATCH=like.new_empty(threads * scratch_size))
         self.set(
             ROWS_PER_TASK=step,
             SCRATCH_SIZE=scratch_size,
+            SCRATCH_PART=part,
             COUNTERS=counters.ctypes.data,
             SCALE=factor.ctypes.data,
         )
@@ -289,6 +291,7 @@ def _indices(edges: EdgeSet) -> tuple[Tensor, ...]:
     if known is None:
         known = (edges.rowptr, edges.col, *edges.transpose())
         if max(edges.num_pairs, edges.num_queries, edges.num_keys) < 2**31 - 1:
-            known = tuple(t.int() for t in known)
+            with kept_tensors():
+                known = tuple(t.int() for t in known)
         edges.derived["csr"] = known
     return known

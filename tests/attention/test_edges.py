@@ -5,7 +5,7 @@ import gc
 import pytest
 import torch
 
-from pyg_nsa import EdgeSet
+from pyg_nsa import EdgeSet, edge_attention
 
 
 def naive_pairs(edge_index, symmetrize=False, self_loops=False, num_nodes=0):
@@ -176,3 +176,19 @@ def test_inference_mode_builds_too():
     with torch.inference_mode():
         edge_index = torch.tensor([[0, 1], [1, 0]])
         assert EdgeSet.from_edge_index(edge_index, 2, 2).num_pairs == 2
+
+
+def test_training_may_follow_inference_on_the_same_tensor():
+    edge_index = torch.randint(9, (2, 40))
+    q, k, v = (torch.randn(9, 2, 4, requires_grad=True) for _ in range(3))
+    weight = torch.randn(1, 2, requires_grad=True)
+
+    def layer():
+        edges = EdgeSet.from_edge_index(edge_index, 9, 9, symmetrize=True)
+        return edge_attention(q, k, v, edges, edges.coalesce(torch.ones(40)) @ weight)
+
+    with torch.inference_mode():
+        layer()
+    layer().sum().backward()
+    assert q.grad is not None
+    assert weight.grad is not None
