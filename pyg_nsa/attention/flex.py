@@ -14,8 +14,11 @@ What FlexAttention (torch 2.11 to 2.13) forces, and where it is met:
 * Lengths that are no multiple of 128 have had NaN gradients (pytorch#153799), and new shapes recompile: rows are padded
   to coarse static sizes.
 * ``head_dim`` must be at least 16, and the kernels compute with the next power of two: padded with zeros, scale unchanged.
-* A tensor that needs a gradient may be indexed once in ``score_mod``: the bias is gathered once.
-* The bias's gradient is a sum of float32 atomic additions, so its last bits differ from run to run.
+* Kernels with too much in shared memory fail when they are launched: those of edge sets run without a pipeline.
+* The gradient of a tensor that ``score_mod`` reads is a float32 atomic addition for every entry of every visited tile,
+  masked entries included: the bias is read detached, and its gradient is computed on the pairs (:func:`bias_gradient`).
+
+No kernel here sums by atomics, so the gradients are the same from run to run, bit by bit.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, flex_attention
+from torch.autograd.function import once_differentiable
+from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 from torch.nn.functional import pad
 
 from pyg_nsa.attention.edges import EdgeSet
@@ -171,8 +175,37 @@ def flex_edge_attention_kernel(
         Like ``q``; rows without a key are zero.
     """
     mask_mod = all_of(edge_mask_mod(tiles), *alive_mask_mods(alive_queries, alive_keys))
-    score_mod = None if bias is None else edge_score_mod(tiles, bias)
-    return _flex(q, k, v, tiles.blocks, mask_mod, score_mod, scale, precision)
+    score_mod = None if bias is None else edge_score_mod(tiles, bias.detach())
+    learned = bias is not None and bias.requires_grad and torch.is_grad_enabled()
+    # A pipeline would stage what the bitmaps give for each entry of several tiles in shared memory: 272 to 400 KB in
+    # half precision with a head_dim of 64, of 227 KB that an H100 has. Without one it is at most 128 KB.
+    out, lse = _flex(
+        q,
+        k,
+        v,
+        tiles.blocks,
+        mask_mod,
+        score_mod,
+        scale,
+        precision,
+        lse=learned,
+        pipelined=False,
+    )
+    if not learned:
+        return out
+    assert lse is not None
+    return _BiasGradient.apply(
+        out,
+        bias,
+        q.detach(),
+        k.detach(),
+        v.detach(),
+        lse.detach(),
+        tiles.query,
+        tiles.key,
+        alive_keys,
+        scale,
+    )
 
 
 def flex_full_attention_kernel(
@@ -206,7 +239,7 @@ def flex_full_attention_kernel(
         blocks = segments.blocks
     else:
         blocks = segments
-    return _flex(q, k, v, blocks, all_of(*mods), None, scale, precision)
+    return _flex(q, k, v, blocks, all_of(*mods), None, scale, precision)[0]
 
 
 def _flex(
@@ -218,7 +251,11 @@ def _flex(
     score_mod: _ScoreMod | None,
     scale: float,
     precision: str,
-) -> Tensor:
+    *,
+    lse: bool = False,
+    pipelined: bool = True,
+) -> tuple[Tensor, Tensor | None]:
+    """The output and, if asked for, the log-sum-exp of the logits of each row, ``[B, H, query rows]`` float32."""
     # The constructor, not from_kv_blocks: that one derives the transposed lists by a dense scatter.
     block_mask = BlockMask(
         seq_lengths=(q.size(-2), k.size(-2)),
@@ -236,9 +273,104 @@ def _flex(
     # The option's value is pasted into the kernel's source, hence the inner quotes. Without it some
     # releases compute float32 products in TF32 by default.
     options: Any = {"FLOAT32_PRECISION": f"'{precision}'"}
-    return flex_attention(
-        q, k, v, score_mod=score_mod, block_mask=block_mask, scale=scale, kernel_options=options
+    if not pipelined:
+        options["num_stages"] = 1
+    out, aux = flex_attention(
+        q,
+        k,
+        v,
+        score_mod=score_mod,
+        block_mask=block_mask,
+        scale=scale,
+        kernel_options=options,
+        return_aux=AuxRequest(lse=lse),
     )
+    return out, aux.lse
+
+
+class _BiasGradient(torch.autograd.Function):
+    """Passes ``out`` through, and gives the bias its gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        out: Tensor,
+        bias: Tensor,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        lse: Tensor,
+        query: Tensor,
+        key: Tensor,
+        alive_keys: Tensor | None,
+        scale: float,
+    ) -> Tensor:
+        """``out``; the other arguments are those of :func:`bias_gradient`."""
+        ctx.scale = scale
+        ctx.save_for_backward(out, bias, q, k, v, lse, query, key, alive_keys)
+        return out.view_as(out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of ``out`` and of the bias."""
+        out, bias, q, k, v, lse, query, key, alive_keys = ctx.saved_tensors
+        d_bias = bias_gradient(grad, out, bias, q, k, v, lse, query, key, alive_keys, ctx.scale)
+        return grad, d_bias, *[None] * 8
+
+
+def bias_gradient(
+    grad: Tensor,
+    out: Tensor,
+    bias: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    lse: Tensor,
+    query: Tensor,
+    key: Tensor,
+    alive_keys: Tensor | None,
+    scale: float,
+) -> Tensor:
+    r"""Gradient of the bias, pair by pair.
+
+    With the probability :math:`P_{ij} = \exp(s \, q_i \cdot k_j + b_{ij} - \mathrm{lse}_i)` and the gradient :math:`g_i` of
+    the output :math:`o_i` it is :math:`P_{ij} (g_i \cdot v_j - g_i \cdot o_i)`, summed over the entries of the batch. Only
+    gathers are needed, so nothing is added atomically, and Inductor fuses them with the products: the largest
+    intermediates are ``[B, padded pairs, H]``.
+
+    Args:
+        grad: Gradient of the output, ``[B, H, query rows, D]``.
+        out: Output, likewise.
+        bias: ``[padded pairs, H]`` float32.
+        q: ``[B, H, query rows, D]``.
+        k: ``[B, H, key rows, D]``.
+        v: Like ``k``.
+        lse: ``[B, H, query rows]`` float32, log-sum-exp of each row's logits, ``-inf`` for a row without a key.
+        query: ``[padded pairs]`` int32, the query of each pair, -1 for padding.
+        key: ``[padded pairs]`` int32, the key of each pair, -1 for padding.
+        alive_keys: ``[B, key rows]`` bool or ``None``.
+        scale: Factor of the logits.
+
+    Returns:
+        Like ``bias``; zero for padding, for pairs of dead rows, and where the bias is ``-inf``.
+    """
+
+    def products(a: Tensor, rows: Tensor, b: Tensor, others: Tensor) -> Tensor:
+        """Scalar products of ``a[rows]`` and ``b[others]``, ``[B, padded pairs, H]`` float32."""
+        # Not einsum, which would materialise what is gathered and multiply by cuBLAS.
+        a, b = a.transpose(1, 2)[:, rows].float(), b.transpose(1, 2)[:, others].float()
+        return (a * b).sum(-1)
+
+    row_lse = lse.transpose(1, 2)[:, query]
+    # Padding (-1) reads the last row. Rows without a key, those of dead queries among them, have no probabilities.
+    allowed = (query >= 0)[:, None] & (row_lse > -math.inf)
+    if alive_keys is not None:
+        allowed = allowed & alive_keys[:, key, None]
+    probability = (products(q, query, k, key) * scale + bias - row_lse).exp()
+    mean = (grad.float() * out.float()).sum(-1).transpose(1, 2)[:, query]
+    gradient = probability * (products(grad, query, v, key) - mean)
+    return torch.where(allowed, gradient, 0.0).sum(0)
 
 
 # ---- padding and calling -----------------------------------------------------------------------------------------------
@@ -303,7 +435,7 @@ def edge_attention(
     """GPU implementation of :func:`pyg_nsa.attention.edge_attention`, same arguments and result.
 
     Memory is linear in the rows, the pairs, and the tiles that hold a pair. The first call with a new combination of
-    padded sizes compiles. The bias's gradient is summed atomically in float32, so its last bits vary from run to run.
+    padded sizes compiles. The same inputs give the same gradients, bit by bit.
     """
     if q.numel() == 0 or k.numel() == 0 or edges.num_pairs == 0:
         return _zeros(q, k, v, bias)

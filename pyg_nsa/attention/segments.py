@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -22,6 +24,8 @@ class Segments:
         self.num_rows = num_rows
         self.index = index
         self._lengths: list[int] | None = None
+        # Derived forms of other modules (GPU tiles), so that they are computed once too.
+        self.derived: dict[str, Any] = {}
 
     @classmethod
     def single(cls, num_rows: int, device: torch.device | str | None = None) -> Segments:
@@ -89,7 +93,8 @@ class Segments:
 
     def gather(self, x: Tensor) -> Tensor:
         """``[N, ...]`` to ``[M, ...]``: the rows in segment order."""
-        return x if self.index is None else x[self.index]
+        # index_select knows that rows go one by one: the backward pass of x[index] would sort them first.
+        return x if self.index is None else x.index_select(0, self.index)
 
     def scatter(self, x: Tensor) -> Tensor:
         """``[M, ...]`` back to ``[N, ...]``; rows outside of every segment are zero."""

@@ -1,58 +1,212 @@
 """The device decides, and a failure of FlexAttention is never hidden."""
 
 import sys
-import types
 
 import pytest
 import torch
 
-from pyg_nsa import EdgeSet, Segments, edge_attention, self_attention
-from pyg_nsa.attention import dispatch, sdpa, sparse
+from pyg_nsa import (
+    EdgeSet,
+    HeteroNSA,
+    HeteroNSAConv,
+    MaskedAttentionBlock,
+    NSAConv,
+    Segments,
+    SelfAttentionBlock,
+    edge_attention,
+    self_attention,
+)
+from pyg_nsa.attention import dispatch, flex, full_attention, reference, sdpa, sparse
+
+GENE, USES = ("gene", "near", "gene"), ("gene", "used_in", "reaction")
+EDGE_INDEX = torch.tensor([[0, 1, 3], [1, 2, 3]])
+X_DICT = {"gene": torch.randn(4, 6), "reaction": torch.randn(5, 6)}
+EDGE_INDEX_DICT = {GENE: EDGE_INDEX, USES: EDGE_INDEX}
+KINDS = {GENE: "adjacency_mask", USES: "incidence_mask"}
+
+
+def edges():
+    return EdgeSet.from_edge_index(EDGE_INDEX, 4, 4)
+
+
+def rows(*shape):
+    return torch.randn(*shape).requires_grad_()
+
+
+def attend(dtype=torch.float32, **options):
+    q = torch.randn(4, 2, 8).to(dtype)
+    return edge_attention(q, q, q, edges(), **options)
+
+
+def attend_in_copies():
+    q, alive = rows(3, 4, 2, 8), torch.ones(3, 4, dtype=torch.bool)
+    bias = rows(3, 2)
+    return edge_attention(q, q, q, edges(), bias, alive_queries=alive, alive_keys=alive)
+
+
+def attend_to_oneself(dtype=torch.float32):
+    q = torch.randn(4, 2, 8).to(dtype)
+    return self_attention(q, q, q, Segments.single(4))
+
+
+def attend_to_oneself_in_copies():
+    q = rows(3, 4, 2, 8)
+    return self_attention(q, q, q, alive=torch.ones(3, 4, dtype=torch.bool))
+
+
+def attend_fully():
+    q, k = rows(4, 2, 8), rows(5, 2, 8)
+    return full_attention(q, k, k)
+
+
+#: Every way to attention, and the public function that it goes through.
+WAYS = {
+    "edge_attention": (attend, "edge_attention"),
+    "edge_attention, copies": (attend_in_copies, "edge_attention"),
+    "full_attention": (attend_fully, "full_attention"),
+    "self_attention": (attend_to_oneself, "full_attention"),
+    "self_attention, copies": (attend_to_oneself_in_copies, "full_attention"),
+    "NSAConv": (lambda: NSAConv(6, 4, heads=2)(rows(4, 6), EDGE_INDEX), "edge_attention"),
+    "NSAConv with edge_attr": (
+        lambda: NSAConv(6, 4, heads=2, edge_dim=3)(rows(4, 6), EDGE_INDEX, rows(3, 3)),
+        "edge_attention",
+    ),
+    "MaskedAttentionBlock": (
+        lambda: MaskedAttentionBlock(8, heads=2)(rows(4, 8), EDGE_INDEX),
+        "edge_attention",
+    ),
+    "SelfAttentionBlock": (lambda: SelfAttentionBlock(8, heads=2)(rows(4, 8)), "full_attention"),
+    "SelfAttentionBlock with points": (
+        lambda: SelfAttentionBlock(8, heads=2, induced_points=3)(rows(4, 8)),
+        "full_attention",
+    ),
+    "HeteroNSA, M": (
+        lambda: HeteroNSA(6, 8, KINDS, "M", heads=2)(X_DICT, EDGE_INDEX_DICT),
+        "edge_attention",
+    ),
+    "HeteroNSA, S": (
+        lambda: HeteroNSA(6, 8, KINDS, "S", heads=2)(X_DICT, EDGE_INDEX_DICT),
+        "full_attention",
+    ),
+    "HeteroNSAConv": (
+        lambda: HeteroNSAConv(KINDS, hidden_channels=8, in_channels=6, heads=2)(
+            X_DICT, EDGE_INDEX_DICT
+        ),
+        "edge_attention",
+    ),
+    "HeteroNSAConv, SM": (
+        lambda: HeteroNSAConv(KINDS, pattern="SM", hidden_channels=8, in_channels=6, heads=2)(
+            X_DICT, EDGE_INDEX_DICT
+        ),
+        "full_attention",
+    ),
+}
 
 
 @pytest.fixture
-def broken_flex(monkeypatch):
-    """CUDA as seen by the dispatcher, with a FlexAttention that fails and spies on everything else."""
-    calls = []
+def others(monkeypatch):
+    """CUDA as seen by the dispatcher; the names of other implementations that are called."""
+    called = []
+
+    def spy(module, name):
+        def record(*args, **kwargs):
+            called.append(f"{module.__name__}.{name}")
+            raise AssertionError(called)
+
+        monkeypatch.setattr(module, name, record)
+
+    monkeypatch.setattr(dispatch, "_is_cuda", lambda q: True)
+    spy(sparse, "edge_attention")
+    spy(sdpa, "full_attention")
+    spy(reference, "edge_attention")
+    spy(reference, "full_attention")
+    spy(torch.nn.functional, "scaled_dot_product_attention")
+    spy(torch.sparse, "sampled_addmm")
+    spy(torch.sparse, "mm")
+    return called
+
+
+class KernelError(Exception):
+    """No error of Python's own, so that nothing could have made it but FlexAttention."""
+
+
+@pytest.fixture
+def flex_calls(monkeypatch):
+    """A FlexAttention that fails, called without being compiled; how often it was."""
+    called = []
 
     def fail(*args, **kwargs):
-        calls.append("flex")
-        raise RuntimeError("kernel failed to launch")
+        called.append("flex_attention")
+        raise KernelError("kernel failed\nto launch")
 
-    def spy(name):
-        return lambda *args, **kwargs: calls.append(name)
-
-    flex = types.ModuleType("pyg_nsa.attention.flex")
-    flex.edge_attention = flex.full_attention = fail
-    monkeypatch.setitem(sys.modules, "pyg_nsa.attention.flex", flex)
-    import pyg_nsa.attention
-
-    monkeypatch.setattr(pyg_nsa.attention, "flex", flex, raising=False)
-    monkeypatch.setattr(dispatch, "_is_cuda", lambda q: True)
-    monkeypatch.setattr(sparse, "edge_attention", spy("sparse"))
-    monkeypatch.setattr(sdpa, "full_attention", spy("sdpa"))
-    return calls
+    monkeypatch.setattr(flex, "_compiled", lambda kernel: kernel)
+    monkeypatch.setattr(flex, "flex_attention", fail)
+    return called
 
 
-def test_edge_attention_fails_with_the_original_error_and_one_added_line(broken_flex):
-    q = torch.randn(4, 2, 8)
-    edges = EdgeSet.from_edge_index(torch.tensor([[0, 1], [1, 2]]), 4, 4)
-    with pytest.raises(RuntimeError, match="^kernel failed to launch\n") as caught:
-        edge_attention(q, q, q, edges)
-    assert str(caught.value) == "kernel failed to launch"
-    (note,) = caught.value.__notes__
+def note_of(error):
+    """The one line that was added."""
+    (note,) = error.__notes__
     assert "\n" not in note
-    assert "FlexAttention failed in edge_attention with q [4, 2, 8]" in note
-    assert "2 pairs" in note
-    assert broken_flex == ["flex"]
+    return note
 
 
-def test_self_attention_fails_with_the_original_error(broken_flex):
-    q = torch.randn(4, 2, 8)
-    with pytest.raises(RuntimeError, match="^kernel failed to launch\n") as caught:
-        self_attention(q, q, q, Segments.single(4))
-    assert len(caught.value.__notes__) == 1
-    assert broken_flex == ["flex"]
+@pytest.mark.parametrize("grad", [True, False], ids=["training", "inference"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_failure_of_flex_attention_reaches_the_user(way, grad, others, flex_calls):
+    run, function = WAYS[way]
+    with torch.set_grad_enabled(grad), pytest.raises(KernelError) as caught:
+        run()
+    assert type(caught.value) is KernelError
+    assert caught.value.args == ("kernel failed\nto launch",)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    assert f"pyg_nsa: FlexAttention failed in {function} with q [" in note_of(caught.value)
+    assert flex_calls == ["flex_attention"]  # tried once
+    assert others == []
+
+
+def test_the_added_line_says_what_was_computed(others, flex_calls):
+    with pytest.raises(KernelError) as caught:
+        attend()
+    assert note_of(caught.value) == (
+        "pyg_nsa: FlexAttention failed in edge_attention with q [4, 2, 8], k [4, 2, 8], torch.float32, "
+        "3 pairs; on a GPU there is no other implementation to fall back to"
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int32], ids=str)
+@pytest.mark.parametrize("attention", [attend, attend_to_oneself])
+def test_an_unsupported_dtype_reaches_the_user(attention, dtype, others):
+    """FlexAttention's own refusal, on a CPU that the dispatcher takes for a GPU."""
+    torch._dynamo.reset()
+    with pytest.raises(Exception, match="supported in FlexAttention") as caught:
+        attention(dtype)
+    assert f"`{dtype}`" in str(caught.value)
+    assert str(dtype) in note_of(caught.value)
+    assert others == []
+
+
+def test_a_failure_in_the_backward_pass_reaches_the_user(monkeypatch, others):
+    """It is raised by ``backward``, where there is nobody to add a line."""
+
+    def run(kernel, q, *args):
+        class Fails(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x * 1
+
+            @staticmethod
+            def backward(ctx, grad):
+                raise KernelError("no gradient")
+
+        return Fails.apply(q)
+
+    monkeypatch.setattr(flex, "_run", run)
+    out = attend_in_copies()
+    with pytest.raises(KernelError, match="^no gradient$"):
+        out.sum().backward()
+    assert others == []
 
 
 def test_cpu_tensors_never_touch_flex(monkeypatch):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 from pyg_nsa.attention import flex, reference
 from pyg_nsa.attention.edges import EdgeSet
 from pyg_nsa.attention.segments import Segments
-from pyg_nsa.attention.tiles import edge_tiles
+from pyg_nsa.attention.tiles import EdgeTiles, edge_tiles
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 HEADS = 2
@@ -73,8 +74,12 @@ def inputs(
     return q, k, v
 
 
-def random_bias(edges: EdgeSet, drop: Tensor | list[int] | None = None) -> Tensor:
-    values = rand(edges.num_pairs, HEADS, seed=4).detach()
+def random_bias(
+    edges: EdgeSet,
+    drop: Tensor | list[int] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    values = rand(edges.num_pairs, HEADS, seed=4, dtype=dtype).detach()
     values[[] if drop is None else drop] = -math.inf
     return values.requires_grad_()
 
@@ -188,6 +193,67 @@ class TestEdges:
         expected = reference.edge_attention(q, k, v, edges, bias, **masks)
         assert_equal_with_gradients(out, expected, [q, k, v, bias])
 
+    def test_bias_gradient_where_nothing_is_left(self) -> None:
+        """A copy without living keys, one without living queries, and in the others pairs that the bias drops."""
+        edges = random_edges(60, 50, 300)
+        q, k, v = inputs(edges, batch=4)
+        row = slice(int(edges.rowptr[7]), int(edges.rowptr[8]))
+        bias = random_bias(edges, drop=torch.arange(row.start, row.stop))
+        masks = {"alive_queries": alive(4, 60), "alive_keys": alive(4, 50)}
+        masks["alive_keys"][1] = masks["alive_queries"][2] = False
+        out = flex.edge_attention(q, k, v, edges, bias, **masks)
+        expected = reference.edge_attention(q, k, v, edges, bias, **masks)
+        grads = assert_equal_with_gradients(out, expected, [q, k, v, bias])
+        assert row.stop > row.start
+        assert not grads[3][row].any()
+        assert not any(g[1:3].any() for g in grads[:3])
+
+    def test_bias_alone_may_need_a_gradient(self) -> None:
+        edges = random_edges(60, 50, 300)
+        q, k, v = (x.detach() for x in inputs(edges))
+        bias = random_bias(edges)
+        out = flex.edge_attention(q, k, v, edges, bias)
+        expected = reference.edge_attention(q, k, v, edges, bias)
+        assert_equal_with_gradients(out, expected, [bias])
+
+    def test_flex_attention_differentiates_by_no_captured_tensor(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Such a gradient would be summed atomically, masked pairs included."""
+        captured = []
+        build = flex.edge_score_mod
+
+        def spy(tiles: EdgeTiles, bias: Tensor) -> Callable[..., Tensor]:
+            captured.append(bias.requires_grad)
+            return build(tiles, bias)
+
+        monkeypatch.setattr(flex, "edge_score_mod", spy)
+        edges = random_edges(60, 50, 300)
+        assert flex.edge_attention(*inputs(edges), edges, random_bias(edges)).requires_grad
+        assert captured == [False]
+
+    def test_log_sum_exp_is_asked_for_only_with_a_gradient_of_the_bias(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked = []
+        run = flex.flex_attention
+
+        def spy(*args: Any, **options: Any) -> Any:
+            asked.append(options["return_aux"].lse)
+            return run(*args, **options)
+
+        monkeypatch.setattr(flex, "flex_attention", spy)
+        edges = random_edges(60, 50, 300)
+        q, k, v = inputs(edges)
+        bias = random_bias(edges)
+        flex.edge_attention(q, k, v, edges)
+        flex.edge_attention(q, k, v, edges, bias.detach())
+        with torch.no_grad():
+            flex.edge_attention(q, k, v, edges, bias)
+        assert asked == [False] * 3
+        flex.edge_attention(q, k, v, edges, bias)
+        assert asked[3:] == [True]
+
     def test_deletions_on_one_side(self) -> None:
         edges = random_edges(60, 60, 400)
         q, k, v = inputs(edges)
@@ -230,7 +296,7 @@ class TestEdges:
     def test_half_precision(self, dtype: torch.dtype) -> None:
         edges = random_edges(60, 60, 300)
         q, k, v = inputs(edges, dtype=dtype)
-        bias = random_bias(edges)
+        bias = random_bias(edges, dtype=dtype)
         out = flex.edge_attention(q, k, v, edges, bias)
         expected = reference.edge_attention(q.float(), k.float(), v.float(), edges, bias)
         rtol = 2e-3 if dtype == torch.float16 else 2e-2
@@ -388,6 +454,21 @@ def test_a_callers_graph_takes_it_in_whole() -> None:
     out = reference.edge_attention(q, k, v, edges)
     expected = reference.full_attention(out, out, out, segments)
     torch.testing.assert_close(model(q, k, v), expected)
+
+
+def test_a_callers_graph_takes_in_the_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_flex, "_validate_device", lambda *_: None)
+    edges = random_edges(60, 70, 300)
+    leaves = [*inputs(edges, batch=2), random_bias(edges, drop=[3])]
+    edge_tiles(edges)
+
+    @torch.compile(fullgraph=True, backend="aot_eager")
+    def model(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        return flex.edge_attention(q, k, v, edges, 2 * bias).sin()
+
+    q, k, v, bias = leaves
+    expected = reference.edge_attention(q, k, v, edges, 2 * bias).sin()
+    assert_equal_with_gradients(model(*leaves), expected, leaves)
 
 
 @pytest.mark.usefixtures("eager")

@@ -16,9 +16,9 @@ from pyg_nsa.attention.tiles import (
     BlockLists,
     all_blocks,
     edge_tiles,
-    padded_count,
     padded_pairs,
     padded_rows,
+    padded_tiles,
     segment_tiles,
 )
 
@@ -80,6 +80,16 @@ def test_bits_and_pair_numbers_match_a_loop(edges: EdgeSet) -> None:
         assert rank[word] + (value & ((1 << k % 32) - 1)).bit_count() == number
         seen[word] = seen.get(word, 0) | 1 << k % 32
     assert {w: b % 2**32 for w, b in enumerate(bits) if b} == seen
+    assert not any(r for w, r in enumerate(rank) if w not in seen)
+
+
+def test_pairs_are_padded(edges: EdgeSet) -> None:
+    tiles, used = edge_tiles(edges), edges.num_pairs
+    for padded, values in ((tiles.query, edges.row), (tiles.key, edges.col)):
+        assert padded.dtype == torch.int32
+        assert padded.shape == (padded_pairs(used),)
+        assert torch.equal(padded[:used].long(), values)
+        assert bool((padded[used:] == -1).all())
 
 
 def test_lookups_of_what_is_no_pair_stay_inside_the_padded_bias(edges: EdgeSet) -> None:
@@ -143,8 +153,8 @@ def test_unused_slots_of_a_compiled_edge_set_are_no_pairs() -> None:
     )
     got, expected = edge_tiles(padded), edge_tiles(edges)
     assert padded.num_pairs == used + 5
-    assert torch.equal(got.bits, expected.bits)
-    assert torch.equal(got.table, expected.table)
+    for name in ("table", "bits", "rank", "query", "key"):
+        assert torch.equal(getattr(got, name), getattr(expected, name))
 
 
 SEGMENTS = {
@@ -186,6 +196,32 @@ def test_segment_tiles_cover_the_pairs(name: str) -> None:
         assert forward == backward == needed
 
 
+def test_segment_tiles_are_built_once() -> None:
+    device = torch.device("cpu")
+    segments, others = (Segments(torch.tensor([0, 4, 9]), 9) for _ in range(2))
+    tiles = segment_tiles(segments, segments, device)
+    assert segment_tiles(segments, segments, device) is tiles
+    assert segments.derived["tiles"] is tiles
+    # Between different segments nothing is kept, nor mixed up with it.
+    assert segment_tiles(segments, others, device) is not tiles
+    assert segments.derived == {"tiles": tiles}
+    assert others.derived == {}
+
+
+def test_tiles_of_another_device_are_not_taken() -> None:
+    segments = Segments(torch.tensor([0, 4, 9]), 9)
+    on_meta = segment_tiles(segments, segments, torch.device("meta"))
+    assert on_meta.query_graph.is_meta
+    assert not segment_tiles(segments, segments, torch.device("cpu")).query_graph.is_meta
+
+
+def test_tiles_built_in_inference_mode_can_be_saved_for_a_backward_pass() -> None:
+    edges, segments = random_edges(100, 120, 300), Segments(torch.tensor([0, 4, 9]), 9)
+    with torch.inference_mode():
+        built = edge_tiles(edges), segment_tiles(segments, segments, torch.device("cpu"))
+    assert not any(x.is_inference() for x in tree_leaves(built))
+
+
 def test_segments_must_have_the_same_graphs() -> None:
     one, two = Segments(torch.tensor([0, 9]), 9), Segments(torch.tensor([0, 4, 9]), 9)
     with pytest.raises(ValueError, match="got 1 graphs of queries and 2 graphs of keys"):
@@ -206,7 +242,20 @@ def test_padded_sizes_are_few_and_close() -> None:
         assert rows >= max(n, TILE)
         assert rows % TILE == 0
         assert n <= 1024 or rows <= 1.25 * n + TILE
-    assert [padded_count(n, 64) for n in (0, 64, 65, 128, 129)] == [64, 64, 128, 128, 256]
+    assert [padded_pairs(n) for n in (0, 16383, 16384, 65535)] == [16384, 16384, 32768, 65536]
+    assert [padded_pairs(n) for n in (65536, 144_211)] == [81920, 163840]
+    many = 10**6
+    assert [padded_tiles(n, many) for n in (0, 255, 256, 1023, 1024)] == [
+        256,
+        256,
+        1024,
+        1024,
+        4096,
+    ]
+    assert [padded_tiles(n, many) for n in (4095, 4096, 8191, 8192)] == [4096, 8192, 8192, 16384]
+    # At most all tiles of the matrix, and the empty one; small matrices store all in any case.
+    assert [padded_tiles(n, 9) for n in (0, 5, 9)] == [10, 10, 10]
+    assert [padded_tiles(n, 2704) for n in (900, 1052, 2704)] == [1024, 2705, 2705]
 
 
 class LargestTensor(TorchDispatchMode):
@@ -223,7 +272,7 @@ class LargestTensor(TorchDispatchMode):
 
 
 def test_no_tensor_of_the_size_of_the_attention_matrix() -> None:
-    n = 2000
+    n = 4000
     index = torch.arange(n)
     ring = torch.stack([torch.cat([index, index]), torch.cat([(index + 1) % n, (index + 7) % n])])
     edges = EdgeSet.from_edge_index(ring, n, n)
@@ -233,7 +282,7 @@ def test_no_tensor_of_the_size_of_the_attention_matrix() -> None:
         segment_tiles(segments, segments, torch.device("cpu"))
         all_blocks(n, n, torch.device("cpu"))
     assert tiles.bits.numel() <= spy.numel
-    assert spy.numel <= 64 * 512  # the words of 64 tiles
+    assert spy.numel <= 256 * 512  # the words of 256 tiles, of 1,024
     assert spy.numel * 100 < n * n
 
 

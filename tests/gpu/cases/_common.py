@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from pyg_nsa.attention.tiles import edge_tiles
 
 # The pass computes constants on the device while compiling, so without it no device is needed to compile a case.
 torch._inductor.config.joint_graph_constant_folding = False
+if os.environ.get("TRITON_INTERPRET") == "1":
+    # Triton's interpreter has no libdevice, where exact exponentials come from.
+    torch._inductor.config.use_fast_math = True
 
 HEADS = 2
 Case = dict[str, Any]
@@ -44,7 +48,7 @@ def edge_case(
     batch: int | None = None,
     dim: int = 16,
     dtype: torch.dtype = torch.float32,
-    with_bias: bool = True,
+    bias_dtype: torch.dtype | None = torch.float32,
     drop: list[int] | None = None,
     alive_queries: Tensor | None = None,
     alive_keys: Tensor | None = None,
@@ -52,15 +56,15 @@ def edge_case(
 ) -> Case:
     """A case of ``edge_attention``: the whole GPU path, padding and cropping included, as one graph.
 
-    ``drop`` lists pairs whose bias is ``-inf``.
+    Without a ``bias_dtype`` there is no bias. ``drop`` lists pairs whose bias is ``-inf``.
     """
     lead = () if batch is None else (batch,)
     q = leaf(*lead, edges.num_queries, HEADS, dim, dtype=dtype, seed=1)
     k = leaf(*lead, edges.num_keys, HEADS, dim, dtype=dtype, seed=2)
     v = leaf(*lead, edges.num_keys, HEADS, dim, dtype=dtype, seed=3)
     bias = None
-    if with_bias:
-        values = leaf(edges.num_pairs, HEADS, seed=4).detach()
+    if bias_dtype is not None:
+        values = leaf(edges.num_pairs, HEADS, dtype=bias_dtype, seed=4).detach()
         values[drop or []] = -math.inf
         bias = values.requires_grad_()
 
@@ -95,13 +99,14 @@ def full_case(
     key_segments: Segments | None = None,
     *,
     dim: int = 16,
+    dtype: torch.dtype = torch.float32,
     rtol: float = 1e-5,
 ) -> Case:
     """A case of ``full_attention`` in the layout ``[N, H, D]``."""
     keys = query_segments if key_segments is None else key_segments
-    q = leaf(query_segments.num_rows, HEADS, dim, seed=1)
-    k = leaf(keys.num_rows, HEADS, dim, seed=2)
-    v = leaf(keys.num_rows, HEADS, dim, seed=3)
+    q = leaf(query_segments.num_rows, HEADS, dim, dtype=dtype, seed=1)
+    k = leaf(keys.num_rows, HEADS, dim, dtype=dtype, seed=2)
+    v = leaf(keys.num_rows, HEADS, dim, dtype=dtype, seed=3)
 
     def fn(q, k, v, query_ptr, query_index, key_ptr, key_index):
         qs = Segments(query_ptr, query_segments.num_rows, query_index)
@@ -109,7 +114,8 @@ def full_case(
         return dense(flex.full_attention(q, k, v, qs, ks))
 
     def expected(q, k, v, *_):
-        return dense(reference.full_attention(q, k, v, query_segments, keys))
+        out = reference.full_attention(q.float(), k.float(), v.float(), query_segments, keys)
+        return dense(out.to(q.dtype))
 
     args = (q, k, v, query_segments.ptr, query_segments.index, keys.ptr, keys.index)
     return {"fn": fn, "args": args, "reference": expected, "rtol": rtol}

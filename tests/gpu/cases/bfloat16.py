@@ -11,6 +11,7 @@ def case():
         batch=2,
         dim=32,
         dtype=torch.bfloat16,
+        bias_dtype=torch.bfloat16,
         alive_queries=alive,
         alive_keys=alive,
         rtol=2e-2,
