@@ -12,7 +12,15 @@ from pyg_nsa.lazy import lazy_names
 __version__ = "0.1.0"
 
 _HOMES = {
-    "pyg_nsa.api": ("BuildContext", "EdgeKind", "Operator", "Options", "PairOptions", "hookimpl"),
+    "pyg_nsa.api": (
+        "BuildContext",
+        "EdgeKind",
+        "Operator",
+        "OperatorContext",
+        "Options",
+        "PairOptions",
+        "hookimpl",
+    ),
     "pyg_nsa.attention": ("EdgeSet", "Segments", "edge_attention", "self_attention"),
     "pyg_nsa.config": ("EdgeSpec", "HeteroNSAConfig"),
     "pyg_nsa.load": ("ConfigError", "Problem", "load_config"),
@@ -26,7 +34,9 @@ _HOMES = {
         "RelationInputs",
         "SelfAttentionBlock",
     ),
+    "pyg_nsa.operators": ("build_operator",),
     "pyg_nsa.registry": ("Registry", "RegistryError", "default_registry", "register"),
+    "pyg_nsa.swapping": ("SwapError", "SwapReport", "swap"),
 }
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)
 
@@ -44,6 +54,7 @@ __all__ = [
     "NSAConv",
     "NSAEncoder",
     "Operator",
+    "OperatorContext",
     "Options",
     "PairOptions",
     "Problem",
@@ -52,16 +63,28 @@ __all__ = [
     "RelationInputs",
     "Segments",
     "SelfAttentionBlock",
+    "SwapError",
+    "SwapReport",
+    "build_operator",
     "default_registry",
     "edge_attention",
     "hookimpl",
     "load_config",
     "register",
     "self_attention",
+    "swap",
 ]
 
 if TYPE_CHECKING:
-    from pyg_nsa.api import BuildContext, EdgeKind, Operator, Options, PairOptions, hookimpl
+    from pyg_nsa.api import (
+        BuildContext,
+        EdgeKind,
+        Operator,
+        OperatorContext,
+        Options,
+        PairOptions,
+        hookimpl,
+    )
     from pyg_nsa.attention import EdgeSet, Segments, edge_attention, self_attention
     from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
     from pyg_nsa.load import ConfigError, Problem, load_config
@@ -75,4 +98,6 @@ if TYPE_CHECKING:
         RelationInputs,
         SelfAttentionBlock,
     )
+    from pyg_nsa.operators import build_operator
     from pyg_nsa.registry import Registry, RegistryError, default_registry, register
+    from pyg_nsa.swapping import SwapError, SwapReport, swap

@@ -66,11 +66,15 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     import torch
 
+    from pyg_nsa.config import HeteroNSAConfig
+    from pyg_nsa.registry import Registry
+
 __all__ = [
     "PLUGIN_API",
     "BuildContext",
     "EdgeKind",
     "Operator",
+    "OperatorContext",
     "Options",
     "PairOptions",
     "hookimpl",
@@ -243,14 +247,55 @@ class EdgeKind:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OperatorContext:
+    """What the host knows when it builds an operator.
+
+    Attributes:
+        config: The configuration, valid and fitting the graph. Its `in_channels` is replaced by what `in_channels` here says.
+        node_types: The node types of the graph.
+        edge_types: The edge types that take part, in the configuration's order.
+        in_channels: Columns of `x` of each node type in `edge_types`; -1 means that the first forward pass infers them.
+        registry: Where edge kinds are looked up, less what the configuration switches off.
+    """
+
+    config: HeteroNSAConfig
+    node_types: tuple[str, ...]
+    edge_types: tuple[tuple[str, str, str], ...]
+    in_channels: dict[str, int]
+    registry: Registry
+
+    @property
+    def out_channels(self) -> int:
+        """Columns of the rows that the operator gives, for every node type."""
+        return self.config.out_channels or self.config.hidden_channels
+
+    @property
+    def out_types(self) -> tuple[str, ...]:
+        """The node types that the operator gives rows of, where the call has rows of them and edges to them.
+
+        A bare step (`pattern: null`) gives those that an edge type leads to. A stack carries the others along.
+        """
+        ends = (
+            (target,) if self.config.pattern is None else (source, target)
+            for source, _, target in self.edge_types
+        )
+        return tuple(dict.fromkeys(name for names in ends for name in names))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Operator:
     """Declares a convolution operator for heterogeneous graphs, so that a configuration can choose it by name.
 
-    Every operator's module is called as PyG's `HeteroConv` is: `conv(x_dict, edge_index_dict, **{name}_dict)`.
+    Every operator's module is called as PyG's `HeteroConv` is: `conv(x_dict, edge_index_dict, **{name}_dict)`, and gives a
+    dictionary with rows `[N, context.out_channels]` of the node types in `context.out_types`. Arguments that it has no use for
+    it leaves unread, so that one call serves all operators; where leaving one unread would make the rows wrong (deleted nodes
+    that would go on sending), it raises. `conv.collect(data)` gathers the call's arguments from a `HeteroData`.
 
     Attributes:
-        name: The name that configurations use, and the name of the entry point; the rules are those of `EdgeKind.name`.
-        build: Returns the module, a `torch.nn.Module`. Import torch inside of it.
+        name: The name that configurations use (`operator: hgt`), and the name of the entry point; the rules are those of
+            `EdgeKind.name`.
+        build: `build(context, options)` returns the module, a `torch.nn.Module`: `context` is an `OperatorContext`, `options` is
+            an instance of `options` made from the configuration's `operator_options`. Import torch inside of it.
         summary: One sentence for listings.
         options: The pydantic model of the options, derived from `Options`.
         api: The plugin API that the operator was written against.
@@ -258,7 +303,7 @@ class Operator:
     """
 
     name: str
-    build: Callable[..., torch.nn.Module]
+    build: Callable[[OperatorContext, Any], torch.nn.Module]
     summary: str
     options: type[Options] = Options
     api: tuple[int, int] = PLUGIN_API

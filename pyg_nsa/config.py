@@ -28,12 +28,13 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from pyg_nsa.api import EdgeKind, Options
+from pyg_nsa.api import EdgeKind, Operator, Options
 from pyg_nsa.errors import (
     ConfigError,
     Problem,
@@ -102,9 +103,21 @@ def _check_edge_type(value: Any) -> Any:
     )
 
 
-TypeName = Annotated[str, AfterValidator(_check_type_name)]
+_NAME_SCHEMA: dict[str, Any] = {
+    "type": "string",
+    # The rules of `_check_type_name`: single '_' between or before other characters, no '#'.
+    "pattern": "^_?[^_#]+(_[^_#]+)*$",
+    "description": "A name without '__' and '#' that does not end in '_'.",
+}
 
-EdgeType = Annotated[tuple[TypeName, TypeName, TypeName], BeforeValidator(_check_edge_type)]
+TypeName = Annotated[str, AfterValidator(_check_type_name), WithJsonSchema(_NAME_SCHEMA)]
+
+EdgeType = Annotated[
+    tuple[TypeName, TypeName, TypeName],
+    BeforeValidator(_check_edge_type),
+    # `items` in place of pydantic's `prefixItems`, which editors know less of.
+    WithJsonSchema({"type": "array", "items": _NAME_SCHEMA, "minItems": 3, "maxItems": 3}),
+]
 """An edge type `(source, relation, target)`. In JSON, YAML and TOML it is a list."""
 
 
@@ -112,6 +125,39 @@ class _Config(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+
+def _checked_options(
+    declared: EdgeKind | Operator, options: Any, context: Any, registry: Registry
+) -> Options:
+    """Validates the options of an edge kind or operator with the plugin's own model."""
+    what = "edge kind" if isinstance(declared, EdgeKind) else "operator"
+    if isinstance(options, Options) and not isinstance(options, declared.options):
+        raise PydanticCustomError(
+            "options_of_another_kind",
+            "{what} '{kind}' takes {expected}, got {got}; pass its own options, or a mapping",
+            {
+                "what": what,
+                "kind": declared.name,
+                "expected": declared.options.__name__,
+                "got": type(options).__name__,
+            },
+        )
+    try:
+        return declared.options.model_validate({} if options is None else options, context=context)
+    except ValidationError:
+        raise  # Its problems keep their paths, below the path of the options.
+    except Exception as error:
+        raise PydanticCustomError(
+            "broken_options",
+            "the options of {what} '{kind}' cannot be checked: its plugin, {provider}, raised {error}",
+            {
+                "what": what,
+                "kind": declared.name,
+                "provider": registry.provider(declared.name),
+                "error": f"{type(error).__name__}: {error}",
+            },
+        ) from error
 
 
 class EdgeSpec(_Config):
@@ -142,33 +188,7 @@ class EdgeSpec(_Config):
         if name is None:
             return options  # The kind is a problem already, and who could check its options?
         registry = registry_of(info)
-        kind = registry.edge_kind(name)
-        if isinstance(options, Options) and not isinstance(options, kind.options):
-            raise PydanticCustomError(
-                "options_of_another_kind",
-                "edge kind '{kind}' takes {expected}, got {got}; pass its own options, or a mapping",
-                {
-                    "kind": name,
-                    "expected": kind.options.__name__,
-                    "got": type(options).__name__,
-                },
-            )
-        try:
-            return kind.options.model_validate(
-                {} if options is None else options, context=info.context
-            )
-        except ValidationError:
-            raise  # Its problems keep their paths, below the path of the options.
-        except Exception as error:
-            raise PydanticCustomError(
-                "broken_options",
-                "the options of edge kind '{kind}' cannot be checked: its plugin, {provider}, raised {error}",
-                {
-                    "kind": name,
-                    "provider": registry.provider(name),
-                    "error": f"{type(error).__name__}: {error}",
-                },
-            ) from error
+        return _checked_options(registry.edge_kind(name), options, info.context, registry)
 
     @model_validator(mode="after")
     def _one_node_type(self) -> EdgeSpec:
@@ -254,7 +274,10 @@ class HeteroNSAConfig(_Config):
     operator: str = "hetero_nsa"
     """The name of the convolution operator, from an installed plugin."""
 
-    in_channels: int | dict[str, int] = -1
+    operator_options: SerializeAsAny[Options] = Field(default=None, validate_default=True)
+    """The options of the operator; the operator says which there are."""
+
+    in_channels: Annotated[int, Field(ge=-1)] | dict[str, Annotated[int, Field(ge=-1)]] = -1
     """Columns of `x`, for all node types or for each; -1 means that the first forward pass infers them, 0 that there are none."""
 
     hidden_channels: int = Field(default=64, ge=1)
@@ -266,7 +289,7 @@ class HeteroNSAConfig(_Config):
     heads: int = Field(default=4, ge=1)
     """Number of attention heads."""
 
-    pattern: str | None = "MS"
+    pattern: str | None = Field(default="MS", json_schema_extra={"pattern": "^[MS]+$"})
     """The blocks, one letter each: M for masked attention along the edge types, S for self-attention within node types. Null means
     one bare step without norm, residual and MLP, as PyG's HeteroConv does it."""
 
@@ -298,11 +321,27 @@ class HeteroNSAConfig(_Config):
     @field_validator("operator")
     @classmethod
     def _known_operator(cls, operator: str, info: ValidationInfo) -> str:
-        # The default is not looked up: that it is missing is no mistake in the configuration, and it shows at once in use.
-        if operator == cls.model_fields["operator"].default:
+        registry = registry_of(info)
+        if _is_absent_default(operator, registry):
             return operator
         with _as_pydantic("unknown_operator"):
-            return registry_of(info).operator(operator).name
+            return registry.operator(operator).name
+
+    @field_validator("operator_options", mode="wrap")
+    @classmethod
+    def _by_operator(
+        cls, options: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> Any:
+        name = info.data.get("operator")
+        if name is None:
+            return options  # The operator is a problem already.
+        registry = registry_of(info)
+        if _is_absent_default(name, registry):
+            declared = Operator(name=name, build=_no_module, summary="Not installed.")
+        else:
+            with _as_pydantic("unusable_operator"):
+                declared = registry.operator(name)
+        return _checked_options(declared, options, info.context, registry)
 
     @field_validator("in_channels", mode="wrap")
     @classmethod
@@ -385,7 +424,8 @@ class HeteroNSAConfig(_Config):
 
         Raises:
             ConfigError: With all problems: edge types that the graph lacks, edge types of the graph that no spec mentions (unless
-                `unmatched` is `skip`), and inputs that an edge kind requires and the graph lacks.
+                `unmatched` is `skip`), inputs that an edge kind requires and the graph lacks, and inputs of a wrong shape,
+                dtype or range.
         """
         present, fields = _graph(data)
         registry = self.registry(registry)
@@ -400,6 +440,10 @@ class HeteroNSAConfig(_Config):
                     source(path, **missing)
                     for missing in _missing_inputs(spec, registry, fields(spec.edge_type))
                 )
+                if hasattr(data, "node_types"):
+                    problems.extend(
+                        source(path, **wrong) for wrong in _wrong_inputs(spec, registry, data)
+                    )
         if self.unmatched == "error":
             declared = {spec.edge_type for spec in self.edges}
             for edge_type in present:
@@ -414,6 +458,19 @@ class HeteroNSAConfig(_Config):
                     )
         if problems:
             raise ConfigError(problems)
+
+
+def _is_absent_default(operator: str, registry: Registry) -> bool:
+    """Says whether it is the default operator in a registry without it.
+
+    A registry of edge kinds alone, such as a test makes, is no mistake in the configuration; `build_operator` says what is missing.
+    """
+    default = HeteroNSAConfig.model_fields["operator"].default
+    return operator == default and operator not in registry.names()
+
+
+def _no_module(context: Any, options: Any) -> Any:
+    raise AssertionError("a stand-in for an operator that is not there is never built")
 
 
 # --- checks across fields -------------------------------------------------------------------------------------------------------
@@ -579,6 +636,19 @@ def _missing_inputs(
         }
 
 
+def _wrong_inputs(spec: EdgeSpec, registry: Registry, data: Any) -> Iterator[dict[str, Any]]:
+    from pyg_nsa.bind import wrong_inputs  # torch is there once there is a graph
+
+    kind = spec.resolved(registry)
+    choices = [entry for entry in kind.requires if isinstance(entry, tuple)]
+    for message in wrong_inputs(data, spec.edge_type, kind.fields(spec.options), choices):
+        yield {
+            "message": message,
+            "code": "wrong_input",
+            "plugin": f"edge kind {spec.kind!r} of {registry.provider(spec.kind)}",
+        }
+
+
 def _show(edge_type: Iterable[str]) -> str:
     return f"({', '.join(edge_type)})"
 
@@ -605,6 +675,14 @@ def remember_source(
     """Keeps where a configuration came from, for as long as it lives, so that `bind` can name the lines."""
     key = id(config)
     _sources[key] = (weakref.ref(config, lambda _: _sources.pop(key, None)), positions, prefix)
+
+
+def place_of(
+    config: BaseModel, path: Sequence[str | int]
+) -> tuple[str | None, int | None, int | None]:
+    """Returns file, line and column of a part of a configuration that was read from a file."""
+    found = _source_of(config)(path, message="")
+    return found.file, found.line, found.column
 
 
 def _source_of(config: BaseModel) -> Callable[..., Problem]:

@@ -7,14 +7,17 @@ program (or a test) need not read the text.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 __all__ = [
     "BrokenPluginError",
     "ConfigError",
     "DisabledPluginError",
     "IncompatiblePluginError",
+    "MigrationWarning",
     "PluginConflictError",
     "PluginWarning",
     "Problem",
@@ -41,6 +44,10 @@ def _plain(word: str) -> str:
 
 class PluginWarning(UserWarning):
     """A plugin could not be loaded and is left out; whoever asks for it by name gets the error."""
+
+
+class MigrationWarning(UserWarning):
+    """A configuration of an earlier format version was read; the text says what changed and how to write it anew."""
 
 
 class RegistryError(Exception):
@@ -150,14 +157,41 @@ class Problem:
             if self.column is not None:
                 place += f":{self.column}"
         head = ": ".join(part for part in (place, self.path, self.message) if part)
-        lines = [head]
+        return "\n".join([head, *(f"    {line}" for line in self._help())])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the problem as plain data for JSON: every attribute, null where there is nothing to say."""
+        return {**asdict(self), "allowed": list(self.allowed)}
+
+    def to_github(self) -> str:
+        """Returns the problem as a workflow command, which GitHub shows beside the line of the file."""
+        place = {"file": self.file, "line": self.line, "col": self.column}
+        place["title"] = f"pyg-nsa: {self.code}"
+        properties = ",".join(
+            f"{key}={_escaped(str(value), ':,')}"
+            for key, value in place.items()
+            if value is not None
+        )
+        head = ": ".join(part for part in (self.path, self.message) if part)
+        return f"::error {properties}::{_escaped(chr(10).join([head, *self._help()]))}"
+
+    def _help(self) -> list[str]:
+        lines = []
         if self.suggestion is not None:
-            lines.append(f"    did you mean {self.suggestion!r}?")
+            lines.append(f"did you mean {self.suggestion!r}?")
         if self.allowed:
-            lines.append(f"    allowed: {', '.join(self.allowed)}")
+            lines.append(f"allowed: {', '.join(self.allowed)}")
         if self.plugin is not None:
-            lines.append(f"    checked by: {self.plugin}")
-        return "\n".join(lines)
+            lines.append(f"checked by: {self.plugin}")
+        return lines
+
+
+def _escaped(text: str, more: str = "") -> str:
+    """Escapes text for a workflow command; properties also need `:` and `,` escaped."""
+    # '%' first, since the others bring new ones in.
+    for mark in ("%", "\r", "\n", *more):
+        text = text.replace(mark, f"%{ord(mark):02X}")
+    return text
 
 
 class ConfigError(ValueError):
@@ -173,6 +207,15 @@ class ConfigError(ValueError):
 
     def __str__(self) -> str:
         return "\n".join(problem.render() for problem in self.problems)
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """Returns all problems as JSON: `{"problems": [{"path": …, "message": …, …}]}`."""
+        problems = [problem.to_dict() for problem in self.problems]
+        return json.dumps({"problems": problems}, indent=indent, ensure_ascii=False)
+
+    def to_github(self) -> str:
+        """Returns all problems as GitHub annotations, one a line."""
+        return "\n".join(problem.to_github() for problem in self.problems)
 
 
 def path_text(path: Sequence[str | int]) -> str:

@@ -12,6 +12,7 @@ import re
 import tomllib
 import types
 import typing
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,15 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig, remember_source
-from pyg_nsa.errors import ConfigError, Problem, RegistryError, nearest, path_text
+from pyg_nsa.errors import (
+    ConfigError,
+    MigrationWarning,
+    Problem,
+    RegistryError,
+    nearest,
+    path_text,
+)
+from pyg_nsa.migrations import migrate, newer
 from pyg_nsa.registry import Registry, default_registry
 
 __all__ = ["ConfigError", "Positions", "Problem", "explain", "load_config"]
@@ -133,6 +142,9 @@ def load_config(
 
     Raises:
         ConfigError: The file cannot be read or is not valid; it lists all problems.
+
+    Warns:
+        MigrationWarning: The file is of an earlier version of the format.
     """
     if isinstance(source, Mapping):
         raw: Any = source
@@ -140,6 +152,9 @@ def load_config(
     else:
         raw, positions = _read(source)
     chosen = registry if registry is not None else default_registry()
+    raw, notes = _up_to_date(raw, [model], (), positions)
+    for note in notes:
+        warnings.warn(note, MigrationWarning, stacklevel=2)
     try:
         config = model.model_validate(raw, context={"registry": chosen})
     except ValidationError as error:
@@ -148,6 +163,51 @@ def load_config(
         for path, part in _parts(config, ()):
             remember_source(part, positions, path)
     return config
+
+
+def _up_to_date(
+    raw: Any, annotations: list[Any], path: _Path, positions: Positions
+) -> tuple[Any, list[str]]:
+    """Applies the migrations to every operator configuration in the data, and says what they changed."""
+    notes: list[str] = []
+    if isinstance(raw, Mapping):
+        for model in filter(_is_model, annotations):
+            known = [v for v in _values(_field(model, "version")) if isinstance(v, int)]
+            version = raw.get("version")
+            if known and isinstance(version, int) and version > max(known):
+                # Alone: what the new version changed would be reported as mistakes.
+                raise _refused(
+                    positions.file,
+                    newer(version, max(known)),
+                    "newer_version",
+                    *positions.locate((*path, "version")),
+                    path=(*path, "version"),
+                )
+            if issubclass(model, HeteroNSAConfig):
+                raw, changes = migrate(raw)
+                if changes:
+                    file = positions.file or "the configuration"
+                    place = f" ({path_text(path)})" if path else ""
+                    notes.append(
+                        f"{file}{place} is of version {version} of the format and was read as one of version "
+                        f"{raw['version']}: {'; '.join(changes)}. Write it anew: pyg-nsa fill "
+                        f"{positions.file or 'FILE'} -o FILE"
+                    )
+    steps: Iterable[Any] = ()
+    if isinstance(raw, Mapping):
+        steps = [key for key in raw if isinstance(key, str)]
+    elif isinstance(raw, list):
+        steps = range(len(raw))
+    for step in steps:
+        after = [one for annotation in annotations for one in _annotations_after(annotation, step)]
+        if not after:
+            continue
+        part, more = _up_to_date(raw[step], after, (*path, step), positions)
+        if more:
+            raw = dict(raw) if isinstance(raw, Mapping) else list(raw)
+            raw[step] = part
+            notes += more
+    return raw, notes
 
 
 def _parts(value: Any, path: _Path) -> Iterator[tuple[_Path, HeteroNSAConfig]]:
@@ -292,9 +352,20 @@ def _refused(
     line: int | None = None,
     column: int | None = None,
     near: str | None = None,
+    path: _Path = (),
 ) -> ConfigError:
     return ConfigError(
-        [Problem("", message, code, file=file, line=line, column=column, suggestion=near)]
+        [
+            Problem(
+                path_text(path),
+                message,
+                code,
+                file=file,
+                line=line,
+                column=column,
+                suggestion=near,
+            )
+        ]
     )
 
 
@@ -382,6 +453,8 @@ def _walk(model: type[BaseModel], raw: Any, loc: Sequence[str | int], registry: 
                 registry = _less_disabled(registry, here)
         if step == "options" and any(issubclass(one, EdgeSpec) for one in models):
             annotations, plugin = _options_of(here, registry)
+        elif step == "operator_options" and any(issubclass(one, HeteroNSAConfig) for one in models):
+            annotations, plugin = _options_of_operator(here, registry)
         else:
             annotations = [after for one in annotations for after in _annotations_after(one, step)]
         owners = models
@@ -433,6 +506,18 @@ def _options_of(spec: Any, registry: Registry) -> tuple[list[Any], str | None]:
         if kind is None:
             return [], None
         return [kind.options], f"edge kind {kind.name!r} of {registry.provider(name)}"
+    except RegistryError:
+        return [], None
+
+
+def _options_of_operator(config: Any, registry: Registry) -> tuple[list[Any], str | None]:
+    """The same for the operator."""
+    name = _at(config, "operator") or HeteroNSAConfig.model_fields["operator"].default
+    try:
+        operator = registry.operator(name) if isinstance(name, str) else None
+        if operator is None:
+            return [], None
+        return [operator.options], f"operator {operator.name!r} of {registry.provider(name)}"
     except RegistryError:
         return [], None
 

@@ -147,6 +147,13 @@ colour: red
     )
 
 
+def test_options_of_an_operator_say_who_checks_them(refused):
+    assert refused("operator: other_conv\noperator_options: {dpeth: 1}\n" + EDGE) == (
+        "nsa.yaml:2:20: operator_options.dpeth: unknown key 'dpeth'\n"
+        "    checked by: operator 'other_conv' of fake_kinds (registered by hand)"
+    )
+
+
 def test_problems_keep_their_facts(load):
     with pytest.raises(ConfigError) as caught:
         load(EDGE + "haeds: 4\n")

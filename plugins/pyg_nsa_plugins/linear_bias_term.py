@@ -22,6 +22,10 @@ class LinearBiasTerm(PairTerm):
         index_fields: Names of ``[2, E]`` fields, source and target of each pair.
         context: The relation and the number of heads.
         options: Symmetrize and self loops.
+
+    Shapes:
+        - **attribute:** ``[E]`` or ``[E, F]``
+        - **bias:** ``[P, heads]``
     """
 
     def __init__(
@@ -45,4 +49,9 @@ class LinearBiasTerm(PairTerm):
             raise ValueError(
                 f"'{self.attribute}' of edge type {inputs.edge_type}: {error}"
             ) from None
+        if self.lin.in_channels not in (-1, attribute.size(-1)):
+            raise ValueError(
+                f"'{self.attribute}' of edge type {inputs.edge_type} has {attribute.size(-1)} columns, but the projection was "
+                f"made for {self.lin.in_channels}; give every graph the same number of columns"
+            )
         return self.lin(attribute.to(self.lin.weight.dtype))

@@ -14,7 +14,7 @@ What FlexAttention (torch 2.11 to 2.13) forces, and where it is met:
 * Lengths that are no multiple of 128 have had NaN gradients (pytorch#153799), and new shapes recompile: rows are padded
   to coarse static sizes.
 * ``head_dim`` must be at least 16, and the kernels compute with the next power of two: padded with zeros, scale unchanged.
-* Kernels with too much in shared memory fail when they are launched: those of edge sets run without a pipeline.
+* Kernels with too much in shared memory fail when they are launched: those of edge sets get their own sizes.
 * The gradient of a tensor that ``score_mod`` reads is a float32 atomic addition for every entry of every visited tile,
   masked entries included: the bias is read detached, and its gradient is computed on the pairs (:func:`bias_gradient`).
 
@@ -177,8 +177,6 @@ def flex_edge_attention_kernel(
     mask_mod = all_of(edge_mask_mod(tiles), *alive_mask_mods(alive_queries, alive_keys))
     score_mod = None if bias is None else edge_score_mod(tiles, bias.detach())
     learned = bias is not None and bias.requires_grad and torch.is_grad_enabled()
-    # A pipeline would stage what the bitmaps give for each entry of several tiles in shared memory: 272 to 400 KB in
-    # half precision with a head_dim of 64, of 227 KB that an H100 has. Without one it is at most 128 KB.
     out, lse = _flex(
         q,
         k,
@@ -189,7 +187,7 @@ def flex_edge_attention_kernel(
         scale,
         precision,
         lse=learned,
-        pipelined=False,
+        options=_edge_kernel_options(q.dtype, q.size(-1)),
     )
     if not learned:
         return out
@@ -253,7 +251,7 @@ def _flex(
     precision: str,
     *,
     lse: bool = False,
-    pipelined: bool = True,
+    options: dict[str, Any] | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """The output and, if asked for, the log-sum-exp of the logits of each row, ``[B, H, query rows]`` float32."""
     # The constructor, not from_kv_blocks: that one derives the transposed lists by a dense scatter.
@@ -272,9 +270,7 @@ def _flex(
     )
     # The option's value is pasted into the kernel's source, hence the inner quotes. Without it some
     # releases compute float32 products in TF32 by default.
-    options: Any = {"FLOAT32_PRECISION": f"'{precision}'"}
-    if not pipelined:
-        options["num_stages"] = 1
+    kernel_options: Any = {"FLOAT32_PRECISION": f"'{precision}'", **(options or {})}
     out, aux = flex_attention(
         q,
         k,
@@ -282,10 +278,25 @@ def _flex(
         score_mod=score_mod,
         block_mask=block_mask,
         scale=scale,
-        kernel_options=options,
+        kernel_options=kernel_options,
         return_aux=AuxRequest(lse=lse),
     )
     return out, aux.lse
+
+
+def _edge_kernel_options(dtype: torch.dtype, dim: int) -> dict[str, int]:
+    """Sizes of the kernels of edge sets, where a thread holds words and biases beside its logits.
+
+    FlexAttention's own sizes, compiled for an H100: a pipeline stages words of several tiles in shared memory, in half
+    precision with 64 channels 400 KB of the 227 KB that there are, so that the kernel can't be launched; and 128 rows at
+    a time spill 5 KB of registers a thread, in float32 8 KB. With these it is at most 128 KB, and little or nothing spills.
+    """
+    options = {"num_stages": 1}
+    if dtype == torch.float32 and dim >= 64:
+        options |= {"fwd_BLOCK_M": 32, "fwd_BLOCK_N": 32}
+    elif dtype != torch.float32 and dim == 64:
+        options |= {"fwd_BLOCK_M": 64, "fwd_BLOCK_N": 64}
+    return options
 
 
 class _BiasGradient(torch.autograd.Function):

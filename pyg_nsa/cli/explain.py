@@ -1,0 +1,81 @@
+"""``pyg-nsa explain``: what each edge type of a configuration becomes, and which plugin does it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pyg_nsa.cli.reading import operator_of, read, training_option, warnings_as_notes
+
+if TYPE_CHECKING:
+    from pyg_nsa.config import HeteroNSAConfig
+
+__all__ = ["explain"]
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@training_option
+def explain(file: Path, as_json: bool, training: bool) -> None:
+    """Explain the configuration FILE: per edge type its kind, all options, the plugin, and the line.
+
+    Exit status: 0 fine, 1 problems, 2 wrong usage.
+    """
+    with warnings_as_notes():
+        rows = _rows(operator_of(read(file, training)))
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD)
+    for title in ("edge type", "kind", "options", "plugin", "file:line"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        options = Text()
+        for name, value in row["options"].items():
+            is_set = name in row["set"]
+            shown = f"{name}={json.dumps(value, ensure_ascii=False)}"
+            options.append(shown if is_set else f"{shown} (default)", "bold" if is_set else "dim")
+            options.append("\n")
+        options.rstrip()
+        place = f"{row['file']}:{row['line']}" if row["line"] else row["file"]
+        cells = (", ".join(row["edge_type"]), row["kind"], options, row["plugin"], place)
+        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
+    # In a file or a pipe there is no width to fit into; 80 columns would break every cell.
+    is_terminal = sys.stdout.isatty()
+    Console(width=None if is_terminal else 120).print(table)
+
+
+def _rows(config: HeteroNSAConfig) -> list[dict[str, Any]]:
+    from pyg_nsa.config import place_of
+
+    registry = config.registry()
+    rows = []
+    for index, spec in enumerate(config.edges):
+        file, line, column = place_of(config, ("edges", index))
+        kind = spec.resolved(registry)
+        rows.append(
+            {
+                "edge_type": list(spec.edge_type),
+                "kind": spec.kind,
+                "summary": kind.summary,
+                "reads": list(kind.fields(spec.options)),
+                "options": spec.options.model_dump(mode="json"),
+                "set": sorted(spec.options.model_fields_set),
+                "plugin": registry.provider(spec.kind),
+                "revision": kind.revision,
+                "file": file,
+                "line": line,
+                "column": column,
+            }
+        )
+    return rows

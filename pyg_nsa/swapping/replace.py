@@ -1,0 +1,244 @@
+"""``swap``: plan all layers, build all replacements, then put them in."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from pyg_nsa.config import HeteroNSAConfig
+from pyg_nsa.errors import Problem, nearest
+from pyg_nsa.load import load_config
+from pyg_nsa.registry import Registry
+from pyg_nsa.swapping.find import find
+from pyg_nsa.swapping.layers import Layer, describe
+from pyg_nsa.swapping.plan import Plan, SwapConfig, build, make_plan
+from pyg_nsa.swapping.problems import SwapError, show
+from pyg_nsa.swapping.report import SwapReport, SwapRow
+from pyg_nsa.swapping.trial import Call, gpus, in_evaluation, watch
+
+__all__ = ["swap"]
+
+
+def swap(
+    model: nn.Module,
+    config: HeteroNSAConfig | Mapping[str, Any] | str | Path,
+    data: Any = None,
+    dry_run: bool = False,
+    *,
+    where: str | Sequence[str] = "*",
+    registry: Registry | None = None,
+) -> SwapReport:
+    """Replaces the heterogeneous convolutions of a model by the operator that a configuration declares.
+
+    Layers are :class:`~torch_geometric.nn.HeteroConv`, :class:`~torch_geometric.nn.HGTConv` and
+    :class:`~torch_geometric.nn.HANConv` modules. What replaces one has its edge types and channels, its mode, device and dtype,
+    and is called as it was. The model is changed in place, all layers or (on an error) none.
+
+    Args:
+        model: The model.
+        config: A configuration, a mapping, or the path of a YAML, JSON or TOML file. Without ``edges`` each edge type gets a
+            default kind. ``in_channels``, ``out_channels`` and HeteroConv's ``aggr`` are the layer's; ``hidden_channels`` and
+            ``heads`` are as well where the configuration does not set them.
+        data: A ``HeteroData``, or the arguments of the model's call (a tuple, or a mapping by name). A copy of the model is then
+            called once, to see sizes and fields that modules do not tell, and each replacement is called as its layer was.
+        dry_run: Only report; the model and the state of random numbers stay as they are.
+        where: A glob over the paths in ``model.named_modules()``, or several.
+        registry: Where kinds are looked up (default: the installed plugins).
+
+    Returns:
+        A report: ``print(report)`` shows a table of before and after.
+
+    Raises:
+        SwapError: All that stands in the way, with the paths of the layers; the model is as it was.
+        ConfigError: The configuration is not valid.
+    """
+    if not isinstance(config, HeteroNSAConfig):
+        config = load_config(config, SwapConfig, registry=registry)
+    layers, notes = find(model, where)
+    calls: dict[str, Call] = {}
+    if data is not None:
+        calls, missed = watch(model, layers, data)
+        notes += missed
+    plans = _plans(layers, config, calls, registry)
+    with torch.random.fork_rng(devices=gpus(model), enabled=dry_run):
+        built = _build_all(plans, calls, registry)
+    notes += _strangers(layers, config)
+    notes += _sharing(model, layers)
+    rows = tuple(
+        _row(plan, module, _was_tried(plan, calls))
+        for plan, module in zip(plans, built, strict=True)
+    )
+    if not dry_run:
+        for layer, module in zip(layers, built, strict=True):
+            for path in layer.paths:
+                parent, _, name = path.rpartition(".")
+                model.get_submodule(parent)._modules[name] = module
+    return SwapReport(rows, dry_run, tuple(notes))
+
+
+def _plans(
+    layers: list[Layer],
+    config: HeteroNSAConfig,
+    calls: Mapping[str, Call],
+    registry: Registry | None,
+) -> list[Plan]:
+    plans: list[Plan] = []
+    problems: list[Problem] = []
+    for layer in layers:
+        plan = make_plan(layer, config, calls.get(layer.path), registry)
+        if isinstance(plan, Plan):
+            plans.append(plan)
+        else:
+            problems += plan
+    if problems:
+        hint = ""
+        if any(p.code == "unmatched_edge_type" for p in problems):
+            listed = ", ".join(show(spec.edge_type) for spec in config.edges)
+            hint = (
+                f"edges has {listed}; add an entry for each edge type that lacks one, set 'unmatched: skip' to leave such edge "
+                "types out, or choose fewer layers with where='…'"
+            )
+        raise SwapError(problems, hint)
+    return plans
+
+
+def _build_all(
+    plans: list[Plan], calls: Mapping[str, Call], registry: Registry | None
+) -> list[nn.Module]:
+    built: list[nn.Module] = []
+    problems: list[Problem] = []
+    cause: Exception | None = None
+    for plan in plans:
+        layer = plan.layer
+        try:
+            with warnings.catch_warnings():
+                # The HeteroConv has said this already.
+                warnings.filterwarnings("ignore", "There exist node types")
+                module = build(plan, registry)
+            tensors = [*layer.module.parameters(), *layer.module.buffers()]
+            like = next((t for t in tensors if t.is_floating_point()), None)
+            if like is not None:
+                module.to(device=like.device, dtype=like.dtype)
+            module.train(layer.module.training)
+            if _was_tried(plan, calls):
+                _try(plan, module, calls[layer.path])
+        except Exception as error:
+            problems.append(Problem(layer.path, str(error), "build"))
+            cause = cause or error
+            continue
+        built.append(module)
+    if problems:
+        raise SwapError(problems) from cause
+    return built
+
+
+def _was_tried(plan: Plan, calls: Mapping[str, Call]) -> bool:
+    return plan.layer.path in calls and not plan.lacks_fields
+
+
+def _try(plan: Plan, module: nn.Module, call: Call) -> None:
+    """Calls a replacement as its layer was called; lazy parameters get their sizes."""
+    with in_evaluation(module):
+        out = module(*call.args, **call.kwargs)
+    for node_type, before in call.out.items():
+        # None: no messages in this call; a stack of blocks has rows even then.
+        now = out.get(node_type)
+        if node_type in out and (before is None or (now is not None and now.shape == before.shape)):
+            continue
+        got = "nothing" if now is None else f"shape {list(now.shape)}"
+        raise ValueError(
+            f"called as the {plan.layer.name} was called, its replacement gives {got} for node type '{node_type}', the layer "
+            f"gave {'None' if before is None else f'shape {list(before.shape)}'}"
+        )
+
+
+def _row(plan: Plan, module: nn.Module, tried: bool) -> SwapRow:
+    layer = plan.layer
+    path, *others = layer.paths
+    new = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    gone = [n for n, _ in layer.module.named_parameters(remove_duplicate=False) if n not in new]
+    hooked = [
+        name or "itself"
+        for name, part in layer.module.named_modules()
+        if any(
+            map(_is_the_users, (*part._forward_hooks.values(), *part._forward_pre_hooks.values()))
+        )
+    ]
+    notes = list(plan.notes)
+    if hooked:
+        notes.append(f"hooks go with the old modules: {', '.join(hooked)}")
+    if layer.name == "HANConv":
+        notes.append("return_semantic_attention_weights=True is refused: there are no such weights")
+    own = plan.config
+    shown = [f"pattern={own.pattern!r}", f"heads={own.heads}"]
+    if own.pattern is not None:
+        shown.insert(1, f"hidden={own.hidden_channels}")
+    before, after = (_count(m) for m in (layer.module, module))
+    sizes = own.in_channels if isinstance(own.in_channels, dict) else {}
+    return SwapRow(
+        path,
+        tuple(others),
+        describe(layer.module),
+        f"{'HeteroNSAConv' if own.operator == 'hetero_nsa' else own.operator}({', '.join(shown)})",
+        tuple(plan.relations),
+        tuple(plan.unused),
+        dict(sizes),
+        dict(plan.widths),
+        before[0],
+        after[0],
+        before[1],
+        after[1],
+        tuple(f"{path}.{name}" for name in gone),
+        own.model_dump(mode="json", exclude_defaults=True),
+        tried,
+        tuple(notes),
+    )
+
+
+def _count(module: nn.Module) -> tuple[int, int]:
+    parameters = list(module.parameters())
+    lazy = [p for p in parameters if is_lazy(p)]
+    return sum(p.numel() for p in parameters if not is_lazy(p)), len(lazy)
+
+
+def _strangers(layers: list[Layer], config: HeteroNSAConfig) -> list[str]:
+    """Notes about edge types of the configuration that no layer has."""
+    there = list(dict.fromkeys(e for layer in layers for e in layer.convs))
+    notes = []
+    for spec in config.edges:
+        if spec.edge_type not in there:
+            near = nearest(show(spec.edge_type), map(show, there))
+            question = f"; did you mean {near}?" if near else ""
+            notes.append(f"edges has {show(spec.edge_type)}, which no replaced layer has{question}")
+    return notes
+
+
+def _sharing(model: nn.Module, layers: list[Layer]) -> list[str]:
+    """Notes about parameters that a replaced layer shared with the rest of the model, or with another layer."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    notes = []
+    for layer in layers:
+        prefixes = tuple(f"{path}." for path in layer.paths)
+        shared = [
+            (mine[0], others)
+            for same in names.values()
+            if (mine := [n for n in same if n.startswith(prefixes)])
+            and (others := [n for n in same if not n.startswith(prefixes)])
+        ]
+        if shared:
+            listed = ", ".join(f"{mine} (also {', '.join(others)})" for mine, others in shared)
+            notes.append(f"parameters of {layer.path} that are shared no longer: {listed}")
+    return notes
+
+
+def _is_the_users(hook: object) -> bool:
+    """Whether a hook is not one with which torch and PyG find the sizes of lazy parameters."""
+    return not str(getattr(hook, "__module__", "")).startswith(("torch.", "torch_geometric."))

@@ -1,0 +1,148 @@
+"""One call of a copy of the model on data, watched at its layers."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyg_nsa.errors import Problem
+from pyg_nsa.nn.hetero_inputs import HeteroInputs
+from pyg_nsa.swapping.layers import EdgeType, Layer
+from pyg_nsa.swapping.problems import SwapError
+from pyg_nsa.swapping.swapped_conv import without_semantic
+
+__all__ = ["Call", "gpus", "in_evaluation", "watch"]
+
+
+@dataclass
+class Call:
+    """What a layer was called with, and what it returned."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    out: dict[str, Any]
+    sizes: dict[str, int]
+    fields: dict[EdgeType, set[str]]
+
+    def widths(self) -> dict[str, int]:
+        """Size of the output rows of each node type that got some."""
+        return {t: h.size(-1) for t, h in self.out.items() if isinstance(h, Tensor)}
+
+
+def watch(model: nn.Module, layers: list[Layer], data: Any) -> tuple[dict[str, Call], list[str]]:
+    """Calls a copy of the model, and keeps each layer's first call, by the layer's path.
+
+    Args:
+        model: The model; it is not touched, nor is the state of random numbers.
+        layers: What to watch.
+        data: A `HeteroData`, from which the arguments of `forward` are taken by name; or the arguments themselves: a tuple, or
+            a mapping by name.
+
+    Returns:
+        The calls, and notes about layers that were not called.
+
+    Raises:
+        SwapError: The model can't be called so, or fails.
+    """
+    args, kwargs = _arguments(model, data)
+    try:
+        twin = copy.deepcopy(model)
+    except Exception as error:
+        raise _refused(
+            f"data is given, but the model can't be copied for a trial: {error}"
+        ) from error
+    seen: dict[str, Call] = {}
+    for layer in layers:
+        twin.get_submodule(layer.path).register_forward_hook(
+            _keep(seen, layer.path), with_kwargs=True
+        )
+    try:
+        with in_evaluation(twin), torch.random.fork_rng(devices=gpus(model)):
+            twin(*args, **kwargs)
+    except Exception as error:
+        raise _refused(
+            f"the model as it is, before any swap, fails on this data: {type(error).__name__}: {error}"
+        ) from error
+    missed = [layer.path for layer in layers if layer.path not in seen]
+    return seen, [f"{path} was not called by the model on this data" for path in missed]
+
+
+@contextmanager
+def in_evaluation(module: nn.Module) -> Iterator[None]:
+    """No gradients, no dropout; modes come back as they were."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def gpus(model: nn.Module) -> list[int]:
+    """CUDA devices whose random numbers the initialisation of a model may draw."""
+    return sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+
+
+def _keep(seen: dict[str, Call], path: str) -> Any:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        if path in seen:
+            return
+        if isinstance(out, tuple):
+            # The copy is called as the model calls it, HANConv's semantic attention weights included.
+            without_semantic(args, kwargs)
+        dictionaries = tuple(a for a in args if isinstance(a, Mapping))
+        named = {k: v for k, v in kwargs.items() if k.endswith("_dict")}
+        inputs = HeteroInputs("swap", dictionaries, named)
+        fields: dict[EdgeType, set[str]] = {}
+        for name, values in inputs.fields.items():
+            for key, value in values.items():
+                if isinstance(key, tuple) and value is not None:
+                    fields.setdefault(key, set()).add(name)
+        sizes = {t: x.size(-1) for t, x in inputs.x_dict.items() if isinstance(x, Tensor)}
+        seen[path] = Call(dictionaries, named, out, sizes, fields)
+
+    return hook
+
+
+def _arguments(model: nn.Module, data: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(data, tuple | list):
+        return tuple(data), {}
+    if isinstance(data, Mapping):
+        return (), dict(data)
+    if not hasattr(data, "collect") or not hasattr(data, "metadata"):
+        raise TypeError(
+            "data must be a torch_geometric HeteroData, or the arguments of the model's call: a tuple, or a mapping by name; "
+            f"got {type(data).__name__}"
+        )
+    kwargs: dict[str, Any] = {}
+    for name, parameter in inspect.signature(model.forward).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if name.endswith("_dict"):
+            found = data.collect(name.removesuffix("_dict"), allow_empty=True)
+            if found or parameter.default is parameter.empty:
+                kwargs[name] = found
+        elif name in ("data", "batch", "hetero_data", "graph"):
+            kwargs[name] = data
+        elif parameter.default is parameter.empty:
+            if not kwargs and name in ("x", "edge_index"):
+                kwargs[name] = data.collect(name, allow_empty=True)
+                continue
+            raise _refused(
+                f"the model's forward has the argument '{name}', which a HeteroData does not say; pass data=(…), the tuple of "
+                "arguments with which you call the model"
+            )
+    return (), kwargs
+
+
+def _refused(message: str) -> SwapError:
+    return SwapError([Problem("", message, "trial")])

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch_geometric.data import Batch, Data, HeteroData, InMemoryDataset
+
+from pyg_nsa import migrations
+from pyg_nsa.cli import main
+from pyg_nsa.cli.graphs import read_graphs
+
+GG, GR = ("gene", "regulates", "gene"), ("gene", "gpr", "reaction")
+GOOD = (
+    "edges:\n  - {edge_type: [gene, regulates, gene], kind: adjacency_mask}\n"
+    "  - {edge_type: [gene, gpr, reaction], kind: incidence_mask}\n"
+)
+BAD = GOOD.replace("kind: incidence_mask", "kind: incidence_mask, options: {selfloops: true}")
+
+
+@pytest.fixture
+def check(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good.yaml").write_text(GOOD)
+    (tmp_path / "bad.yaml").write_text(BAD)
+
+    def check(*arguments):
+        return CliRunner().invoke(main, ["check", *arguments])
+
+    return check
+
+
+def graph() -> HeteroData:
+    data = HeteroData()
+    data["gene"].x = torch.zeros(4, 2)
+    data["reaction"].num_nodes = 3
+    data[GG].edge_index = torch.tensor([[0, 3], [1, 2]])
+    data[GR].hyperedge_index = torch.tensor([[0, 3], [2, 1]])
+    return data
+
+
+def test_a_valid_file(check):
+    result = check("good.yaml")
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "gene regulates gene: adjacency_mask\ngene gpr reaction: incidence_mask\ngood.yaml is valid\n"
+    )
+
+
+def test_text(check):
+    result = check("good.yaml", "bad.yaml")
+    assert result.exit_code == 1
+    assert result.stdout == "good.yaml is valid\n"
+    assert result.stderr.startswith(
+        "bad.yaml:3:72: edges[1].options.selfloops: unknown key 'selfloops'\n"
+        "    did you mean 'self_loops'?\n"
+    )
+    assert result.stderr.endswith("1 problem in bad.yaml\n")
+
+
+@pytest.mark.parametrize("option", [["--json"], ["--format", "json"]])
+def test_json(check, option):
+    result = check("good.yaml", "bad.yaml", *option)
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert found["valid"] is False
+    good, bad = found["files"]
+    assert good == {"file": "good.yaml", "valid": True, "problems": []}
+    (problem,) = bad["problems"]
+    assert problem["path"] == "edges[1].options.selfloops"
+    assert (problem["line"], problem["suggestion"]) == (3, "self_loops")
+
+
+def test_github(check):
+    result = check("bad.yaml", "good.yaml", "--format", "github")
+    assert result.exit_code == 1
+    (line,) = result.stdout.splitlines()
+    assert line.startswith("::error file=bad.yaml,line=3,col=72,title=pyg-nsa%3A extra_forbidden::")
+    assert "%0Adid you mean 'self_loops'?" in line
+    assert check("good.yaml", "--format", "github").stdout == ""
+
+
+def test_an_old_file_is_noted(check, tmp_path, monkeypatch):
+    step = migrations.Migration("nothing much", lambda raw: raw)
+    monkeypatch.setitem(migrations.MIGRATIONS, 0, step)
+    (tmp_path / "old.yaml").write_text("version: 0\n" + GOOD)
+    result = check("old.yaml")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: old.yaml is of version 0 of the format")
+    assert "nothing much" in json.loads(check("old.yaml", "--json").stdout)["warnings"][0]
+
+
+# --- with data ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["data", "dict", "list", "dataset"])
+def test_graphs_that_fit(check, form):
+    if form == "dataset":
+        InMemoryDataset.save([graph(), graph()], "graph.pt")
+    else:
+        made = {"data": graph(), "dict": graph().to_dict(), "list": [graph(), graph()]}[form]
+        torch.save(made, "graph.pt")
+    result = check("good.yaml", "--data", "graph.pt")
+    assert result.output.endswith("good.yaml is valid and fits graph.pt\n")
+    assert result.exit_code == 0
+
+
+def test_the_first_graph_of_a_dataset(tmp_path):
+    bigger = graph()
+    bigger["gene"].x = torch.zeros(9, 2)
+    InMemoryDataset.save([graph(), bigger], tmp_path / "graph.pt")
+    ((label, first),) = read_graphs(tmp_path / "graph.pt")
+    assert label.startswith("the first graph of ")
+    assert first["gene"].x.shape == (4, 2)
+    assert first["reaction"].num_nodes == 3
+    assert first[GR].hyperedge_index.tolist() == [[0, 3], [2, 1]]
+
+
+def test_a_graph_that_does_not_fit(check):
+    data = graph()
+    data[GR].hyperedge_index = torch.tensor([[0.0], [1.0]])
+    data["gene", "extra", "gene"].edge_index = torch.empty(2, 0, dtype=torch.long)
+    torch.save(data, "graph.pt")
+    result = check("good.yaml", "--data", "graph.pt")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(
+        "good.yaml:3:5: edges[1]: graph.pt: 'hyperedge_index' of edge type (gene, gpr, reaction) must hold integers, "
+        "got torch.float32; convert it: data[('gene', 'gpr', 'reaction')].hyperedge_index = data["
+    )
+    assert "good.yaml:1:1: edges: graph.pt: the graph has edge type (gene, extra, gene)" in (
+        result.stderr
+    )
+
+
+def test_of_a_list_the_graph_is_named(check):
+    bad = graph()
+    bad[GG].edge_index = bad[GG].edge_index + 2
+    torch.save([graph(), bad, bad], "graph.pt")
+    result = check("good.yaml", "--data", "graph.pt", "--json")
+    (problem,) = json.loads(result.stdout)["files"][0]["problems"]
+    assert problem["message"].startswith("graph 1 of graph.pt: 'edge_index' of edge type")
+    assert problem["code"] == "wrong_input"
+
+
+class Foreign:
+    pass
+
+
+def test_what_is_not_safe_to_load_is_named(check):
+    data = graph()
+    data.extra = Foreign()
+    torch.save(data, "graph.pt")
+    before = torch.serialization.get_safe_globals()
+    result = check("good.yaml", "--data", "graph.pt")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(
+        f"graph.pt: holds {Foreign.__module__}.Foreign, which weights_only"
+    )
+    assert "config.bind(torch.load('graph.pt', weights_only=False))" in result.stderr
+    assert "and fits" not in result.stdout
+    assert set(torch.serialization.get_safe_globals()) == set(before)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (
+            Batch.from_data_list([graph()]),
+            "save its graphs: torch.save(batch.to_data_list(), file)",
+        ),
+        (
+            Data(num_nodes=3).to_dict(),
+            "holds a dict that is no HeteroData.to_dict() (keys: 'num_nodes')",
+        ),
+        (3, "holds a int, not a HeteroData; save a HeteroData: torch.save(data, file)"),
+    ],
+)
+def test_what_is_no_graph(check, made, message):
+    torch.save(made, "graph.pt")
+    result = check("good.yaml", "--data", "graph.pt")
+    assert result.exit_code == 1
+    assert message in result.stderr
+
+
+def test_what_is_no_file_of_torch(check, tmp_path):
+    (tmp_path / "graph.pt").write_text("hello")
+    result = check("good.yaml", "--data", "graph.pt")
+    assert result.exit_code == 1
+    assert "graph.pt: cannot be read as a file of torch.save (" in result.stderr
+    assert "Traceback" not in result.output
