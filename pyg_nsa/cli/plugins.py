@@ -19,7 +19,8 @@ def plugins() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_plugins(load: bool, as_json: bool) -> None:
     """List plugins: name, status, distribution."""
-    from pyg_nsa.registry import default_registry  # slow to import, and `--help` needs the name of the command only
+    # Slow to import, and `pyg-nsa --help` needs no more than the name of the command.
+    from pyg_nsa.registry import default_registry
 
     registry = default_registry()
     records = registry.load_all() if load else registry.records()

@@ -356,7 +356,8 @@ class CpuBenchmark:
         shuffled = index[:, torch.randperm(index.size(1))]
 
         def build(pairs: torch.Tensor) -> EdgeSet:
-            edges = EdgeSet.from_edge_index(pairs, nodes, nodes)
+            # A copy, since the edge set of a tensor that it has seen is looked up.
+            edges = EdgeSet.from_edge_index(pairs.clone(), nodes, nodes)
             edges.transpose()
             return edges
 

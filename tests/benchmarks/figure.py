@@ -76,6 +76,9 @@ def _first(results: dict[str, Any], section: str) -> list[dict[str, Any]]:
 
 
 def _growth(axis: Any, rows: list[dict[str, Any]], title: str) -> None:
+    if not rows:  # a section that was not asked for
+        axis.set_axis_off()
+        return
     for name in dict.fromkeys(row["contender"] for row in rows):
         own = [row for row in rows if row["contender"] == name]
         forward_only = not any(row.get("step") for row in own)
