@@ -87,7 +87,7 @@ hookimpl = pluggy.HookimplMarker("pyg_nsa")
 """Marks a function of a plugin as an implementation of one of the hooks in `pyg_nsa.hookspecs`."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?")
-_PRODUCTS = frozenset({"mask", "bias"})
+_PRODUCTS = frozenset({"mask", "bias", "message"})
 
 
 class Options(BaseModel):
@@ -136,11 +136,15 @@ class BuildContext:
         edge_type: The relation, `(source node type, name, target node type)`. Targets are the queries, sources the keys.
         heads: The number of attention heads; a bias has the shape `[E, heads]`.
         edge_attr_dim: The number of columns of the edge attributes; -1 means that the first forward pass infers it.
+        in_channels: Columns of the source and the target rows; -1 means that the first forward pass infers them.
+        out_channels: Columns of the relation's messages.
     """
 
     edge_type: tuple[str, str, str]
     heads: int
     edge_attr_dim: int = -1
+    in_channels: tuple[int, int] = (-1, -1)
+    out_channels: int = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +160,9 @@ class EdgeKind:
         build: `build(context, options)` returns a `torch.nn.Module`. Import torch inside of it.
         summary: One sentence for listings.
         options: The pydantic model of the options, derived from `Options`.
-        produces: What the module makes: `"mask"` (which pairs attend), `"bias"` (added to the logits), or both.
+        produces: What the module makes: `"mask"` (which pairs attend), `"bias"` (added to the logits), or both; the module is a
+            `pyg_nsa.EdgeTerm`. Or `"message"` alone: the module is a convolution of its own, called as PyG's convs are, from
+            `context.in_channels` to `context.out_channels`.
         requires: The inputs that a relation cannot do without, by the names of their fields in the data. A nested tuple means any
             one of these: `(("edge_index", "adj_mask"), "stoichiometry")`.
         inputs: Where an option names a field (`edge_attr: stoichiometry`), a function from the options to *all* field names that
@@ -197,9 +203,11 @@ class EdgeKind:
         if not speaks(self.api):
             return  # Not ours to judge: the registry reports it as incompatible, which is the true reason.
         _check_declaration(self)
-        if isinstance(self.produces, str) or not self.produces or set(self.produces) - _PRODUCTS:
+        produces = set() if isinstance(self.produces, str) else set(self.produces)
+        alone = "message" not in produces or produces == {"message"}
+        if not produces or produces - _PRODUCTS or not alone:
             raise ValueError(
-                f"edge kind {self.name!r}: produces must be a non-empty set of 'mask' and 'bias', "
+                f"edge kind {self.name!r}: produces must be a non-empty set of 'mask' and 'bias', or 'message' alone, "
                 f"got {self.produces!r}; write produces=frozenset({{'mask'}}), for example"
             )
         object.__setattr__(self, "produces", frozenset(self.produces))

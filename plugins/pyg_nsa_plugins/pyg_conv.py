@@ -61,9 +61,15 @@ class PygConvOptions(Options):
 
 def build(context: BuildContext, options: PygConvOptions) -> nn.Module:
     """Builds the conv."""
-    raise TypeError(
-        f"edge type {context.edge_type}: edge kind 'pyg_conv' works with operator 'hetero_conv' only; set "
-        f"operator: hetero_conv, or pass {options.conv}(…) itself as the value of the edge type"
+    from pyg_nsa_plugins.conv_by_name import make_conv
+
+    return make_conv(
+        options.conv,
+        options.args,
+        context.edge_type,
+        context.in_channels,
+        context.out_channels,
+        context.heads,
     )
 
 
@@ -82,6 +88,7 @@ def pyg_nsa_edge_kinds() -> Iterable[EdgeKind]:
             name="pyg_conv",
             options=PygConvOptions,
             build=build,
+            produces=frozenset({"message"}),
             summary="The messages of a convolution of PyG, chosen by the name of its class.",
             requires=(_INDEX_FIELDS,),
             inputs=inputs,

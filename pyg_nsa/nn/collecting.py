@@ -50,6 +50,7 @@ def wanted_fields(
                 f"edge kind '{kind.name}'",
                 kind.fields(relation.options),
                 tuple(kind.missing(relation.options, ())),
+                edges_as_index="message" in kind.produces,
             )
             continue
         names = list(inspect.signature(relation.forward).parameters)
@@ -95,7 +96,7 @@ def collect(data: Any, wanted: Mapping[EdgeType, Wanted]) -> dict[str, dict[Any,
                     f"{asked.reader} of edge type {edge_type} requires {' or '.join(map(repr, choices))}, which "
                     f"data[{edge_type}] does not have; fields present: {', '.join(present) or 'none'}"
                 )
-        if asked.edges_as_index and "edge_index" not in present:
+        if asked.edges_as_index and "edge_index" not in present and "hyperedge_index" in present:
             present["edge_index"] = present["hyperedge_index"]
         for name in asked.fields:
             if name in present:

@@ -70,19 +70,26 @@ def build_relation(
     heads: int,
     dropout: float = 0.0,
     registry: Registry | None = None,
-) -> RelationAttention:
-    """Attention along the relation of a spec, with the edge term that its kind builds.
+) -> nn.Module:
+    """The module of a relation: attention with the edge term that the spec's kind builds, or the conv that it builds.
 
     Raises:
-        TypeError: The kind's ``build`` did not return an :class:`~pyg_nsa.EdgeTerm`.
+        TypeError: The kind's ``build`` did not return an :class:`~pyg_nsa.EdgeTerm`, or for a kind that produces messages
+            no module.
     """
     edge_type: EdgeType = tuple(spec.edge_type)  # type: ignore[assignment]
     kind = (registry or default_registry()).edge_kind(spec.kind)
-    term = kind.build(BuildContext(edge_type=edge_type, heads=heads), spec.options)
+    context = BuildContext(
+        edge_type=edge_type, heads=heads, in_channels=in_channels, out_channels=out_channels
+    )
+    term = kind.build(context, spec.options)
+    if "message" in kind.produces and isinstance(term, nn.Module):
+        return term
     if not isinstance(term, EdgeTerm):
+        wanted = "torch.nn.Module" if "message" in kind.produces else "pyg_nsa.EdgeTerm"
         raise TypeError(
             f"edge kind '{kind.name}' built a {type(term).__name__} for edge type {edge_type}; build(context, "
-            "options) must return a pyg_nsa.EdgeTerm"
+            f"options) must return a {wanted}"
         )
     edge_dropout = spec.options.edge_dropout if isinstance(spec.options, PairOptions) else 0.0
     return RelationAttention(

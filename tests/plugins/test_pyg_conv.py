@@ -6,8 +6,18 @@ import pytest
 import torch
 import torch_geometric.nn as pyg
 from pydantic import ValidationError
+from torch_geometric.data import Batch, HeteroData
 
-from pyg_nsa import ConfigError, EdgeSpec, default_registry, load_config
+from pyg_nsa import (
+    ConfigError,
+    EdgeKind,
+    EdgeSpec,
+    HeteroNSAConv,
+    Registry,
+    build_operator,
+    default_registry,
+    load_config,
+)
 from pyg_nsa_plugins.conv_by_name import (
     check_args,
     check_conv,
@@ -16,7 +26,7 @@ from pyg_nsa_plugins.conv_by_name import (
     needed_fields,
 )
 
-UU, UV = ("u", "near", "u"), ("u", "in", "v")
+UU, UV, VU = ("u", "near", "u"), ("u", "in", "v"), ("v", "of", "u")
 NEEDS = {
     "ChebConv": {"K": 2},
     "FastRGCNConv": {"num_relations": 2},
@@ -224,9 +234,116 @@ def test_round_trips_and_paths_in_files(tmp_path):
     assert all(field.get("description") for field in described.values())
 
 
-def test_the_operator_that_it_works_with_is_named():
-    kind = default_registry().edge_kind("pyg_conv")
-    from pyg_nsa import BuildContext
+# ---- in HeteroNSA --------------------------------------------------------------------------------------------------------
 
-    with pytest.raises(TypeError, match="operator: hetero_conv, or pass GATv2Conv"):
-        kind.build(BuildContext(edge_type=UU, heads=2), kind.options())
+
+def mixed(**changes):
+    gat = {"kind": "pyg_conv", "options": {"args": {"edge_dim": 2}}}
+    specs = {
+        UU: gat,
+        UV: {"kind": "pyg_conv", "options": {"conv": "SAGEConv"}},
+        VU: "adjacency_mask",
+    }
+    return HeteroNSAConv(specs, hidden_channels=8, heads=2, **changes)
+
+
+def data(seed=0):
+    g = torch.Generator().manual_seed(seed)
+    out = HeteroData()
+    out["u"].x, out["v"].x = torch.randn(6, 5, generator=g), torch.randn(4, 3, generator=g)
+    for edge_type, high in ((UU, (6, 6)), (UV, (6, 4)), (VU, (4, 6))):
+        index = torch.stack([torch.randint(n, (9,), generator=g) for n in high])
+        out[edge_type]["hyperedge_index" if edge_type == UV else "edge_index"] = index
+    out[UU].edge_attr = torch.randn(9, 2, generator=g)
+    return out
+
+
+def test_a_bare_step_is_the_conv(one):
+    torch.manual_seed(0)
+    specs = {UU: {"kind": "pyg_conv", "options": {"conv": "GCNConv"}}, UV: "pyg_conv"}
+    declared = HeteroNSAConv(specs, hidden_channels=8, heads=2)
+    convs = {UU: pyg.GCNConv(-1, 8), UV: pyg.GATv2Conv((-1, -1), 4, heads=2, add_self_loops=False)}
+    theirs = pyg.HeteroConv(convs)
+    x, index = data().x_dict, {UU: data()[UU].edge_index, UV: data()[UV].hyperedge_index}
+    theirs(x, index)
+    declared.load_state_dict(theirs.state_dict())
+    out, expected = declared(x, index), theirs(x, index)
+    assert list(out) == list(expected)
+    for t in out:
+        torch.testing.assert_close(out[t], expected[t])
+    one.gradients(declared, out)
+
+
+@pytest.mark.parametrize("pattern", [None, "MSM"])
+def test_beside_declared_attention(one, pattern):
+    conv = mixed(pattern=pattern)
+    call = conv.collect(data())
+    assert set(call["edge_attr_dict"]) == {UU} and UV in call["edge_index_dict"]
+    out = conv(**call)
+    assert {t: tuple(x.shape) for t, x in out.items()} == {"u": (6, 8), "v": (4, 8)}
+    assert all(bool(p.grad.isfinite().all()) for p in conv.parameters() if p.grad is not None)
+    grads = one.gradients(conv, out)
+    assert sum(n.endswith("lin_edge.weight") for n in grads) == (1 if pattern is None else 2)
+    together = conv(**conv.collect(Batch.from_data_list([data(i) for i in range(3)])))
+    for t in out:
+        single = torch.cat([conv(**conv.collect(data(i)))[t] for i in range(3)])
+        torch.testing.assert_close(together[t], single, atol=1e-5, rtol=1e-5)
+    again = conv.prepare(data())
+    torch.testing.assert_close(conv(**again)["u"], out["u"])
+
+
+def test_each_block_has_its_own(one):
+    stack = mixed(pattern="MM").stack
+    first, second = (block.convs[UV] for block in stack.blocks)
+    assert type(first) is type(second) is pyg.SAGEConv
+    assert first.in_channels == (8, 8) and not torch.equal(first.lin_l.weight, second.lin_l.weight)
+
+
+def test_by_an_operator():
+    raw = {
+        "hidden_channels": 8,
+        "heads": 2,
+        "edges": [
+            {"edge_type": UU, "kind": "pyg_conv"},
+            {"edge_type": UV, "kind": "pyg_conv", "options": {"conv": "SAGEConv"}},
+            {"edge_type": VU, "kind": "adjacency_mask"},
+        ],
+    }
+    for operator in ("hetero_nsa", "hetero_conv", "hgt"):
+        conv = build_operator({**raw, "operator": operator}, data())
+        assert {t: tuple(x.shape) for t, x in conv(**conv.collect(data())).items()} == {
+            "u": (6, 8),
+            "v": (4, 8),
+        }
+
+
+def test_no_edges(one):
+    conv = HeteroNSAConv(
+        {UV: {"kind": "pyg_conv", "options": {"conv": "SAGEConv"}}}, hidden_channels=8
+    )
+    out = conv(data().x_dict, {UV: torch.empty(2, 0, dtype=torch.long)})
+    assert out["v"].shape == (4, 8)
+    one.gradients(conv, out)
+
+
+def test_errors_name_the_edge_type():
+    with pytest.raises(ValueError, match="GCNConv works within one node type") as caught:
+        HeteroNSAConv({UV: {"kind": "pyg_conv", "options": {"conv": "GCNConv"}}}, hidden_channels=8)
+    assert str(UV) in str(caught.value)
+    conv = mixed()
+    graph = data()
+    del graph[UU].edge_attr
+    with pytest.raises(ValueError, match="'pyg_conv' of edge type .* requires 'edge_attr'"):
+        conv.collect(graph)
+    kind = EdgeKind(
+        name="broken", build=lambda c, o: 3, summary="Broken.", produces=frozenset({"message"})
+    )
+    registry = Registry(discover=False)
+    registry.register(kind)
+    with pytest.raises(
+        TypeError, match="built a int for edge type .*must return a torch.nn.Module"
+    ):
+        HeteroNSAConv({UU: "broken"}, hidden_channels=8, registry=registry)
+    for produces in ({"message", "bias"}, "message"):
+        with pytest.raises(ValueError, match="or 'message' alone"):
+            EdgeKind(name="both", build=lambda c, o: 3, summary="Both.", produces=produces)
