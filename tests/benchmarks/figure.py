@@ -116,8 +116,13 @@ def _bars(axis: Any, rows: list[dict[str, Any]], value: Any, title: str, label: 
         return
     names = [name for name, _ in found]
     bars = axis.barh(names, [number for _, number in found], color=[_colour(n) for n in names])
-    axis.bar_label(bars, [f"{number:,.3g}" for _, number in found], padding=3, fontsize=8)
+    axis.bar_label(
+        bars,
+        [f"{number:,.0f}" if number >= 100 else f"{number:.3g}" for _, number in found],
+        padding=3,
+        fontsize=8,
+    )
     axis.invert_yaxis()
     axis.set_xlabel(label)
-    axis.margins(x=0.15)
+    axis.margins(x=0.2)
     axis.grid(axis="x", alpha=0.3)
