@@ -22,7 +22,9 @@ _HOMES = {
         "hookimpl",
     ),
     "pyg_nsa.attention": ("EdgeSet", "Segments", "edge_attention", "self_attention"),
+    "pyg_nsa.checkpoint": ("describe_checkpoint",),
     "pyg_nsa.config": ("EdgeSpec", "HeteroNSAConfig"),
+    "pyg_nsa.errors": ("CheckpointMismatchError",),
     "pyg_nsa.load": ("ConfigError", "Problem", "load_config"),
     "pyg_nsa.nn": (
         "EdgeTerm",
@@ -42,6 +44,7 @@ __getattr__, __dir__ = lazy_names(__name__, _HOMES)
 
 __all__ = [
     "BuildContext",
+    "CheckpointMismatchError",
     "ConfigError",
     "EdgeKind",
     "EdgeSet",
@@ -67,6 +70,7 @@ __all__ = [
     "SwapReport",
     "build_operator",
     "default_registry",
+    "describe_checkpoint",
     "edge_attention",
     "hookimpl",
     "load_config",
@@ -86,7 +90,9 @@ if TYPE_CHECKING:
         hookimpl,
     )
     from pyg_nsa.attention import EdgeSet, Segments, edge_attention, self_attention
+    from pyg_nsa.checkpoint import describe_checkpoint
     from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
+    from pyg_nsa.errors import CheckpointMismatchError
     from pyg_nsa.load import ConfigError, Problem, load_config
     from pyg_nsa.nn import (
         EdgeTerm,

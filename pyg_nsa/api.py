@@ -61,7 +61,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pluggy
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from pyg_nsa.scalars import StrictScalars
 
 if TYPE_CHECKING:
     import torch
@@ -90,11 +92,11 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?")
 _PRODUCTS = frozenset({"mask", "bias", "message"})
 
 
-class Options(BaseModel):
+class Options(StrictScalars):
     """The options of one edge kind or operator: derive from it and add fields.
 
-    Unknown keys are refused, instances are frozen, infinite and NaN numbers are refused, and defaults are validated like any
-    other value. The string below a field is its description; it appears in listings and in the JSON Schema, so write one for
+    Unknown keys are refused, instances are frozen, infinite and NaN numbers are refused, and so are numbers in quotes (see
+    `pyg_nsa.scalars`); defaults are validated like any other value. The string below a field is its description; it appears in listings and in the JSON Schema, so write one for
     every field.
 
     Example:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -37,6 +38,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from pyg_nsa.api import EdgeKind, Operator, Options
 from pyg_nsa.errors import (
     ConfigError,
+    PluginWarning,
     Problem,
     RegistryError,
     UnknownNameError,
@@ -44,6 +46,7 @@ from pyg_nsa.errors import (
     path_text,
 )
 from pyg_nsa.registry import Registry, default_registry
+from pyg_nsa.scalars import StrictScalars, whole
 
 __all__ = [
     "EdgeSpec",
@@ -121,7 +124,7 @@ EdgeType = Annotated[
 """An edge type `(source, relation, target)`. In JSON, YAML and TOML it is a list."""
 
 
-class _Config(BaseModel):
+class _Config(StrictScalars):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
@@ -248,6 +251,21 @@ class PluginsConfig(_Config):
     """Plugins to switch off for this configuration before anything is imported: a name, a distribution, or
     `name@distribution`."""
 
+    @field_validator("disable")
+    @classmethod
+    def _near_nothing(cls, disable: list[str], info: ValidationInfo) -> list[str]:
+        # What is not installed may well be switched off, but hardly what is almost the name of something that is.
+        known = {name for record in registry_of(info).records() for name in record.spellings}
+        for item in disable:
+            near = None if item in known else nearest(item, known, cutoff=0.85)
+            if near is not None:
+                warnings.warn(
+                    f"plugins.disable lists {item!r}, and nothing that is installed has that name; did you mean {near!r}?",
+                    PluginWarning,
+                    stacklevel=2,
+                )
+        return disable
+
     @field_validator("require")
     @classmethod
     def _installed(cls, require: list[str]) -> list[str]:
@@ -349,8 +367,9 @@ class HeteroNSAConfig(_Config):
         # By hand: for a union pydantic reports one problem for every member, at paths that no file has.
         by_type = value if isinstance(value, Mapping) else {None: value}
         for node_type, columns in by_type.items():
-            whole = isinstance(columns, int) and not isinstance(columns, bool)
-            if not whole or columns < -1 or not (node_type is None or isinstance(node_type, str)):
+            columns = whole(columns)
+            is_whole = isinstance(columns, int) and not isinstance(columns, bool)
+            if not is_whole or columns < -1 or not (node_type is None or isinstance(node_type, str)):
                 place = "" if node_type is None else f" for node type {node_type!r}"
                 raise PydanticCustomError(
                     "in_channels",
@@ -454,6 +473,9 @@ class HeteroNSAConfig(_Config):
                             message=f"the graph has edge type {_show(edge_type)}, which no entry mentions; add an entry "
                             "for it, or set 'unmatched: skip' to leave such edges out",
                             code="unmatched_edge_type",
+                            suggestion=nearest(
+                                _show(edge_type), [_show(one) for one in declared if one not in present]
+                            ),
                         )
                     )
         if problems:
@@ -505,9 +527,10 @@ def _across(data: Any) -> Iterator[InitErrorDetails]:
         (("sab", "node_types", index), name)
         for index, name in enumerate(_items(_get(_get(data, "sab"), "node_types")))
     ]
-    num_nodes = _get(data, "num_nodes")
-    if isinstance(num_nodes, Mapping):
-        wanted += [(("num_nodes", name), name) for name in num_nodes if isinstance(name, str)]
+    for key in ("num_nodes", "in_channels"):
+        by_type = _get(data, key)
+        if isinstance(by_type, Mapping):
+            wanted += [((key, name), name) for name in by_type if isinstance(name, str)]
     for loc, name in wanted:
         if known and isinstance(name, str) and name not in known:
             context: dict[str, Any] = {"name": name, "allowed": known}
@@ -580,6 +603,10 @@ def _unmet(text: str) -> PydanticCustomError | None:
     try:
         version = importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:
+        installed = {dist.metadata["Name"] or "" for dist in importlib.metadata.distributions()}
+        near = nearest(requirement.name, installed, cutoff=0.8)
+        if near is not None:
+            mend = f"did you mean {near!r}, which is installed? Otherwise: {mend}"
         return PydanticCustomError(
             "missing_distribution",
             "'{text}' is required, but {name} is not installed; {mend}",
@@ -694,6 +721,8 @@ def _source_of(config: BaseModel) -> Callable[..., Problem]:
     def make(path: Sequence[str | int], **facts: Any) -> Problem:
         full = (*prefix, *path)
         line, column = positions.locate(full)
-        return Problem(path_text(full), file=positions.file, line=line, column=column, **facts)
+        return Problem(
+            path_text(full), file=positions.source(full), line=line, column=column, **facts
+        )
 
     return make

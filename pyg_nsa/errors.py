@@ -14,6 +14,7 @@ from typing import Any
 
 __all__ = [
     "BrokenPluginError",
+    "CheckpointMismatchError",
     "ConfigError",
     "DisabledPluginError",
     "IncompatiblePluginError",
@@ -28,13 +29,18 @@ __all__ = [
 ]
 
 
-def nearest(word: object, choices: Iterable[str]) -> str | None:
+def nearest(word: object, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Returns the choice that `word` was most likely meant to be, or None if nothing is near.
 
     Case and `-` against `_` do not count: `Adjacency-Mask` is a way to write `adjacency_mask`.
+
+    Args:
+        word: What was written.
+        choices: What could have been meant.
+        cutoff: How much has to agree, from 0 to 1.
     """
     plain = {_plain(choice): choice for choice in choices}
-    found = difflib.get_close_matches(_plain(str(word)), list(plain), n=1, cutoff=0.6)
+    found = difflib.get_close_matches(_plain(str(word)), list(plain), n=1, cutoff=cutoff)
     return plain[found[0]] if found else None
 
 
@@ -216,6 +222,31 @@ class ConfigError(ValueError):
     def to_github(self) -> str:
         """Returns all problems as GitHub annotations, one a line."""
         return "\n".join(problem.to_github() for problem in self.problems)
+
+
+class CheckpointMismatchError(RuntimeError):
+    """A state dict that was written by a module of other edge kinds, revisions or edge types; see `pyg_nsa.checkpoint`.
+
+    It is a `RuntimeError`, as all that `load_state_dict` raises.
+
+    Attributes:
+        problems: All differences, each with the edge type as its path.
+        key: The entry of the state dict that says them.
+    """
+
+    def __init__(self, problems: Sequence[Problem], key: str = "") -> None:
+        super().__init__(tuple(problems), key)
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        self.key = key
+
+    def __str__(self) -> str:
+        lines = [problem.render() for problem in self.problems]
+        if self.key:
+            lines.insert(0, "the checkpoint was written by another module than this one:")
+            lines.append(
+                f"To load the parameters all the same, remove {self.key!r} from the state dict first."
+            )
+        return "\n".join(lines)
 
 
 def path_text(path: Sequence[str | int]) -> str:

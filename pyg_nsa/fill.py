@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-__all__ = ["Filled", "fill"]
+from pyg_nsa.load import SCHEMA_KEY
+
+__all__ = ["Filled", "fill", "yaml_text"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def fill(file: str | Path, config: BaseModel, suffix: str | None = None) -> Fill
         raise ValueError(
             f"cannot write a configuration as {suffix or 'a file without suffix'!r}; name the output .yaml or .json"
         )
-    values = config.model_dump(mode="json")
+    values = {**_schema_key(file, given), **config.model_dump(mode="json")}
     if suffix == ".json":
         text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         if given != ".json" and "#" in Path(file).read_text(encoding="utf-8-sig"):
@@ -71,7 +74,21 @@ def fill(file: str | Path, config: BaseModel, suffix: str | None = None) -> Fill
             return Filled(edited, suffix)
         if "#" in before:
             note = "the file cannot be edited in place (an older version, anchors or merge keys), so its comments are lost"
-    return Filled(_plain(values), suffix, note)
+    return Filled(yaml_text(values), suffix, note)
+
+
+def _schema_key(file: str | Path, suffix: str) -> dict[str, str]:
+    """The `$schema` of a file, which is no part of the configuration."""
+    text = Path(file).read_text(encoding="utf-8-sig")
+    raw: Any = None
+    if suffix in (".yaml", ".yml"):
+        raw = YAML(typ="safe", pure=True).load(text)
+    elif suffix == ".json":
+        raw = json.loads(text)
+    elif suffix == ".toml":
+        raw = tomllib.loads(text)
+    found = raw.get(SCHEMA_KEY) if isinstance(raw, dict) else None
+    return {SCHEMA_KEY: found} if isinstance(found, str) else {}
 
 
 class _CannotEdit(Exception):
@@ -187,7 +204,8 @@ def _entry(key: str, value: Any) -> str:
     return stream.getvalue().strip()[1:-1]
 
 
-def _plain(values: Any) -> str:
+def yaml_text(values: Any) -> str:
+    """Writes plain data as YAML, the innermost collections on one line each."""
     yaml = _writer(flow=None)  # The innermost collections on one line.
     yaml.width = 120
     stream = io.StringIO()

@@ -5,6 +5,7 @@ YAML is read as YAML 1.2: `on` and `no` are words and not booleans, `1e-6` is a 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import enum
 import json
@@ -34,9 +35,13 @@ from pyg_nsa.errors import (
     path_text,
 )
 from pyg_nsa.migrations import migrate, newer
+from pyg_nsa.overrides import Override, apply_overrides, parse_override
 from pyg_nsa.registry import Registry, default_registry
 
 __all__ = ["ConfigError", "Positions", "Problem", "explain", "load_config"]
+
+SCHEMA_KEY = "$schema"
+"""A key at the top of a file that is for editors, and means nothing else."""
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -49,16 +54,37 @@ class Positions:
     Args:
         file: The file, as the user named it.
         root: The composed YAML node of the whole; None if only the file is known.
+        overrides: Values that were set beside the file.
     """
 
-    def __init__(self, file: str | None = None, root: Node | None = None) -> None:
+    def __init__(
+        self,
+        file: str | None = None,
+        root: Node | None = None,
+        overrides: Sequence[Override] = (),
+    ) -> None:
         self.file = file
         self._root = root
+        self._overrides = overrides
+
+    def source(self, path: Sequence[str | int]) -> str | None:
+        """Returns what a part came from: the file, the `--set` that put it or something around it there, or both."""
+        wanted = tuple(map(str, path))
+        at = {override: tuple(map(str, override.path)) for override in self._overrides}
+        around = [o for o, place in at.items() if wanted[: len(place)] == place]
+        if around:
+            return around[-1].source
+        inside = [o.source for o, place in at.items() if place[: len(wanted)] == wanted]
+        return " with ".join(filter(None, [self.file, " ".join(inside)])) or None
+
+    def with_overrides(self, overrides: Sequence[Override]) -> Positions:
+        """Returns the same, with values that were set beside the file."""
+        return Positions(self.file, self._root, overrides)
 
     def locate(self, path: Sequence[str | int]) -> tuple[int | None, int | None]:
         """Returns line and column, from 1, of a key or a list item, or of the nearest thing around it."""
         node = self._root
-        if node is None:
+        if node is None or self.source(path) != self.file:
             return None, None
         mark = node.start_mark
         for step in path:
@@ -114,13 +140,20 @@ def _duplicates(node: Node | None, path: _Path, seen: set[int]) -> Iterator[tupl
 
 @typing.overload
 def load_config(
-    source: str | Path | Mapping[str, Any], *, registry: Registry | None = None
+    source: str | Path | Mapping[str, Any],
+    *,
+    registry: Registry | None = None,
+    overrides: Sequence[str] = (),
 ) -> HeteroNSAConfig: ...
 
 
 @typing.overload
 def load_config(
-    source: str | Path | Mapping[str, Any], model: type[T], *, registry: Registry | None = None
+    source: str | Path | Mapping[str, Any],
+    model: type[T],
+    *,
+    registry: Registry | None = None,
+    overrides: Sequence[str] = (),
 ) -> T: ...
 
 
@@ -129,6 +162,7 @@ def load_config(
     model: type[Any] = HeteroNSAConfig,
     *,
     registry: Registry | None = None,
+    overrides: Sequence[str] = (),
 ) -> Any:
     """Reads and validates a configuration.
 
@@ -136,6 +170,7 @@ def load_config(
         source: A file (`.yaml`, `.yml`, `.json` or `.toml`), or a mapping that was read already.
         model: The pydantic model to validate with. Any will do, for example one that has a `HeteroNSAConfig` among its fields.
         registry: Where edge kinds are looked up; the default registry if not given.
+        overrides: Values to set before validation, as `training.epochs=3`; see `pyg_nsa.overrides.parse_override`.
 
     Returns:
         An instance of `model`.
@@ -151,6 +186,13 @@ def load_config(
         positions = Positions()
     else:
         raw, positions = _read(source)
+    if overrides:
+        changes = _parsed(overrides)
+        raw = apply_overrides(raw, changes)
+        positions = positions.with_overrides(changes)
+    if isinstance(raw, Mapping) and isinstance(raw.get(SCHEMA_KEY), str):
+        # Editors write it to know the JSON Schema of the file.
+        raw = {key: value for key, value in raw.items() if key != SCHEMA_KEY}
     chosen = registry if registry is not None else default_registry()
     raw, notes = _up_to_date(raw, [model], (), positions)
     for note in notes:
@@ -163,6 +205,19 @@ def load_config(
         for path, part in _parts(config, ()):
             remember_source(part, positions, path)
     return config
+
+
+def _parsed(overrides: Sequence[str]) -> list[Override]:
+    """All overrides, or all that is wrong with them."""
+    found, problems = [], []
+    for text in overrides:
+        try:
+            found.append(parse_override(text))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return found
 
 
 def _up_to_date(
@@ -573,7 +628,7 @@ def _problem(entry: Any, place: _Place, positions: Positions) -> Problem:
         path=path_text(place.path),
         message=message,
         code=code,
-        file=positions.file,
+        file=positions.source(place.path),
         line=line,
         column=column,
         plugin=place.plugin,
@@ -595,7 +650,16 @@ def _plain(entry: Any) -> str:
     given = repr(entry.get("input"))
     if len(given) > 60:
         given = given[:57] + "..."
+    if entry["type"] in ("int_type", "float_type", "bool_type") and isinstance(entry["input"], str):
+        given += ", which is text: remove the quotes" if _is_number(entry["input"]) else ""
     return f"{message[:1].lower()}{message[1:]}, got {given}"
+
+
+def _is_number(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        float(text)
+        return True
+    return text in ("true", "false")
 
 
 def _values(annotation: Any) -> tuple[Any, ...]:

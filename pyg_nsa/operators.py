@@ -92,6 +92,9 @@ def build_operator(
             f"operator {config.operator!r} of {registry.provider(config.operator)} built a {type(module).__name__}; "
             "build(context, options) must return a torch.nn.Module"
         )
+    from pyg_nsa.nn.made_from import describe_config
+
+    describe_config(module, config, registry)
     return module
 
 

@@ -31,7 +31,7 @@ from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pluggy
 from packaging.utils import canonicalize_name
@@ -50,6 +50,9 @@ from pyg_nsa.errors import (
     UnknownOperatorError,
     nearest,
 )
+
+if TYPE_CHECKING:
+    from pyg_nsa.config import EdgeSpec
 
 __all__ = [
     "GROUP",
@@ -101,6 +104,14 @@ class PluginRecord:
     reason: str = ""
     error: BaseException | None = None
     declaration: Declaration | None = None
+
+    @property
+    def spellings(self) -> set[str]:
+        """What a list of plugins to switch off or to allow may call it."""
+        if self.dist is None:
+            return {self.name}
+        project = canonicalize_name(self.dist)
+        return {self.name, project, f"{self.name}@{project}"}
 
     @property
     def provider(self) -> str:
@@ -287,6 +298,18 @@ class Registry:
                     records.append(record)
         return sorted(records, key=lambda record: (record.name, record.dist or ""))
 
+    def record(self, name: str) -> PluginRecord | None:
+        """Returns the record of the plugin that answers to a name, without importing anything; None if there is none.
+
+        Of several providers it is one that is not switched off.
+        """
+        with self._lock:
+            by_hand = self._find_by_hand(name)
+            if by_hand is not None:
+                return by_hand.record()
+            found = self._found().get(name)
+            return _active(found)[0].record() if found else None
+
     def provider(self, name: str) -> str:
         """Returns who provides a name, such as `pyg-nsa 0.1.0`, without importing anything.
 
@@ -405,6 +428,45 @@ class Registry:
                     other._by_hand[name] = entry
                     other._adopt(entry.admitted)
             return other
+
+    def spec_from_module(self, module: Any, edge_type: tuple[str, str, str]) -> EdgeSpec | None:
+        """Asks all plugins what a conv of a model would be as an edge spec; those of others are asked before pyg_nsa's own.
+
+        Args:
+            module: A convolution, as it stands in a `HeteroConv`.
+            edge_type: Its relation.
+
+        Returns:
+            The answer of the first plugin that has one, or None.
+
+        Raises:
+            BrokenPluginError: A plugin fails at the question, or answers something else.
+        """
+        from pyg_nsa.config import EdgeSpec
+
+        with self._lock:
+            self.load_all()
+            hook = "pyg_nsa_spec_from_module"
+            plugins = [one.plugin for one in reversed(self._manager.hook.pyg_nsa_spec_from_module.get_hookimpls())]
+            for plugin in plugins:
+                others = self._manager.get_plugins() - {plugin}
+                try:
+                    with use_registry(self):
+                        answer = self._manager.subset_hook_caller(hook, others)(
+                            module=module, edge_type=edge_type
+                        )
+                    wrong = None if isinstance(answer, EdgeSpec | None) else f"it returned {_shown(answer)}"
+                except Exception as error:
+                    raise BrokenPluginError(
+                        f"{hook} of {_origin(plugin)} failed for a {type(module).__name__}: {_brief(error)}"
+                    ) from error
+                if wrong is not None:
+                    raise BrokenPluginError(
+                        f"{hook} of {_origin(plugin)} must return an EdgeSpec or None, {wrong}"
+                    )
+                if answer is not None:
+                    return answer
+        return None
 
     # --- finding ----------------------------------------------------------------------------------------------------------
 

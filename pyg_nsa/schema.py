@@ -12,8 +12,8 @@ choice, but then a wrong option is reported as "not valid under any of the given
 in a repository: `pyg-nsa schema --check` says when it no longer is what the installed plugins give.
 
 JSON Schema sees one value at a time. What needs two of them (`heads` divides `hidden_channels`; an edge type stands once), what is
-not in the file (installed distributions) and what a plugin's own validator functions check is left to `pyg-nsa check`. In one
-thing the schema asks for more: pydantic also takes a number in quotes, and the schema does not.
+not in the file (installed distributions) and what a plugin's own validator functions check is left to `pyg-nsa check`. What the
+schema refuses, validation refuses too: see `pyg_nsa.scalars` for numbers.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import pyg_nsa
 from pyg_nsa.api import PLUGIN_API, EdgeKind, Operator, Options
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.errors import PluginWarning
+from pyg_nsa.load import SCHEMA_KEY
 from pyg_nsa.registry import PluginRecord, Registry, default_registry
 
 __all__ = ["json_schema", "schema_text", "undescribed"]
@@ -105,6 +106,13 @@ def json_schema(
             "operators": {name: _provenance(*entry) for name, entry in operators.items()},
         },
         **top,
+    }
+    schema["properties"] = {
+        SCHEMA_KEY: {
+            "type": "string",
+            "description": "Where this schema is, for editors; it means nothing else.",
+        },
+        **top["properties"],
     }
     used = _reachable(schema, defs)
     schema["$defs"] = {name: defs[name] for name in sorted(used)}

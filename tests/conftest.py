@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fake_distributions import write_distribution
+from fresh_environment import ROOT, FreshEnvironment
 
 # Before torch is imported: spinning threads slow each other down many times over on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -45,3 +46,11 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     yield install
     for module in written - before:
         sys.modules.pop(module, None)
+
+
+@pytest.fixture(scope="session")
+def fresh_environment(tmp_path_factory: pytest.TempPathFactory) -> FreshEnvironment:
+    """A virtual environment with the wheel of pyg_nsa, made once for all tests that ask for it."""
+    environment = FreshEnvironment(tmp_path_factory.mktemp("fresh"))
+    environment.install(ROOT)
+    return environment

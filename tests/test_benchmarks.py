@@ -227,3 +227,71 @@ def test_gpu_search_for_the_largest_batch(monkeypatch: pytest.MonkeyPatch) -> No
     trial.search()
     assert tried == [1, 2, 4, 8, 16, 32, 24, 20, 22]
     assert trial.found == {"largest_batch": 20, "ended_by": "out of memory"}
+
+
+# ---- processes -----------------------------------------------------------------------------------------------------------
+
+
+def test_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The measurement in one process; tests/cell/test_distributed.py does it in two."""
+    from benchmarks import processes
+
+    config = ["--config", str(ROOT / "pyg_nsa" / "cell" / "textbook.yaml")]
+    small = [*config, "--cache", str(tmp_path / "cache"), "--batch-size", "2", "--steps", "1"]
+    small += ["--warm-up", "0", "--threads", str(torch.get_num_threads())]
+    child = tmp_path / "child.json"
+    assert main(["processes", *small, "--child-out", str(child)]) == 0
+    found = json.loads(child.read_text())
+    assert found["instances_per_second"] > 0
+    assert found["batch_size"] == 2
+    assert found["nodes"] == 137 + 207 + 72
+
+    speeds = {1: [10.0, 12.0, 11.0], 2: [18.0, 25.0, 22.0]}
+
+    def measured(number: int, args: Any) -> dict[str, Any]:
+        return {**found, "instances_per_second": speeds[number].pop(0)}
+
+    monkeypatch.setattr(processes, "_in_processes", measured)
+    page_file = tmp_path / "scale_out.md"
+    page_file.write_text((ROOT / "docs" / "scale_out.md").read_text())
+    out = ["--out", str(tmp_path / "processes.json"), "--rounds", "3", "--labels", "--write-docs"]
+    assert main(["processes", *small, *out]) == 0
+    results = json.loads((tmp_path / "processes.json").read_text())
+    assert [row["processes"] for row in results["rows"]] == [1, 2]
+    assert [row["instances_per_second"] for row in results["rows"]] == [11.0, 22.0]
+    assert results["rows"][1]["times"] == 2.0
+    text = page_file.read_text()
+    assert "| 2 | 22.0 | 18.0–25.0 | 3 | 2.00 |" in text
+    assert "20 bytes per instance" in text
+    assert page.fill(page_file, processes.render(results)) == []  # every part has its place
+
+
+def test_a_plan_counts_from_what_was_measured() -> None:
+    from benchmarks.plan import plan
+
+    results = {
+        "labels": {"bytes_per_instance": 20.0, "seconds": 36.0, "instances": 10**6, "lps": 1800},
+        "training": {"nodes": 8640, "batch_size": 8, "parameters": 10**6},
+        "rows": [
+            {"processes": 2, "instances_per_second": 99.0},
+            {"processes": 1, "instances_per_second": 50.0},
+        ],
+    }
+    values = {row["what"]: row["value"] for row in plan(results, 10**8)}
+    assert values["genes and labels"] == "2.0 GB in 100 shards of 20 MB"
+    assert values["labels, if new instances share LPs as all pairs do"] == "1.0 core hours"
+    assert values["labels, if every instance needs an LP of its own"] == "556 core hours"
+    assert values["one pass of training on CPUs"] == "556 core hours"
+    assert values["gradients that each process sends in a step"] == "8.0 MB"
+
+
+def test_processes_reports_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import processes
+
+    monkeypatch.setattr(processes, "_in_processes", lambda n, args: {"error": "ended with 1"})
+    out = tmp_path / "processes.json"
+    assert main(["processes", "--out", str(out), "--processes", "2"]) == 1
+    assert "FAILED: 2 processes: ended with 1" in capsys.readouterr().err
+    assert not out.exists()

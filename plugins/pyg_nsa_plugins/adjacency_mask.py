@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
-from pyg_nsa import BuildContext, EdgeKind, PairOptions, hookimpl
+from pyg_nsa import BuildContext, EdgeKind, EdgeSpec, PairOptions, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,3 +50,18 @@ def pyg_nsa_edge_kinds() -> Iterable[EdgeKind]:
             api=(1, 0),
         )
     ]
+
+
+@hookimpl(trylast=True)
+def pyg_nsa_spec_from_module(
+    module: nn.Module, edge_type: tuple[str, str, str]
+) -> EdgeSpec | None:
+    """An attention conv that reads no edge attributes."""
+    from pyg_nsa_plugins.attention_convs import attends, reads_attributes
+
+    options = attends(module, edge_type)
+    if options is None or reads_attributes(module):
+        return None
+    return EdgeSpec.model_validate(
+        {"edge_type": edge_type, "kind": "adjacency_mask", "options": options}
+    )

@@ -16,7 +16,15 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from torch import nn
 from torch_geometric.nn import MessagePassing
 
-__all__ = ["check_args", "check_conv", "check_fields", "conv_names", "make_conv", "needed_fields"]
+__all__ = [
+    "check_args",
+    "check_conv",
+    "check_fields",
+    "conv_names",
+    "make_conv",
+    "named_as",
+    "needed_fields",
+]
 
 #: What a conv may need of its edges; anything else of the data is not the relation's own.
 _EDGE_FIELDS = ("edge_attr", "edge_weight", "edge_type")
@@ -169,6 +177,33 @@ def make_conv(
     except Exception as error:
         raise ValueError(f"edge type {edge_type}: {name} cannot be made: {error}") from error
     return conv
+
+
+def named_as(module: nn.Module) -> tuple[str, dict[str, Any]] | None:
+    """The name and the arguments that make a conv like this one; None if it cannot be named.
+
+    Arguments are read off the attributes of the same names, as PyG's convs keep them; one that a class does not keep, such as
+    SAGEConv's bias, is taken for its default. Defaults are left out, except the number of heads, which would be the model's.
+    """
+    name = type(module).__name__
+    if name not in conv_names() or getattr(pyg_convs, name) is not type(module):
+        return None
+    args: dict[str, Any] = {}
+    for key, parameter in _constructor(name).items():
+        value = getattr(module, key, parameter.default)
+        if key == "bias" and hasattr(module, key):
+            value = value is not None
+        elif key == "aggr":
+            value = {"add": "sum"}.get(value, value)
+        if key in _SIZES or not isinstance(value, bool | int | float | str):
+            continue
+        if value != parameter.default or key == "heads":
+            args[key] = value
+    try:
+        check_args(name, args)
+    except ValidationError:  # an attribute that is not what the argument of its name was
+        return None
+    return name, args
 
 
 # --- what the classes say of themselves -------------------------------------------------------------------------------------------

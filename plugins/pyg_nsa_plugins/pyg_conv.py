@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
-from pyg_nsa import BuildContext, EdgeKind, Options, hookimpl
+from pyg_nsa import BuildContext, EdgeKind, EdgeSpec, Options, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn
@@ -95,3 +95,19 @@ def pyg_nsa_edge_kinds() -> Iterable[EdgeKind]:
             api=(1, 0),
         )
     ]
+
+
+@hookimpl(trylast=True)
+def pyg_nsa_spec_from_module(
+    module: nn.Module, edge_type: tuple[str, str, str]
+) -> EdgeSpec | None:
+    """A conv of PyG by its class, unless it attends: then `adjacency_mask` or `edge_attr_bias` has the answer."""
+    from pyg_nsa_plugins.attention_convs import attends
+    from pyg_nsa_plugins.conv_by_name import named_as
+
+    found = None if attends(module, edge_type) is not None else named_as(module)
+    if found is None:
+        return None
+    name, args = found
+    raw = {"edge_type": edge_type, "kind": "pyg_conv", "options": {"conv": name, "args": args}}
+    return EdgeSpec.model_validate(raw)

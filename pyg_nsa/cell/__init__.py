@@ -16,10 +16,12 @@ _HOMES = {
     "pyg_nsa.cell.dataset": ("PerturbationDataset",),
     "pyg_nsa.cell.fba": ("GrowthSimulator",),
     "pyg_nsa.cell.graph": ("build_graph",),
-    "pyg_nsa.cell.labels": ("LabelTable", "read_label_table", "simulate_labels"),
+    "pyg_nsa.cell.labels": ("LabelTable",),
+    "pyg_nsa.cell.measured_labels": ("read_label_table",),
     "pyg_nsa.cell.metabolic_model": ("load_model",),
     "pyg_nsa.cell.model": ("HeteroCellNSA",),
     "pyg_nsa.cell.run": ("run_training",),
+    "pyg_nsa.cell.simulated_labels": ("simulate_labels",),
     "pyg_nsa.cell.splits": ("split_by_gene",),
     "pyg_nsa.cell.transforms": ("DenseBoolMasks",),
 }
@@ -50,9 +52,11 @@ if TYPE_CHECKING:
     from pyg_nsa.cell.dataset import PerturbationDataset
     from pyg_nsa.cell.fba import GrowthSimulator
     from pyg_nsa.cell.graph import build_graph
-    from pyg_nsa.cell.labels import LabelTable, read_label_table, simulate_labels
+    from pyg_nsa.cell.labels import LabelTable
+    from pyg_nsa.cell.measured_labels import read_label_table
     from pyg_nsa.cell.metabolic_model import load_model
     from pyg_nsa.cell.model import HeteroCellNSA
     from pyg_nsa.cell.run import run_training
+    from pyg_nsa.cell.simulated_labels import simulate_labels
     from pyg_nsa.cell.splits import split_by_gene
     from pyg_nsa.cell.transforms import DenseBoolMasks

@@ -106,7 +106,7 @@ def _last_block_weights(
 
         handles.append(relation.conv.register_forward_pre_hook(look, with_kwargs=True))
     try:
-        model.embed(graph, batch.alive_dict)
+        model.rows(graph, batch.alive_dict)
     finally:
         for handle in handles:
             handle.remove()

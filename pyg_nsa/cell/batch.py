@@ -93,15 +93,17 @@ class PerturbationCollate:
         self.rule = DeletionRule(graph)
 
     def __call__(self, items: Sequence[Perturbation]) -> PerturbationBatch:
-        """Collate ``B`` instances."""
+        """Collate ``B`` instances; none at all is the empty share of a process in a small batch."""
         genes = [item.genes for item in items]
         count = [len(g) for g in genes]
-        instance = torch.from_numpy(np.repeat(np.arange(len(items)), count))
+        instance = torch.from_numpy(np.repeat(np.arange(len(items)), np.array(count, np.int64)))
         return PerturbationBatch(
-            alive_dict=self.rule.alive(torch.cat(genes), instance, len(items)),
-            y=torch.stack([item.y for item in items]),
+            alive_dict=self.rule.alive(
+                torch.cat([*genes, torch.empty(0, dtype=torch.long)]), instance, len(items)
+            ),
+            y=torch.stack([item.y for item in items]) if items else torch.empty(0, 2),
             genes=genes,
-            index=torch.tensor([item.index for item in items]),
+            index=torch.tensor([item.index for item in items], dtype=torch.long),
         )
 
 

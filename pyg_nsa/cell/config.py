@@ -9,9 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from pyg_nsa.config import HeteroNSAConfig
 
-__all__ = ["BaselineName", "CellConfig", "DataConfig", "ReadoutConfig", "TrainingConfig"]
+__all__ = [
+    "BaselineName",
+    "CellConfig",
+    "CheckpointEvery",
+    "DataConfig",
+    "ReadoutConfig",
+    "TrainingConfig",
+]
 
-BaselineName = Literal["mean", "product_of_singles", "hetero_conv"]
+BaselineName = Literal["mean", "product_of_singles", "hetero_conv", "hgt", "no_messages", "embedding"]
 
 
 class _Config(BaseModel):
@@ -28,14 +35,24 @@ class DataConfig(_Config):
     """The cell, its labels, and how they are split."""
 
     model: str = "iJO1366"
-    """A metabolic model that cobra ships (textbook, iJO1366, salmonella), or the path of an SBML, JSON, YAML or MAT file."""
+    """A metabolic model that cobra ships (textbook, iJO1366, salmonella), or the path of an SBML, JSON, YAML or MAT file, also
+    compressed (.gz, .bz2)."""
 
     labels: str = "simulated"
-    """Where the labels come from: simulated (exact FBA, single and double deletions), simulated-singles, or the path of a
-    table of measurements."""
+    """Where the labels come from: simulated (exact FBA, single and double deletions), simulated-singles, simulated-triples
+    (also triples of interacting genes), or the path of a table of measurements."""
+
+    label_workers: Annotated[int, Field(ge=1)] = 1
+    """Processes that simulate labels; they change no result."""
+
+    unknown_labels: Literal["error", "skip"] = "error"
+    """Rows of a table of measurements with genes that the graph lacks: error, or skip them with a warning."""
 
     gene_tables: dict[str, str] = {}
     """Gene-gene relations by name: CSV, TSV or Parquet files with two columns of gene ids."""
+
+    unknown_genes: Literal["error", "skip", "add"] = "error"
+    """Genes in gene_tables that the model lacks: error, skip their pairs with a warning, or add the genes to the graph."""
 
     proxies: bool | None = None
     """Whether to add the gene-gene relations that the model itself gives; null: only without gene_tables."""
@@ -46,8 +63,12 @@ class DataConfig(_Config):
     embeddings: bool = True
     """Whether each node also gets a learned embedding."""
 
+    split: Literal["gene", "pair", "both"] = "gene"
+    """What validation and testing hold out: gene (genes, with all their pairs), pair (pairs of genes that are known by
+    themselves), or both."""
+
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
-    """Shares of the genes for training, validation and testing."""
+    """Shares of the genes (or pairs) for training, validation and testing."""
 
     rates: tuple[float, float, float] = (0.3, 0.5, 0.2)
     """Shares of single deletions, interacting pairs and random pairs in training."""
@@ -66,7 +87,38 @@ class ReadoutConfig(_Config):
     """Node types that are read out; null means all."""
 
     hidden_channels: int | None = Field(default=None, ge=1)
-    """Width of the head; null means that of the operator."""
+    """Width of the head (and of the deletion reading); null means that of the operator."""
+
+    copies: bool = True
+    """Whether the operator also runs on each perturbed copy of the graph, and z_w - z_i is read. Without copies it runs on the
+    wildtype alone, once a batch, so that batches may be many times larger in the same time; needs deletion."""
+
+    deletion: bool = False
+    """Whether the nodes that a deletion removes, and those that lose neighbours, are read from the wildtype's rows."""
+
+    epistasis: bool = False
+    """Whether gene_interaction is what is left of predicted fitness (of all deleted genes together, less the product of each
+    alone), beside what the head says; needs deletion, and copies: false."""
+
+    @model_validator(mode="after")
+    def _something(self) -> ReadoutConfig:
+        if not (self.copies or self.deletion):
+            raise ValueError("nothing is read: set readout.deletion or readout.copies to true")
+        if self.epistasis and (self.copies or not self.deletion):
+            raise ValueError(
+                "readout.epistasis reads each gene alone: set readout.deletion: true and readout.copies: false"
+            )
+        return self
+
+
+class CheckpointEvery(_Config):
+    """When a checkpoint is written within an epoch, whichever comes first; one is written after every epoch."""
+
+    minutes: float | None = Field(default=5.0, gt=0)
+    """Minutes since the last one; null: not by time."""
+
+    steps: int | None = Field(default=None, ge=1)
+    """Steps since the last one; null: not by steps."""
 
 
 class TrainingConfig(_Config):
@@ -76,13 +128,14 @@ class TrainingConfig(_Config):
     """Epochs at most."""
 
     max_minutes: float | None = Field(default=None, gt=0)
-    """Stop after this time, at the end of a batch; null: no limit."""
+    """Stop after this time, at the end of a batch; null: no limit. With a limit the learning rate follows the clock too, so that
+    no two runs are the same; without one, runs on a CPU with the same seed are the same bit for bit, resumed ones too."""
 
     instances_per_epoch: int = Field(default=1024, ge=1)
     """Instances drawn for each epoch."""
 
     batch_size: int = Field(default=16, ge=1)
-    """Instances in a batch."""
+    """Instances in a batch, of all processes together: their number changes no result, to rounding."""
 
     learning_rate: float = Field(default=2e-3, gt=0)
     """Peak learning rate of AdamW; warm-up, then a cosine to zero over the epochs (or the time) given."""
@@ -101,6 +154,19 @@ class TrainingConfig(_Config):
 
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Precision of Lightning's trainer."""
+
+    checkpoint_every: CheckpointEvery = CheckpointEvery()
+    """When a checkpoint is written within an epoch: what a killed training loses at most."""
+
+    devices: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Processes on each machine, one for each GPU; auto: what a launcher (torchrun, SLURM) started there, one without a
+    launcher."""
+
+    num_nodes: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Machines; auto: what the launcher says, one without a launcher."""
+
+    strategy: Literal["auto", "ddp"] = "auto"
+    """How processes work together: ddp, each on its share of every batch; auto: ddp where there are several."""
 
 
 class CellConfig(_Config):
@@ -133,7 +199,9 @@ class CellConfig(_Config):
     """How the model is trained."""
 
     baselines: list[BaselineName] = ["mean", "product_of_singles"]
-    """What the model is compared with; hetero_conv trains GATv2 layers in HeteroConv on the same split."""
+    """What the model is compared with, on the same split: mean and product_of_singles compute; hetero_conv (GATv2 layers in
+    HeteroConv), hgt, no_messages (the same readout of projected features) and embedding (a learned vector per gene, no graph)
+    are trained as the model is."""
 
     @field_validator("baselines")
     @classmethod
@@ -155,7 +223,8 @@ class CellConfig(_Config):
 
         def resolve(name: str) -> str:
             path = folder / name
-            return str(path) if path.exists() else name
+            # Absolute: a checkpoint and a run's folder outlive the folder that somebody worked in.
+            return str(path.absolute()) if path.exists() else name
 
         data = self.data.model_copy(
             update={

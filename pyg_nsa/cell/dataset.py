@@ -2,17 +2,16 @@
 
 ``processed/`` holds the base graph and the labels, under names that contain a hash of everything they were made from,
 so that other options never meet old files. Files appear atomically and under a lock: any number of processes may build
-one dataset at once.
+one dataset at once. Each has a checksum over all its bytes; a file that does not fit it is made again, with a warning.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
-import os
 import pickle
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,24 +27,30 @@ from torch_geometric.data import Dataset, HeteroData
 from pyg_nsa.cell.batch import Perturbation
 from pyg_nsa.cell.deletion import DeletionRule
 from pyg_nsa.cell.features import check_features
-from pyg_nsa.cell.graph import UnknownGenes, build_graph
-from pyg_nsa.cell.labels import (
-    PAD,
-    LabelFileError,
-    LabelTable,
-    read_label_table,
-    simulate_labels,
-    simulated_label_file,
-)
+from pyg_nsa.cell.gene_tables import UnknownGenes
+from pyg_nsa.cell.graph import build_graph
+from pyg_nsa.cell.labels import PAD, LabelFileError, LabelTable
 from pyg_nsa.cell.materialise import Numbering, perturbed_graph
+from pyg_nsa.cell.measured_labels import UnknownRows, read_label_table
 from pyg_nsa.cell.metabolic_model import MetabolicNetwork, as_network, load_model, model_file
+from pyg_nsa.cell.sealed_file import DamagedFileError, read_sealed, remove_leftovers, write_sealed
+from pyg_nsa.cell.simulated_labels import Deletions, simulate_labels, simulated_label_file
+from pyg_nsa.cell.sizes import dense_mask_bytes, graph_bytes, readable
 from pyg_nsa.cell.tables import TableError
 
 __all__ = ["MaterialisedDataset", "PerturbationDataset"]
 
 logger = logging.getLogger(__name__)
 
-GRAPH_VERSION = 1  # raised whenever build_graph gives something else for the same input
+SIMULATED: dict[str, Deletions] = {
+    "simulated": "pairs",
+    "simulated-singles": "singles",
+    "simulated-pairs": "pairs",
+    "simulated-triples": "triples",
+}
+"""Names of simulated labels."""
+
+GRAPH_VERSION = 2  # raised whenever build_graph gives something else for the same input
 
 
 class PerturbationDataset(Dataset):
@@ -58,8 +63,9 @@ class PerturbationDataset(Dataset):
     Args:
         root: Folder of the dataset; files go to ``root/processed``.
         model: A model's name or file (see :func:`~pyg_nsa.cell.metabolic_model.load_model`), or the model itself.
-        labels: ``"simulated"`` (singles and all pairs, by FBA), ``"simulated-singles"``, the file of a measured table
-            (see :func:`~pyg_nsa.cell.labels.read_label_table`), or a label table.
+        labels: ``"simulated"`` (singles and all pairs, by FBA), ``"simulated-singles"``, ``"simulated-triples"`` (also
+            triples of interacting genes; see :func:`~pyg_nsa.cell.simulated_labels.simulate_labels`), the file of a
+            measured table (see :func:`~pyg_nsa.cell.measured_labels.read_label_table`), or a label table.
         gene_tables: As for :func:`~pyg_nsa.cell.graph.build_graph`.
         unknown: Likewise.
         proxies: Likewise.
@@ -67,6 +73,10 @@ class PerturbationDataset(Dataset):
         features: Likewise.
         progress: Show progress bars on stderr, if that is a terminal.
         force_reload: Build anew, whatever is there. Simulated labels are kept.
+        build: Build what is missing. ``False`` reads only.
+        workers: Processes that simulate labels; they change no result.
+        unknown_labels: What to do with rows of a measured table whose genes the graph lacks: ``"error"``, or ``"skip"``
+            them with a warning.
 
     Attributes:
         graph: The base graph; not to be changed.
@@ -76,6 +86,7 @@ class PerturbationDataset(Dataset):
         ModelFileError: If the model cannot be read.
         TableError: If a table cannot be read or joined.
         ValueError: If ``labels`` is a table of another graph, and as for :func:`~pyg_nsa.cell.graph.build_graph`.
+        FileNotFoundError: If ``build`` is ``False``, and the dataset is not in ``root``.
     """
 
     graph: HeteroData
@@ -94,9 +105,14 @@ class PerturbationDataset(Dataset):
         features: bool | Sequence[str] = True,
         progress: bool = True,
         force_reload: bool = False,
+        build: bool = True,
+        workers: int = 1,
+        unknown_labels: UnknownRows = "error",
     ) -> None:
         self.model = model
         self.labels = labels
+        self.unknown_labels = unknown_labels
+        self.workers = workers
         self.progress = progress
         self._options: dict[str, Any] = {
             "gene_tables": dict(gene_tables or {}),
@@ -108,6 +124,8 @@ class PerturbationDataset(Dataset):
         self._key = self._hash()
         super().__init__(str(Path(root).expanduser()), log=False)
         found = None if force_reload else self._read()
+        if found is None and not build:
+            raise FileNotFoundError(f"{self.processed_paths[0]}: not built yet, or damaged.")
         if found is None:
             found = self._build(force_reload)
         else:
@@ -135,7 +153,11 @@ class PerturbationDataset(Dataset):
             source = self.model
             network = as_network(load_model(source) if isinstance(source, str | Path) else source)
             graph = build_graph(network, **self._options)
-            _save(path, {"graph": graph.to_dict(), "labels": self._make_labels(network, graph)})
+            stream = io.BytesIO()
+            labels = self._make_labels(network, graph)
+            torch.save({"graph": graph.to_dict(), "labels": labels}, stream)
+            remove_leftovers(path)
+            write_sealed(path, stream.getvalue())
             logger.info("graph of %s: saved to %s", network.model_id, path)
             found = self._read()
         if found is None:
@@ -148,11 +170,12 @@ class PerturbationDataset(Dataset):
             self.labels.check_graph(graph)
             return None
         folder = Path(self.processed_dir)
-        if isinstance(self.labels, str) and self.labels in ("simulated", "simulated-singles"):
-            pairs = self.labels == "simulated"
-            simulate_labels(network, folder, pairs=pairs, progress=self.progress)
-            return simulated_label_file(network, folder, pairs).name
-        table = read_label_table(self.labels, graph)
+        if (deletions := _simulated(self.labels)) is not None:
+            simulate_labels(
+                network, folder, deletions=deletions, workers=self.workers, progress=self.progress
+            )
+            return simulated_label_file(network, folder, deletions).name
+        table = read_label_table(self.labels, graph, self.unknown_labels)
         return table.save(folder / f"labels-measured-{self._key}.npz").name
 
     def _read(self) -> tuple[HeteroData, LabelTable] | None:
@@ -161,7 +184,7 @@ class PerturbationDataset(Dataset):
         if not path.exists():
             return None
         try:
-            saved = torch.load(path, weights_only=True)
+            saved = torch.load(read_sealed(path), weights_only=True)
             graph = HeteroData.from_dict(saved["graph"])
             if isinstance(self.labels, LabelTable):
                 self.labels.check_graph(graph)
@@ -173,6 +196,7 @@ class PerturbationDataset(Dataset):
             KeyError,
             OSError,
             pickle.UnpicklingError,
+            DamagedFileError,
             LabelFileError,
         ) as error:
             logger.warning("%s: cannot be read (%s). Building again.", path, error)
@@ -190,10 +214,10 @@ class PerturbationDataset(Dataset):
         digest.update(json.dumps(simple, sort_keys=True).encode())
         for name, table in tables.items():
             digest.update(_content(table, f"gene_tables[{name!r}]"))
-        if isinstance(self.labels, str) and self.labels in ("simulated", "simulated-singles"):
-            digest.update(self.labels.encode())
+        if (deletions := _simulated(self.labels)) is not None:
+            digest.update(f"simulated-{deletions}".encode())
         elif not isinstance(self.labels, LabelTable):
-            digest.update(_content(self.labels, "labels"))
+            digest.update(_content(self.labels, "labels") + self.unknown_labels.encode())
         return digest.hexdigest()[:16]
 
     # --- instances ------------------------------------------------------------
@@ -237,6 +261,21 @@ class PerturbationDataset(Dataset):
     def bytes_per_instance(self) -> float:
         """Bytes that an instance takes, in memory and on disk; the base graph is stored once."""
         return self.table.nbytes / max(len(self.table), 1)
+
+    @property
+    def sizes(self) -> str:
+        """One line for people: what an instance takes, what the base graph does, and what dense masks would."""
+        return (
+            f"{readable(self.bytes_per_instance)} an instance beside one base graph of "
+            f"{readable(graph_bytes(self.graph))}; as dense boolean masks {readable(dense_mask_bytes(self.graph))} "
+            "an instance"
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({len(self)} instances of {self.graph.model_id}, "
+            f"{readable(self.bytes_per_instance)} each)"
+        )
 
     def to_hetero_data(
         self,
@@ -303,6 +342,11 @@ class MaterialisedDataset(torch.utils.data.Dataset):
         return self.dataset.to_hetero_data(i, self.numbering, self.transform)
 
 
+def _simulated(labels: Any) -> Deletions | None:
+    """Which deletions are simulated, if any are."""
+    return SIMULATED.get(labels) if isinstance(labels, str) else None
+
+
 def _content(table: str | Path | pd.DataFrame, what: str) -> bytes:
     """What a table says, for hashing."""
     if isinstance(table, pd.DataFrame):
@@ -311,15 +355,3 @@ def _content(table: str | Path | pd.DataFrame, what: str) -> bytes:
     if not path.is_file():
         raise TableError(f"{path}: no such file ({what}).")
     return hashlib.sha256(path.read_bytes()).digest() + path.suffix.encode()
-
-
-def _save(path: Path, content: dict[str, Any]) -> None:
-    """``torch.save``, atomically."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -46,7 +46,8 @@ from scipy.sparse import coo_array, csr_array, diags_array
 from torch_geometric.data import HeteroData
 from tqdm import tqdm
 
-from pyg_nsa.cell.fba import TOLERANCE, GrowthSimulator, linear_program
+from pyg_nsa.cell.fba import GrowthSimulator
+from pyg_nsa.cell.lp_solver import TOLERANCE, linear_program
 from pyg_nsa.cell.metabolic_model import MetabolicNetwork
 from pyg_nsa.cell.reaction_nodes import ReactionNodes
 

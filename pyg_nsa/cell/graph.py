@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cobra
 import numpy as np
@@ -34,9 +34,9 @@ from scipy.sparse import csr_array
 from torch_geometric.data import HeteroData
 
 from pyg_nsa.cell.features import add_features
+from pyg_nsa.cell.gene_tables import UnknownGenes, check_unknown, read_gene_pairs
 from pyg_nsa.cell.metabolic_model import MetabolicNetwork, as_network
 from pyg_nsa.cell.reaction_nodes import ReactionNodes, expand_reactions
-from pyg_nsa.cell.tables import TableError, problem_list, read_rows, row_name
 
 __all__ = [
     "MAX_DEGREE",
@@ -46,7 +46,6 @@ __all__ = [
     "producer_consumer_pairs",
 ]
 
-UnknownGenes = Literal["error", "skip", "add"]
 MAX_DEGREE = 20
 """Metabolites of more reactions (water, ATP, protons, …) join nothing in particular."""
 
@@ -67,8 +66,8 @@ def build_graph(
         gene_tables: Gene–gene relations by name: a CSV, TSV or Parquet file or a ``DataFrame``, whose first two columns
             are gene ids (source, target). A file may have a header line: it has one if neither of the first line's two
             ids is a gene of the model. Pairs are taken as directed and as they are, each once.
-        unknown: What to do with ids in ``gene_tables`` that the model lacks: ``"error"``, ``"skip"`` their pairs, or
-            ``"add"`` gene nodes, after the model's genes, in the order of their first mention.
+        unknown: What to do with ids in ``gene_tables`` that the model lacks: ``"error"``, ``"skip"`` their pairs
+            with a warning, or ``"add"`` gene nodes, after the model's genes, in the order of their first mention.
         proxies: Whether to add ``co_complex`` and ``producer_consumer``. ``None``: only without ``gene_tables``.
         reverse: Whether to add ``rev_gpr`` and ``rev_rmr``.
         features: ``True`` for the default node features, ``False`` for none (``x`` has zero columns), or names of
@@ -78,8 +77,8 @@ def build_graph(
         The graph. Every node type has ``node_ids`` (list of str), ``num_nodes``, ``x`` ([N, F] float32) and
         ``feature_names``; relations between types have ``hyperedge_index`` and ``edge_index`` (one tensor, [2, E]
         int64); ``model_id`` is the model's name. ``data["reaction"]`` also has, each [N]: ``reaction_index`` (int64,
-        the reaction in the model), ``direction`` (int64, 1 forward, -1 backward) and ``has_gene`` (bool). Reaction nodes
-        are named ``<reaction>|<number of the clause>|forward`` or ``…|backward``.
+        the reaction in the model), ``direction`` (int64, 1 forward, -1 backward), ``reversible`` (bool, whether the
+        bounds allow both directions) and ``has_gene`` (bool). Reaction nodes are named ``<reaction>|<number of the clause>|forward`` or ``…|backward``.
 
     Raises:
         TableError: If a table cannot be read, or has unknown ids and ``unknown="error"``.
@@ -87,8 +86,7 @@ def build_graph(
     """
     network = as_network(model)
     tables = dict(gene_tables or {})
-    if unknown not in ("error", "skip", "add"):
-        raise ValueError(f"unknown={unknown!r}: expected 'error', 'skip' or 'add'.")
+    check_unknown(unknown)
     use_proxies = not tables if proxies is None else proxies
     if use_proxies and (taken := {"co_complex", "producer_consumer"} & set(tables)):
         raise ValueError(
@@ -99,7 +97,7 @@ def build_graph(
     gene_ids = list(network.genes)
     relations: dict[str, NDArray[np.int64]] = {}
     for name, table in tables.items():
-        relations[name] = _gene_pairs(name, table, gene_ids, unknown)
+        relations[name] = read_gene_pairs(name, table, gene_ids, unknown).pairs
     if use_proxies:
         relations["co_complex"] = co_complex_pairs(network)
         relations["producer_consumer"] = producer_consumer_pairs(network)
@@ -131,6 +129,8 @@ def _add_nodes(
         data[node_type].num_nodes = len(names)
     data["reaction"].reaction_index = torch.from_numpy(nodes.reaction)
     data["reaction"].direction = torch.from_numpy(nodes.direction)
+    reversible = (network.lower < 0) & (network.upper > 0)
+    data["reaction"].reversible = torch.from_numpy(reversible[nodes.reaction])
     data["reaction"].has_gene = torch.from_numpy(nodes.has_gene)
 
 
@@ -215,43 +215,3 @@ def producer_consumer_pairs(
     source, target = pairs.row[different].astype(np.int64), pairs.col[different].astype(np.int64)
     order = np.lexsort((target, source))
     return np.stack([source[order], target[order]])
-
-
-def _gene_pairs(
-    name: str, table: str | Path | pd.DataFrame, gene_ids: list[str], unknown: UnknownGenes
-) -> NDArray[np.int64]:
-    """Read one gene–gene relation; with ``unknown="add"`` new genes are appended to ``gene_ids``."""
-    rows, where, has_first_line = read_rows(table, f"gene_tables[{name!r}]")
-    if rows.shape[1] < 2:
-        raise TableError(
-            f"{where}: expected two columns of gene ids, got {rows.shape[1]}. "
-            "Columns are separated by commas in .csv and by tabs in .tsv files."
-        )
-    index = {gene: i for i, gene in enumerate(gene_ids)}
-    pairs = rows.iloc[:, :2]
-    if has_first_line and len(pairs) and not any(cell in index for cell in pairs.iloc[0]):
-        pairs = pairs.iloc[1:]
-    row = row_name(has_first_line)
-    problems: list[str] = []
-    found: dict[tuple[int, int], None] = {}
-    for number, (source, target) in zip(pairs.index, pairs.itertuples(index=False), strict=True):
-        missing = [gene for gene in (source, target) if gene not in index]
-        if unknown == "add" and "" not in missing:
-            for gene in dict.fromkeys(missing):
-                index[gene] = len(gene_ids)
-                gene_ids.append(gene)
-            missing = []
-        if not missing:
-            found[index[source], index[target]] = None
-        elif unknown != "skip":
-            what = ", ".join(
-                repr(gene) if gene else "an empty cell" for gene in dict.fromkeys(missing)
-            )
-            problems.append(f"{row} {number}: {what}")
-    if problems:
-        raise TableError(
-            f"{where}: gene ids that the model does not have, in {len(problems)} of {len(pairs)} pairs. "
-            f"Correct them, or pass unknown='skip' to leave those pairs out, or unknown='add' to add the genes:\n"
-            f"{problem_list(problems)}"
-        )
-    return np.ascontiguousarray(np.array(list(found), np.int64).reshape(-1, 2).T)

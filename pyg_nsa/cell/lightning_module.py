@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -13,13 +14,11 @@ from torch_geometric.data import HeteroData
 
 from pyg_nsa.cell.batch import PerturbationBatch
 from pyg_nsa.cell.config import TrainingConfig
+from pyg_nsa.cell.distributed import from_first, joint_mean, seed_apart, total_over_processes
+from pyg_nsa.cell.failed_batch import NotFiniteError, not_finite_error
 from pyg_nsa.cell.model import HeteroCellNSA
 
 __all__ = ["CellModule", "NotFiniteError", "label_statistics"]
-
-
-class NotFiniteError(RuntimeError):
-    """The loss became NaN or infinite."""
 
 
 def label_statistics(y: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,7 +63,14 @@ class CellModule(lightning.LightningModule):
         self.register_buffer("label_mean", mean)
         self.register_buffer("label_std", std)
         self.register_buffer("label_weight", torch.tensor([1.0, config.interaction_weight]))
+        #: Folder for what :class:`NotFiniteError` is about; ``None``: nothing is written.
+        self.failures: Path | None = None
+        #: What a checkpoint says of itself; see :mod:`pyg_nsa.cell.checkpoint`.
+        self.identity: dict[str, Any] = {}
         self._started: float | None = None
+        self._elapsed = 0.0
+        self._losses = (0.0, 0)
+        self._batch: PerturbationBatch | None = None
 
     def transfer_batch_to_device(
         self, batch: PerturbationBatch, device: torch.device, dataloader_idx: int
@@ -84,25 +90,40 @@ class CellModule(lightning.LightningModule):
         weight = known * self.label_weight
         # A batch without any label gives a zero loss that still reaches every parameter.
         error = (prediction - wanted.nan_to_num()).square() * weight
-        loss = error.sum() / weight.sum().clamp(min=1e-12)
+        # Over the joint batch: the same value on all processes, so that all of them stop if it is not finite.
+        loss = joint_mean(error.sum(), weight.sum())
         if not bool(loss.isfinite()):
-            raise NotFiniteError(
-                f"the loss is {loss.item()} at step {self.global_step}, in the batch of instances "
-                f"{batch.index.tolist()}; try a smaller training.learning_rate or training.gradient_clip"
-            )
+            raise self._not_finite("the loss", loss.item(), batch)
         return loss
+
+    def _not_finite(self, what: str, value: float, batch: PerturbationBatch) -> NotFiniteError:
+        return not_finite_error(self, what, value, batch, self.failures)
 
     def training_step(self, batch: PerturbationBatch, batch_idx: int) -> Tensor:
         """One step."""
+        self._batch = batch
         loss = self.loss(batch)
-        self.log(
-            "train_loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=len(batch)
-        )
+        if batch_idx == 0:
+            self._losses = (0.0, 0)
+        total, count = self._losses
+        # The joint batch, of which other processes have their shares.
+        size = self.config.batch_size
+        size = max(min(size, self.config.instances_per_epoch - batch_idx * size), 1)
+        self._losses = (total + loss.item() * size, count + size)
+        self.log("train_loss", loss, prog_bar=True, on_step=True, batch_size=len(batch))
         return loss
+
+    def epoch_loss(self) -> float:
+        """Mean training loss of this epoch so far, also over the batches before an interruption."""
+        total, count = self._losses
+        return total / count if count else math.nan
 
     def validation_step(self, batch: PerturbationBatch, batch_idx: int) -> None:
         """Validation loss."""
-        self.log("val_loss", self.loss(batch), prog_bar=True, batch_size=len(batch))
+        loss = self.loss(batch)
+        # Not Lightning's sync_dist: it cuts the mean of the processes' batch sizes down to a whole number.
+        size = total_over_processes(len(batch), self.device)
+        self.log("val_loss", loss, prog_bar=True, batch_size=size)
 
     def predict_step(self, batch: PerturbationBatch, batch_idx: int = 0) -> Tensor:
         """``[B, 2]`` in the labels' units."""
@@ -110,16 +131,52 @@ class CellModule(lightning.LightningModule):
         return prediction.float() * self.label_std + self.label_mean
 
     def on_train_start(self) -> None:
-        """Starts the clock of ``max_minutes``."""
-        self._started = time.monotonic()
+        """Starts the clock of ``max_minutes``; time before an interruption counts."""
+        self._started = time.monotonic() - self._elapsed
+        seed_apart()
+
+    def elapsed(self) -> float:
+        """Seconds of training so far."""
+        return self._elapsed if self._started is None else time.monotonic() - self._started
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Saves the clock and the losses of an epoch that has begun."""
+        total, count = self._losses
+        checkpoint["pyg_nsa_progress"] = {"seconds": self.elapsed(), "losses": [total, count]}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Goes on from there."""
+        saved = checkpoint["pyg_nsa_progress"]
+        self._elapsed = float(saved["seconds"])
+        self._losses = (float(saved["losses"][0]), int(saved["losses"][1]))
 
     def progress(self) -> float:
-        """Share of the training that is done, by steps or by time, whichever is further."""
+        """Share of the training that is done, by steps or by time, whichever is further.
+
+        All processes must call this together: they go by the clock of the first, so that their learning rates agree and they
+        stop at the same step.
+        """
         done = self.global_step / max(self.steps, 1)
-        if self.config.max_minutes is not None and self._started is not None:
-            minutes = (time.monotonic() - self._started) / 60
+        if self.config.max_minutes is not None:
+            minutes = from_first(self.elapsed() / 60, self.device)
             done = max(done, minutes / self.config.max_minutes)
         return min(done, 1.0)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips the gradient's norm.
+
+        Raises:
+            NotFiniteError: It is NaN or infinite: one step on, so would be the parameters.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
+        if not bool(norm.isfinite()):
+            assert self._batch is not None
+            raise self._not_finite("the norm of the gradient", norm.item(), self._batch)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Sets the learning rate."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import gzip
 import hashlib
 import logging
 import re
@@ -30,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
-from pyg_nsa.cell.file_kind import file_kind
+from pyg_nsa.cell.file_kind import DECOMPRESS, file_kind
 
 __all__ = [
     "SHIPPED_MODELS",
@@ -48,7 +47,7 @@ SHIPPED_MODELS: dict[str, str] = {
 }
 """Models inside cobra's wheel, by name: *E. coli* core, *E. coli* iJO1366, *Salmonella* iYS1720."""
 
-FORMATS = "SBML (.xml, .sbml, .xml.gz, .sbml.gz), JSON (.json), YAML (.yml, .yaml), MATLAB (.mat)"
+FORMATS = "SBML (.xml, .sbml), JSON (.json), YAML (.yml, .yaml), MATLAB (.mat), each also with .gz or .bz2"
 MAX_CLAUSES = 100_000
 
 
@@ -93,7 +92,7 @@ def load_model(name_or_path: str | Path) -> cobra.Model:
 
     Args:
         name_or_path: ``"textbook"``, ``"iJO1366"`` or ``"salmonella"``, which ship with cobra; or the path of an SBML,
-            JSON, YAML or MATLAB file, the first also gzipped.
+            JSON, YAML or MATLAB file, also compressed (``.gz``, ``.bz2``).
 
     Returns:
         The model, as cobra reads it.
@@ -103,7 +102,7 @@ def load_model(name_or_path: str | Path) -> cobra.Model:
             cobra said, and the formats that can be read.
     """
     path = model_file(name_or_path)
-    kind, zipped = file_kind(path)
+    kind, compression = file_kind(path)
     readers: dict[str, Any] = {
         ".xml": cobra.io.read_sbml_model,
         ".sbml": cobra.io.read_sbml_model,
@@ -112,20 +111,19 @@ def load_model(name_or_path: str | Path) -> cobra.Model:
         ".yaml": cobra.io.load_yaml_model,
         ".mat": cobra.io.load_matlab_model,
     }
-    if kind not in readers or (zipped and kind not in (".xml", ".sbml")):
-        raise ModelFileError(
-            f"{path}: unknown ending {kind + '.gz' * zipped!r}. Formats: {FORMATS}."
-        )
+    if kind not in readers:
+        raise ModelFileError(f"{path}: unknown ending {kind + compression!r}. Formats: {FORMATS}.")
     try:
-        with _quiet_cobra():
-            if kind == ".sbml":  # cobra tells compression and content by its own list of endings
-                text = gzip.decompress(path.read_bytes()) if zipped else path.read_bytes()
-                with tempfile.TemporaryDirectory() as folder:
-                    copy = Path(folder) / "model.xml"
-                    copy.write_bytes(text)
-                    model = cobra.io.read_sbml_model(str(copy))
-            else:
-                model = readers[kind](str(path))
+        with _quiet_cobra(), tempfile.TemporaryDirectory() as folder:
+            plain = path
+            # cobra tells compression and content by its own lists of endings, another one for each format.
+            if compression or kind == ".sbml":
+                content = (
+                    DECOMPRESS[compression](path.read_bytes()) if compression else path.read_bytes()
+                )
+                plain = Path(folder) / f"model{'.xml' if kind == '.sbml' else kind}"
+                plain.write_bytes(content)
+            model = readers[kind](str(plain))
     except Exception as error:
         # cobra's readers raise nearly anything: CobraSBMLError, KeyError, OSError, the parsers' own errors.
         raise ModelFileError(

@@ -14,6 +14,8 @@ from torch_geometric.nn.aggr import Aggregation
 from torch_geometric.nn.resolver import aggregation_resolver
 
 from pyg_nsa.cell.batch import PerturbationBatch
+from pyg_nsa.cell.deletion_readout import DeletionReadout
+from pyg_nsa.cell.epistasis import Epistasis
 from pyg_nsa.nn.node_order import NodeOrder
 
 __all__ = ["TARGETS", "HeteroCellNSA"]
@@ -30,7 +32,8 @@ class HeteroCellNSA(nn.Module):
         \mathbf{z}_p = \mathbf{z}_w - \mathbf{z}_i, \qquad \hat{\mathbf{y}} = \mathrm{head}(\mathrm{asinh}(\mathbf{z}_p))
 
     The operator runs on the wildtype (once a batch) and on each perturbed copy, all in one call; dead nodes neither send
-    nor receive. An instance without deletions predicts exactly ``head(0)``.
+    nor receive. With a ``deletion`` reading its result is further columns of :math:`\mathbf{z}_p`; with ``copies=False`` they
+    are all, and the operator runs on the wildtype alone. An instance without deletions predicts exactly ``head(0)``.
 
     Args:
         operator: Maps ``x_dict`` ``[B, N, F]`` to rows ``[B, N, channels]`` of each node type, called as
@@ -41,12 +44,19 @@ class HeteroCellNSA(nn.Module):
         readout: PyG aggregations by name (``"sum"``, ``"mean"``, ``"max"``, ``"std"``, …); their results are concatenated.
         hidden_channels: Width of the head (default: ``channels``).
         dropout: Dropout in the head.
+        deletion: Reads deletions from the wildtype's rows (:class:`~pyg_nsa.cell.deletion_readout.DeletionReadout`).
+        copies: Whether perturbed copies are computed at all.
+        epistasis: Whether the interaction that follows from the predicted fitness of an instance and of its genes alone is
+            added to the head's (:class:`~pyg_nsa.cell.epistasis.Epistasis`); the genes alone are read too.
         node_order: Order of the nodes inside of the operator (see :meth:`pyg_nsa.HeteroNSA.prepare`). An operator that knows
             none must be given ``"natural"``. Not part of the parameters: a checkpoint loads whatever the order.
 
     Shapes:
         ``forward(cell_graph, batch)`` returns predictions ``[B, 2]`` (columns :data:`TARGETS`) and a dict with ``z_w``
-        ``[1, Z]``, ``z_i`` and ``z_p`` ``[B, Z]``.
+        ``[1, Z]``, ``z_i`` and ``z_p`` ``[B, Z]``. In the columns of the deletion reading ``z_w`` is 0.
+
+    Raises:
+        ValueError: Neither ``deletion`` nor ``copies``, or ``epistasis`` with copies, which would be needed of each gene alone.
     """
 
     def __init__(
@@ -58,14 +68,25 @@ class HeteroCellNSA(nn.Module):
         hidden_channels: int | None = None,
         dropout: float = 0.0,
         node_order: NodeOrder = "natural",
+        deletion: DeletionReadout | None = None,
+        copies: bool = True,
+        epistasis: bool = False,
     ) -> None:
         super().__init__()
+        if deletion is None and not copies:
+            raise ValueError("nothing is read: give a deletion readout, or copies=True")
         self.operator = operator
         self.node_order = node_order
         self.node_types = list(node_types)
         self.readout_names = list(readout)
-        self.readouts = nn.ModuleList(_aggregation(name) for name in readout)
-        width = len(self.node_types) * len(self.readout_names) * channels
+        self.readouts = nn.ModuleList(aggregation_resolver(name) for name in readout)
+        self.deletion = deletion
+        self.copies = copies
+        if epistasis and (deletion is None or copies):
+            raise ValueError("epistasis needs a deletion readout, and copies=False")
+        self.epistasis = Epistasis() if epistasis else None
+        width = len(self.node_types) * len(self.readout_names) * channels if copies else 0
+        width += 0 if deletion is None else deletion.out_channels
         hidden = hidden_channels or channels
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in self.node_types)
         self.head = nn.Sequential(
@@ -89,26 +110,40 @@ class HeteroCellNSA(nn.Module):
             cell_graph: The base graph, on the batch's device.
             batch: Which nodes each instance keeps.
         """
-        z = self.embed(cell_graph, batch.alive_dict)
-        z_w, z_i = z[:1], z[1:]
+        copies = {t: a if self.copies else a[:0] for t, a in batch.alive_dict.items()}
+        rows = self.rows(cell_graph, copies)
+        parts = []
+        if self.copies:
+            pooled = self._pooled(rows, copies)
+            parts.append((pooled[:1], pooled[1:]))
+        if self.deletion is not None:
+            read = self.deletion({t: h[0] for t, h in rows.items()}, cell_graph, batch)
+            parts.append((torch.zeros_like(read.together[:0].sum(0, keepdim=True)), -read.together))
+        z_w, z_i = (torch.cat(side, dim=-1) for side in zip(*parts, strict=True))
         z_p = z_w - z_i
-        return self.head(z_p), {"z_w": z_w, "z_i": z_i, "z_p": z_p}
+        prediction = self.head(z_p)
+        if self.epistasis is not None:
+            # Without perturbed copies the reading of a single gene is all there is of it.
+            alone, nothing = self.head(torch.cat([read.alone, torch.zeros_like(z_w)]))[:, 0].split(
+                [len(read.alone), 1]
+            )
+            found = self.epistasis(prediction[:, 0], alone, nothing[0], read.place, read.owner)
+            prediction = torch.stack([prediction[:, 0], prediction[:, 1] + found], dim=1)
+        return prediction, {"z_w": z_w, "z_i": z_i, "z_p": z_p}
 
-    def embed(self, cell_graph: HeteroData, alive_dict: Mapping[str, Tensor]) -> Tensor:
-        """``[1 + B, Z]``: the representation of the wildtype, then of each instance."""
+    def rows(self, cell_graph: HeteroData, alive_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """``[1 + B, N, channels]`` of each node type that is read out: of the wildtype, then of each instance."""
         arguments = self.prepared(cell_graph)
-        with_wildtype = {
-            t: torch.cat([alive.new_ones(1, alive.size(1)), alive])
-            for t, alive in alive_dict.items()
-        }
+        with_wildtype = _with_wildtype(alive_dict)
         copies = next(iter(with_wildtype.values())).size(0)
         x_dict = {t: x.expand(copies, -1, -1) for t, x in arguments["x_dict"].items()}
         rows = self.operator(**{**arguments, "x_dict": x_dict, "mask_dict": with_wildtype})
-        parts = []
-        for node_type, norm in zip(self.node_types, self.norms, strict=True):
-            h, alive = norm(rows[node_type]), with_wildtype[node_type]
-            for aggr in self.readouts:
-                parts.append(_pool(aggr, h, alive))
+        return {t: norm(rows[t]) for t, norm in zip(self.node_types, self.norms, strict=True)}
+
+    def _pooled(self, rows: Mapping[str, Tensor], alive_dict: Mapping[str, Tensor]) -> Tensor:
+        """``[1 + B, Z]``."""
+        alive = _with_wildtype(alive_dict)
+        parts = [_pool(aggr, rows[t], alive[t]) for t in self.node_types for aggr in self.readouts]
         return torch.cat(parts, dim=-1)
 
     def prepared(self, cell_graph: HeteroData) -> dict[str, Any]:
@@ -146,8 +181,8 @@ class _Compress(nn.Module):
         return torch.asinh(z)
 
 
-def _aggregation(name: str) -> Aggregation:
-    return aggregation_resolver(name)
+def _with_wildtype(alive_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {t: torch.cat([a.new_ones(1, a.size(1)), a]) for t, a in alive_dict.items()}
 
 
 def _pool(aggr: Aggregation, h: Tensor, alive: Tensor) -> Tensor:

@@ -2,50 +2,43 @@
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
+import functools
 import io
 import json
-import logging
-import os
-import platform
 import time
 from pathlib import Path
-from typing import Any
 
-import lightning
 import numpy as np
 import pandas as pd
-import torch
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from ruamel.yaml import YAML
 
-from pyg_nsa.cell.attention_map import attention_around
 from pyg_nsa.cell.baselines import BASELINES
-from pyg_nsa.cell.batch import PerturbationCollate
-from pyg_nsa.cell.build import build_hetero_conv, build_model
+from pyg_nsa.cell.cache import cache_folder, open_dataset
+from pyg_nsa.cell.checkpoint import CheckpointError, differences, read_checkpoint
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.dataset import PerturbationDataset
+from pyg_nsa.cell.distributed import is_first
+from pyg_nsa.cell.experiment import (
+    builders,
+    evaluation_instances,
+    prediction_rows,
+    run_experiment,
+    validation_instances,
+)
+from pyg_nsa.cell.knockout import choose_knockout, explain_knockout, has_attention
 from pyg_nsa.cell.metrics import evaluate
 from pyg_nsa.cell.occupancy import tile_occupancy
 from pyg_nsa.cell.report import write_report
-from pyg_nsa.cell.splits import Split, split_by_gene
-from pyg_nsa.cell.training import Trained, predict, train
+from pyg_nsa.cell.run_facts import run_facts
+from pyg_nsa.cell.splits import Split, make_split
+from pyg_nsa.cell.training import Trained
 
 __all__ = ["cache_folder", "run_training"]
 
-logger = logging.getLogger(__name__)
-
-_VALIDATION = 256  # instances of the validation loss, which is computed after every epoch
-
-
-def cache_folder() -> Path:
-    """Where graphs and labels are kept: ``PYG_NSA_CACHE``, or ``~/.cache/pyg_nsa``."""
-    given = os.environ.get("PYG_NSA_CACHE")
-    return Path(given) if given else Path.home() / ".cache" / "pyg_nsa"
+_REPLICATES = 1000  # of the intervals in metrics.csv
 
 
 def run_training(
@@ -56,221 +49,128 @@ def run_training(
     config_text: str | None = None,
     progress: bool = True,
     console: Console | None = None,
+    resume: bool = False,
 ) -> Path:
     """Trains the model and its baselines, evaluates them on held-out genes, and writes a report.
 
     Args:
         config: What to do.
-        folder: The run's folder: checkpoints, ``predictions.csv``, ``metrics.csv``, ``report.html`` and figures.
+        folder: The run's folder: ``config.yaml``, a folder for each model (:mod:`pyg_nsa.cell.experiment`), ``predictions.csv``,
+            ``metrics.csv``, ``report.html`` and figures.
         cache: Where graphs and labels are kept between runs (default: :func:`cache_folder`).
-        config_text: The configuration as its author wrote it, for the report.
+        config_text: The configuration as its author wrote it, for ``config.yaml``.
         progress: Show progress bars.
         console: Where to print (default: standard output).
+        resume: Go on with what is in ``folder``: models that are done are not trained again. ``False`` starts anew.
 
     Returns:
         The path of ``report.html``.
 
     Raises:
+        CheckpointError: ``resume``, and the folder's run is of another configuration, graph or split.
         ConfigError: The configuration does not fit the graph.
         ModelFileError: The metabolic model can't be read.
+        NotFiniteError: The loss or its gradient became NaN or infinite.
+        TrainingInterrupted: Ctrl-C; ``resume`` goes on.
     """
-    # Piped into a file there is no terminal to ask for its width, and tables should stay whole.
-    console = console or Console(width=None if Console().is_terminal else 120)
-    folder.mkdir(parents=True, exist_ok=True)
+    if console is None:
+        # Piped into a file there is no terminal to ask for its width, and tables should stay whole.
+        console = Console(width=None if Console().is_terminal else 120, quiet=not is_first())
+    models = builders(config)
+    if resume:
+        _check_config(folder, config)
+        _print_found(console, folder, list(models))
+    if is_first():
+        _write_config(folder, config, config_text)
     start = time.monotonic()
-    console.print(f"[bold]1/4[/] graph and labels of {config.data.model}")
-    dataset = PerturbationDataset(
-        cache or cache_folder(),
-        config.data.model,
-        labels=config.data.labels,
-        gene_tables=config.data.gene_tables or None,
-        proxies=config.data.proxies,
-        features=config.data.features,
-        progress=progress,
-    )
+    console.print(f"[bold]1/3[/] graph and labels of {config.data.model}")
+    dataset = open_dataset(config, cache, progress=progress)
     label_seconds = time.monotonic() - start
-    split = split_by_gene(dataset.table, config.data.fractions, config.seed)
+    split = make_split(dataset.table, config.data.split, config.data.fractions, config.seed)
     _print_data(console, dataset, split, label_seconds)
-    builders = {"hetero_nsa": build_model}
-    if "hetero_conv" in config.baselines:
-        builders["hetero_conv"] = build_hetero_conv
+    pairs = config.data.evaluation_pairs
     parts = {
-        part: _evaluated(dataset, split, part, config.data.evaluation_pairs, config.seed)
-        for part in ("val", "test")
+        p: evaluation_instances(dataset, split, p, pairs, config.seed) for p in ("val", "test")
     }
-    validation = _for_validation_loss(dataset, parts["val"], _VALIDATION, config.seed)
+    validation = validation_instances(dataset, parts["val"], config.seed)
     trained: dict[str, Trained] = {}
     predictions = []
-    for name, build in builders.items():
-        console.print(f"[bold]2/4[/] training {name}")
-        # Each model starts from the seed, so that what else is trained does not change it.
-        lightning.seed_everything(config.seed, verbose=False)
-        model = build(config, dataset.graph)
-        trained[name] = train(
-            model, dataset, split, config, folder / name, validation=validation, progress=progress
+    for name, build in models.items():
+        console.print(f"[bold]2/3[/] training and predicting with {name}")
+        trained[name], table = run_experiment(
+            name,
+            build,
+            dataset,
+            split,
+            config,
+            folder / name,
+            parts=parts,
+            validation=validation,
+            resume=resume,
+            progress=progress,
+            track=functools.partial(track, description="predicting", console=console)
+            if progress
+            else None,
         )
-        console.print(f"[bold]3/4[/] predicting held-out genes with {name}")
-        for part, index in parts.items():
-            y_hat = predict(
-                trained[name].module,
-                dataset[index],
-                4 * config.training.batch_size,  # no gradients to keep
-                (lambda it: track(it, description=part, console=console)) if progress else None,  # noqa: B023
-            )
-            predictions.append(_prediction_rows(dataset, name, part, index, y_hat))
+        predictions.append(table)
     for name in config.baselines:
         if name in BASELINES:
             for part, index in parts.items():
                 y_hat = BASELINES[name](dataset.table, split.train, index)
-                predictions.append(_prediction_rows(dataset, name, part, index, y_hat))
-    console.print("[bold]4/4[/] metrics and report")
-    table = pd.concat(predictions, ignore_index=True)
-    table.to_csv(folder / "predictions.csv", index=False)
-    metrics = evaluate(table)
-    metrics.to_csv(folder / "metrics.csv", index=False)
-    history = pd.concat([t.history.assign(model=name) for name, t in trained.items()])
-    history.to_csv(folder / "history.csv", index=False)
-    knockout = _knockout(table)
-    _write_attention(trained["hetero_nsa"], dataset, knockout, folder)
-    tile_occupancy(dataset.graph, method=config.node_order).to_csv(
-        folder / "occupancy.csv", index=False
-    )
-    (folder / "config.yaml").write_text(config_text or _as_yaml(config))
-    facts = _facts(config, dataset, split, trained, label_seconds, knockout)
-    (folder / "run.json").write_text(json.dumps(facts, indent=2))
-    report = write_report(folder)
+                predictions.append(prediction_rows(dataset, name, part, index, y_hat))
+    report = folder / "report.html"
+    if not is_first():
+        return report
+    console.print("[bold]3/3[/] metrics and report")
+    metrics = _write_results(config, folder, dataset, split, trained, predictions, label_seconds)
+    write_report(folder)
     _print_metrics(console, metrics)
     console.print(f"report: {report}")
     return report
 
 
-# ---- choosing what is evaluated --------------------------------------------------------------------------------------
-
-
-def _evaluated(
-    dataset: PerturbationDataset, split: Split, part: str, num_pairs: int, seed: int
-) -> NDArray[np.int64]:
-    """All singles of a part and some of its pairs, half of them interacting."""
-    singles, pairs = split.part(part, 1), split.part(part, 2)
-    if 0 < num_pairs < len(pairs):
-        generator = np.random.default_rng(seed)
-        interacting = pairs[dataset.table.interacting[pairs]]
-        half = min(len(interacting), num_pairs // 2)
-        chosen = generator.choice(interacting, half, replace=False)
-        others = np.setdiff1d(pairs, interacting)
-        rest = min(len(others), num_pairs - half)
-        pairs = np.concatenate([chosen, generator.choice(others, rest, replace=False)])
-    return np.sort(np.concatenate([singles, pairs]))
-
-
-def _for_validation_loss(
-    dataset: PerturbationDataset, index: NDArray[np.int64], size: int, seed: int
-) -> NDArray[np.int64]:
-    """Singles and pairs in equal parts, as far as there are.
-
-    Many pairs share a gene, so that pairs alone would measure a handful of genes.
-    """
-    generator = np.random.default_rng(seed)
-    single = dataset.table.sizes[index] < 2
-    parts = [index[single], index[~single]]
-    counts = [min(len(part), size // 2) for part in parts]
-    chosen = [generator.choice(p, n, replace=False) for p, n in zip(parts, counts, strict=True)]
-    return np.sort(np.concatenate(chosen))
-
-
-def _prediction_rows(
-    dataset: PerturbationDataset,
-    model: str,
-    part: str,
-    index: NDArray[np.int64],
-    y_hat: NDArray[np.float64],
-) -> pd.DataFrame:
-    table = dataset.table
-    sizes = table.sizes[index]
-    return pd.DataFrame(
-        {
-            "model": model,
-            "part": part,
-            "index": index,
-            "size": sizes,
-            "genes": [";".join(table.ids(int(i))) for i in index],
-            "fitness": table.fitness[index],
-            "gene_interaction": table.gene_interaction[index],
-            "fitness_pred": y_hat[:, 0],
-            # A single deletion has no interaction to predict.
-            "gene_interaction_pred": np.where(sizes >= 2, y_hat[:, 1], np.nan),
-        }
-    )
-
-
-def _knockout(predictions: pd.DataFrame) -> pd.Series:
-    """The held-out single deletion with the largest effect that the model saw coming best."""
-    rows = predictions.query("model == 'hetero_nsa' and part == 'test' and size == 1")
-    if rows.empty:
-        rows = predictions.query("model == 'hetero_nsa' and part == 'test'")
-    harmful = rows[rows["fitness"] < 0.5]
-    rows = harmful if len(harmful) else rows
-    error = (rows["fitness"] - rows["fitness_pred"]).abs()
-    return rows.loc[error.idxmin()]
-
-
-def _write_attention(
-    trained: Trained, dataset: PerturbationDataset, knockout: pd.Series, folder: Path
-) -> None:
-    batch = PerturbationCollate(dataset.graph)([dataset.get(int(knockout["index"]))])
-    module = trained.module.cpu()
-    table = attention_around(module.model, dataset.graph, batch)
-    table.to_csv(folder / "attention.csv", index=False)
-
-
-# ---- what is said about a run ----------------------------------------------------------------------------------------
-
-
-def _facts(
+def _write_results(
     config: CellConfig,
+    folder: Path,
     dataset: PerturbationDataset,
     split: Split,
     trained: dict[str, Trained],
+    predictions: list[pd.DataFrame],
     label_seconds: float,
-    knockout: pd.Series,
-) -> dict[str, Any]:
-    graph = dataset.graph
-    packages = ("pyg-nsa", "torch", "torch-geometric", "lightning", "cobra", "highspy")
-    genes = str(knockout["genes"]).split(";")
-    return {
-        "title": config.title,
-        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "organism": config.data.model,
-        "graph": {
-            "nodes": {t: int(graph[t].num_nodes) for t in graph.node_types},
-            "edges": {" ".join(t): int(graph[t].edge_index.size(1)) for t in graph.edge_types},
-        },
-        "split": split.counts(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in packages},
-        },
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
-        f"{torch.get_num_threads()} threads, "
-        + (torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"),
-        "seconds": {
-            "labels": round(label_seconds, 1),
-            "training": {name: round(t.seconds, 1) for name, t in trained.items()},
-        },
-        "parameters": {
-            name: sum(p.numel() for p in t.module.model.parameters()) for name, t in trained.items()
-        },
-        "label_source": "simulated by FBA"
-        if config.data.labels.startswith("simulated")
-        else f"measured ({Path(config.data.labels).name})",
-        "knockout": {
-            "genes": genes,
-            "names": {},
-            "fitness": float(knockout["fitness"]),
-            "fitness_pred": float(knockout["fitness_pred"]),
-            "chosen": "of the held-out deletions that harm growth, the one whose effect the model predicted best",
-        },
-    }
+) -> pd.DataFrame:
+    """All that the report is made from; returns the metrics."""
+    table = pd.concat(predictions, ignore_index=True)
+    table.to_csv(folder / "predictions.csv", index=False)
+    metrics = evaluate(table, replicates=_REPLICATES, seed=config.seed)
+    metrics.to_csv(folder / "metrics.csv", index=False)
+    history = pd.concat([t.history.assign(model=name) for name, t in trained.items()])
+    history.to_csv(folder / "history.csv", index=False)
+    main = next(iter(trained))
+    knockout = choose_knockout(table, main)
+    (folder / "attention.csv").unlink(missing_ok=True)
+    if has_attention(trained[main].module):
+        attention, names = explain_knockout(
+            trained[main].module, dataset.graph, knockout["genes"], config.data.model
+        )
+        attention.to_csv(folder / "attention.csv", index=False)
+        knockout["names"] = names
+    occupancy = tile_occupancy(dataset.graph, method=config.node_order)
+    occupancy.to_csv(folder / "occupancy.csv", index=False)
+    facts = run_facts(config, dataset, split, trained, label_seconds)
+    facts |= {"model": main, "knockout": knockout}
+    (folder / "run.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    return metrics
+
+
+# ---- going on --------------------------------------------------------------------------------------------------------
+
+
+def _write_config(folder: Path, config: CellConfig, text: str | None) -> None:
+    """At the start: a run that is killed still says what it was."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(text or _as_yaml(config), encoding="utf-8")
+    whole = config.model_dump(mode="json")
+    (folder / "config.json").write_text(json.dumps(whole, indent=2), encoding="utf-8")
 
 
 def _as_yaml(config: CellConfig) -> str:
@@ -279,11 +179,57 @@ def _as_yaml(config: CellConfig) -> str:
     return stream.getvalue()
 
 
+def _check_config(folder: Path, config: CellConfig) -> None:
+    """Before anything is built: is this the run of the folder?
+
+    Raises:
+        CheckpointError: It is another one.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        return
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(
+            f"{file}: not valid JSON ({error}); train anew, without --resume"
+        ) from error
+    changes = differences(before, config.model_dump(mode="json"))
+    if changes:
+        lines = "".join(f"\n    {change}" for change in changes)
+        raise CheckpointError(
+            f"{folder}: cannot be resumed, since what matters for the result has changed in the configuration:{lines}\n"
+            "Undo the changes, or train anew: without --resume, or into another folder (-o)."
+        )
+
+
+def _print_found(console: Console, folder: Path, models: list[str]) -> None:
+    console.print(f"[bold]resuming[/] {folder}")
+    for name in models:
+        last = folder / name / "last.ckpt"
+        if not last.is_file():
+            said = "not begun"
+        else:
+            state = read_checkpoint(last)
+            at = f"epoch {state['epoch']}, step {state['global_step']}"
+            if not state["pyg_nsa"]["finished"]:
+                said = f"interrupted in {at}"
+            elif (folder / name / "predictions.csv").is_file():
+                said = f"done ({at})"
+            else:
+                said = f"trained ({at}), not evaluated"
+        console.print(f"    {name}: {said}")
+
+
+# ---- printing --------------------------------------------------------------------------------------------------------
+
+
 def _print_data(
     console: Console, dataset: PerturbationDataset, split: Split, seconds: float
 ) -> None:
     nodes = ", ".join(f"{dataset.graph[t].num_nodes:,} {t}s" for t in dataset.graph.node_types)
     console.print(f"    {nodes}; {len(dataset):,} labelled instances ({seconds:.1f} s)")
+    console.print(f"    {dataset.sizes}")
     for name, counts in split.counts().items():
         console.print(
             f"    {name}: {counts['genes']:,} genes, {counts['singles']:,} singles, {counts['pairs']:,} pairs"

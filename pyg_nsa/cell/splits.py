@@ -1,23 +1,40 @@
-"""Splits by gene, and training epochs that are not nearly all zeros.
+"""Splits by gene, by pair, or by both, and training epochs that are not nearly all zeros.
 
-Many pairs share one LP, and a pair of genes that training has seen is half known: a split of pairs alone would
-measure memory. So genes are split, and the instances follow.
+Many pairs share one LP, and a pair of genes that training has seen is half known: a split of pairs alone mostly measures
+memory. So genes are split by default, and the instances follow.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from pyg_nsa.cell.dealing import PARTS, deal, pair_parts, part_shares
 from pyg_nsa.cell.labels import PAD, LabelTable
 
-__all__ = ["PARTS", "MixedSampler", "Split", "split_by_gene"]
+__all__ = [
+    "PARTS",
+    "MixedSampler",
+    "Split",
+    "SplitKind",
+    "make_split",
+    "split_by_both",
+    "split_by_gene",
+    "split_by_pair",
+]
 
-PARTS: tuple[str, str, str] = ("train", "val", "test")
+logger = logging.getLogger(__name__)
+
+_ATTEMPTS = 20  # to give every part an interacting pair
+
+
+SplitKind = Literal["gene", "pair", "both"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +42,14 @@ class Split:
     """Instances and genes of the three parts.
 
     Attributes:
-        train: int64 instance numbers, ascending: all genes are training genes.
-        val: At least one gene is a validation gene, none a test gene.
-        test: At least one gene is a test gene.
+        train: int64 instance numbers, ascending: all genes are training genes, and no pair is held out.
+        val: At least one gene is a validation gene, none a test gene; or a pair held out for validation.
+        test: At least one gene is a test gene; or a pair held out for testing.
         genes: Ascending int32 gene indices of each part.
         sizes: [n] int64, number of genes of every instance of the table.
         seed: The seed that gave this split.
+        kind: What was held out: ``"gene"``, ``"pair"`` or ``"both"``.
+        seen_genes: [n] bool, whether all genes of an instance are training genes.
     """
 
     train: NDArray[np.int64]
@@ -39,6 +58,18 @@ class Split:
     genes: dict[str, NDArray[np.int32]]
     sizes: NDArray[np.int64]
     seed: int
+    kind: SplitKind = "gene"
+    seen_genes: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+
+    def held_out(self, name: str, by: Literal["gene", "pair"]) -> NDArray[np.int64]:
+        """Instances of a part by what is new in them.
+
+        Args:
+            name: ``"val"`` or ``"test"``.
+            by: ``"gene"``: a gene that training has not seen; ``"pair"``: genes that it has seen, but not together.
+        """
+        index = self.part(name)
+        return index[self.seen_genes[index] == (by == "pair")]
 
     def part(self, name: str, size: int | None = None) -> NDArray[np.int64]:
         """Instances of a part, all or those with a number of genes.
@@ -75,6 +106,31 @@ class Split:
         }
 
 
+def make_split(
+    table: LabelTable,
+    kind: SplitKind = "gene",
+    fractions: Sequence[float] = (0.8, 0.1, 0.1),
+    seed: int = 0,
+) -> Split:
+    """The split that a configuration names.
+
+    Args:
+        table: The labels.
+        kind: ``"gene"`` (:func:`split_by_gene`), ``"pair"`` (:func:`split_by_pair`) or ``"both"``
+            (:func:`split_by_both`).
+        fractions: Shares of training, validation, testing; they sum to 1.
+        seed: Seed of ``numpy.random.default_rng``.
+
+    Raises:
+        ValueError: For another kind, and as the functions do.
+    """
+    functions = {"gene": split_by_gene, "pair": split_by_pair, "both": split_by_both}
+    if kind not in functions:
+        raise ValueError(f"split {kind!r}: expected one of {', '.join(map(repr, functions))}.")
+    split: Split = functions[kind](table, fractions, seed)
+    return split
+
+
 def split_by_gene(
     table: LabelTable,
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
@@ -87,6 +143,9 @@ def split_by_gene(
     An instance is for training only if all its genes are training genes; with a test gene it is for testing, else with a
     validation gene for validation. With fractions (0.8, 0.1, 0.1) that leaves about 64 % of the pairs for training. An
     instance without genes (the wildtype) is for training.
+
+    Genes with many interactions and genes with few are dealt out in equal shares, so that every part has interacting pairs;
+    if there are too few of those, a warning says which part has none.
 
     Args:
         table: The labels.
@@ -101,11 +160,69 @@ def split_by_gene(
     Raises:
         ValueError: If the fractions are none, or there are too few genes for a part with a positive fraction.
     """
-    shares = np.array(fractions, np.float64)
-    if shares.shape != (3,) or (shares < 0).any() or abs(shares.sum() - 1) > 1e-6:
-        raise ValueError(
-            f"fractions: expected three numbers >= 0 (train, val, test) that sum to 1, got {tuple(fractions)}."
-        )
+    shares = part_shares(fractions)
+    part, genes = _gene_parts(table, shares, seed, groups)
+    return _split(table, part, genes, seed, "gene", shares)
+
+
+def split_by_pair(
+    table: LabelTable, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0
+) -> Split:
+    """Partition the pairs; all singles are for training, so that every gene has been seen.
+
+    This asks less than :func:`split_by_gene`: what a gene does by itself is known, and many pairs of simulated labels share
+    one LP. Interacting pairs and others are dealt out separately, in the same shares. An instance with more genes goes to
+    the strictest part of any of its pairs.
+
+    Args:
+        table: The labels.
+        fractions: Shares of the pairs for training, validation, testing; they sum to 1.
+        seed: Seed of ``numpy.random.default_rng``.
+
+    Returns:
+        The split; the same for the same arguments, on every machine. All genes are genes of the training part.
+
+    Raises:
+        ValueError: If the fractions are none, or there are too few pairs for a part with a positive fraction.
+    """
+    shares = part_shares(fractions)
+    strictest = pair_parts(table, np.arange(len(table)), shares, np.random.default_rng(seed))
+    genes = np.unique(table.genes[table.genes != PAD]).astype(np.int32)
+    by_part = {name: genes if name == "train" else genes[:0] for name in PARTS}
+    return _split(table, strictest, by_part, seed, "pair", shares)
+
+
+def split_by_both(
+    table: LabelTable, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0
+) -> Split:
+    """Hold out genes, and pairs of the genes that are left.
+
+    :func:`split_by_gene` first; then the pairs of training genes are split as :func:`split_by_pair` does.
+    :meth:`Split.held_out` tells the two kinds of held-out instances apart.
+
+    Args:
+        table: The labels.
+        fractions: Shares of the genes, and then of the pairs, for training, validation, testing; they sum to 1.
+        seed: Seed of ``numpy.random.default_rng``.
+
+    Returns:
+        The split; the same for the same arguments, on every machine.
+
+    Raises:
+        ValueError: As the two functions do.
+    """
+    shares = part_shares(fractions)
+    part, genes = _gene_parts(table, shares, seed, None)
+    left = np.flatnonzero(part == PARTS.index("train"))
+    generator = np.random.default_rng((seed, _ATTEMPTS))  # no seed of an attempt at the genes
+    part[left] = pair_parts(table, left, shares, generator)
+    return _split(table, part, genes, seed, "both", shares)
+
+
+def _gene_parts(
+    table: LabelTable, shares: NDArray[np.float64], seed: int, groups: NDArray[np.int64] | None
+) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int32]]]:
+    """[n] int64, the part of each instance when genes are dealt out; and the genes of each part."""
     genes = np.unique(table.genes[table.genes != PAD])
     if groups is not None and np.shape(groups) != (len(table.gene_ids),):
         raise ValueError(
@@ -113,31 +230,61 @@ def split_by_gene(
         )
     of_gene = genes.astype(np.int64) if groups is None else np.asarray(groups, np.int64)[genes]
     names, member = np.unique(of_gene, return_inverse=True)
-    order = np.random.default_rng(seed).permutation(len(names))
-    # Groups are dealt in random order until a part has its share of the genes.
-    sizes = np.bincount(member, minlength=len(names))[order]
-    middle = np.cumsum(sizes) - sizes / 2
-    bounds = np.cumsum(shares)[:2] * len(genes)
-    part_of_group = np.empty(len(names), np.int64)
-    part_of_group[order] = np.searchsorted(bounds, middle, side="right")
-    part = np.full(len(table.gene_ids) + 1, 0, np.int64)  # the last entry is what PAD (-1) finds
-    part[genes] = part_of_group[member]
-    by_part = {name: genes[part[genes] == k].astype(np.int32) for k, name in enumerate(PARTS)}
-    for name, share in zip(PARTS, shares, strict=True):
-        if share > 0 and not len(by_part[name]):
-            raise ValueError(
-                f"Too few genes ({len(genes)}, in {len(names)} groups) for a {name} part of {share:g}. "
-                "Use larger fractions or more labels."
+    sizes = np.bincount(member, minlength=len(names))
+    several = (table.sizes >= 2) & table.interacting
+    partners = table.genes[several]
+    degree = np.bincount(partners[partners != PAD], minlength=len(table.gene_ids))[genes]
+    busiest = np.zeros(len(names), np.int64)
+    np.maximum.at(busiest, member, degree)
+    strata = np.ceil(np.log2(1 + busiest)).astype(np.int64)
+    for attempt in range(_ATTEMPTS):
+        generator = np.random.default_rng((seed, attempt) if attempt else seed)
+        dealt = deal(sizes, strata, shares, generator)
+        part = np.zeros(len(table.gene_ids) + 1, np.int64)  # the last entry is what PAD (-1) finds
+        part[genes] = dealt[member]
+        by_part = {name: genes[part[genes] == k].astype(np.int32) for k, name in enumerate(PARTS)}
+        for name, share in zip(PARTS, shares, strict=True):
+            if share > 0 and not len(by_part[name]):
+                raise ValueError(
+                    f"Too few genes ({len(genes)}, in {len(names)} groups) for a {name} part of {share:g}. "
+                    "Use larger fractions or more labels."
+                )
+        strictest = part[table.genes].max(axis=1, initial=0)
+        if all((strictest[several] == k).any() for k in np.flatnonzero(shares)):
+            break
+    return strictest, by_part
+
+
+def _split(
+    table: LabelTable,
+    part: NDArray[np.int64],
+    genes: dict[str, NDArray[np.int32]],
+    seed: int,
+    kind: SplitKind,
+    shares: NDArray[np.float64],
+) -> Split:
+    """The split, with a warning where a part lacks what it should measure."""
+    several = table.sizes >= 2
+    interacting = part[several & table.interacting]
+    for k, name in enumerate(PARTS):
+        if len(interacting) and shares[k] > 0 and not (interacting == k).any():
+            logger.warning(
+                "split by %s: the %s part has none of the %d interacting instances; use a larger fraction, more labels "
+                "or another seed.",
+                kind,
+                name,
+                len(interacting),
             )
-    strictest = part[table.genes].max(axis=1, initial=0)
-    train, val, test = (np.flatnonzero(strictest == k) for k in range(3))
+    train, val, test = (np.flatnonzero(part == k) for k in range(3))
     return Split(
         train=train,
         val=val,
         test=test,
-        genes=by_part,
+        genes=genes,
         sizes=table.sizes,
         seed=seed,
+        kind=kind,
+        seen_genes=~np.isin(table.genes, np.concatenate([genes["val"], genes["test"]])).any(axis=1),
     )
 
 

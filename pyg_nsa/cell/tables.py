@@ -1,7 +1,7 @@
 """Reading a user's tables, with the line numbers that an error needs.
 
-CSV (``.csv``), TSV (``.tsv``, ``.tab``, ``.txt``), each also gzipped, and Parquet (``.parquet``; needs pandas' optional
-``pyarrow``). Everything is read as text, so that gene ids such as ``007`` or ``NA`` stay what they are.
+CSV (``.csv``), TSV (``.tsv``, ``.tab``, ``.txt``), each also compressed (``.gz``, ``.bz2``), and Parquet (``.parquet``; needs
+the package ``pyarrow``). Everything is read as text, so that gene ids such as ``007`` or ``NA`` stay what they are.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def read_rows(table: str | Path | pd.DataFrame, what: str) -> tuple[pd.DataFrame
     path = Path(table).expanduser()
     if not path.is_file():
         raise TableError(f"{path}: no such file ({what}).")
-    kind, zipped = file_kind(path)
+    kind, compression = file_kind(path)
     try:
-        if kind == ".parquet" and not zipped:
-            return _as_text(pd.read_parquet(path)), str(path), False
+        if kind == ".parquet" and not compression:
+            return _as_text(_parquet(path)), str(path), False
         if kind in SEPARATORS:
             # Blank lines are kept while reading, for they count in the line numbers.
             frame = pd.read_csv(
@@ -62,11 +62,23 @@ def read_rows(table: str | Path | pd.DataFrame, what: str) -> tuple[pd.DataFrame
             frame = frame.fillna("").map(str.strip)
             filled = (frame != "").any(axis=1)
             return frame[filled], str(path), True
-    except (ValueError, OSError, EOFError, ImportError) as error:  # of pandas, all ValueErrors
+    except TableError:
+        raise
+    except (ValueError, OSError, EOFError) as error:  # of pandas and pyarrow, all ValueErrors
         raise TableError(f"{path}: cannot be read ({str(error).splitlines()[0]}).") from error
     raise TableError(
-        f"{path}: unknown ending {path.suffix!r} ({what}). Expected .csv, .tsv, .tab, .txt (these also .gz), .parquet."
+        f"{path}: unknown ending {path.suffix!r} ({what}). Expected .csv, .tsv, .tab, .txt (these also with .gz or .bz2), .parquet."
     )
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except ImportError as error:
+        raise TableError(
+            f"{path}: Parquet files need the package 'pyarrow': pip install pyarrow. "
+            "Or give the table as .csv or .tsv."
+        ) from error
 
 
 def _as_text(frame: pd.DataFrame) -> pd.DataFrame:

@@ -6,8 +6,9 @@ import torch
 from torch_geometric.data import HeteroData
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
+from torch_geometric.typing import EdgeType
 
-__all__ = ["DenseBoolMasks"]
+__all__ = ["DenseBoolMasks", "mask_shapes"]
 
 
 @functional_transform("dense_bool_masks")
@@ -22,19 +23,26 @@ class DenseBoolMasks(BaseTransform):
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Add the masks to a graph."""
-        for edge_type in data.edge_types:
-            source, _, target = edge_type
+        for edge_type, (name, shape) in mask_shapes(data).items():
             store = data[edge_type]
-            if "hyperedge_index" in store:
-                name, index = "inc_mask", store["hyperedge_index"]
-            elif source == target:
-                name, index = "adj_mask", store["edge_index"]
-            else:
-                continue
-            mask = torch.zeros(_rows(data, source), _rows(data, target), dtype=torch.bool)
+            index = store["hyperedge_index" if name == "inc_mask" else "edge_index"]
+            mask = torch.zeros(shape, dtype=torch.bool)
             mask[index[0], index[1]] = True
             store[name] = mask
         return data
+
+
+def mask_shapes(data: HeteroData) -> dict[EdgeType, tuple[str, tuple[int, int]]]:
+    """Names and shapes of the masks that :class:`DenseBoolMasks` adds, by edge type."""
+    found = {}
+    for edge_type in data.edge_types:
+        source, _, target = edge_type
+        shape = (_rows(data, source), _rows(data, target))
+        if "hyperedge_index" in data[edge_type]:
+            found[edge_type] = ("inc_mask", shape)
+        elif source == target:
+            found[edge_type] = ("adj_mask", shape)
+    return found
 
 
 def _rows(data: HeteroData, node_type: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,12 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
+from torch_geometric.nn import HeteroConv
 from torch_geometric.nn.module_dict import ModuleDict
 
+from pyg_nsa.nn.collecting import collect, wanted_fields
 from pyg_nsa.nn.node_input import NodeInput
 from pyg_nsa.nn.node_layout import NodeLayout
 
-__all__ = ["UnionOperator"]
+__all__ = ["UnionOperator", "with_edge_attr"]
+
+_INDICES = ("edge_index", "hyperedge_index")
 
 
 class UnionOperator(nn.Module):
@@ -24,11 +29,11 @@ class UnionOperator(nn.Module):
     make the difference.
 
     Args:
-        layers: Modules called as ``layer(x_dict, edge_index_dict, edge_attr_dict=…)``, from ``channels`` to ``channels``.
+        layers: Operators of :func:`pyg_nsa.build_operator`, or PyG's HeteroConv, from ``channels`` to ``channels``. Without any
+            the rows are the projected features: what is left of a model if no messages are sent.
         node_types: All node types.
         channels: Size of the rows.
         num_nodes: Node types that get learned embeddings, with their number of nodes.
-        edge_attr: Field of the edges that goes to convs with ``edge_dim``.
         dropout: Dropout after each layer.
     """
 
@@ -38,7 +43,6 @@ class UnionOperator(nn.Module):
         node_types: list[str],
         channels: int,
         num_nodes: Mapping[str, int] | None = None,
-        edge_attr: str = "stoichiometry",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -48,51 +52,69 @@ class UnionOperator(nn.Module):
         self.norms = nn.ModuleList(
             ModuleDict({t: nn.LayerNorm(channels) for t in node_types}) for _ in layers
         )
-        self.edge_attr = edge_attr
         self.dropout = dropout
 
     def prepare(self, data: HeteroData) -> dict[str, dict[Any, Any]]:
-        """Arguments of a call on copies of ``data``."""
-        attributes = {
-            t: data[t][self.edge_attr].view(-1, 1)
-            for t in data.edge_types
-            if self.edge_attr in data[t]
-        }
-        return {
-            "x_dict": dict(data.x_dict),
-            "edge_index_dict": dict(data.edge_index_dict),
-            "edge_attr_dict": attributes,
-        }
+        """Arguments of a call on copies of ``data``: what the layers ask for."""
+        if not len(self.layers):
+            return {"x_dict": {t: data[t].x for t in self.inputs.keys()}}  # noqa: SIM118 - PyG's ModuleDict
+        data, layer = with_edge_attr(data), self.layers[0]
+        if isinstance(layer, HeteroConv) and not hasattr(layer, "collect"):
+            return collect(data, wanted_fields(dict(layer.convs.items())))
+        return layer.collect(data)  # type: ignore[operator]
 
-    def forward(
-        self,
-        x_dict: Mapping[str, Tensor],
-        edge_index_dict: Mapping[Any, Tensor],
-        edge_attr_dict: Mapping[Any, Tensor],
-        mask_dict: Mapping[str, Tensor],
-    ) -> dict[str, Tensor]:
-        """``[B, N, F]`` to ``[B, N, channels]`` of each node type."""
+    def forward(self, **arguments: Mapping[Any, Any]) -> dict[str, Tensor]:
+        """``[B, N, F]`` to ``[B, N, channels]`` of each node type.
+
+        Args:
+            **arguments: Those of :meth:`prepare`, with ``x_dict`` of copies, and ``mask_dict`` ``[B, N]``.
+        """
+        x_dict, alive = arguments.pop("x_dict"), arguments.pop("mask_dict")
         shapes = {t: tuple(x.shape[:2]) for t, x in x_dict.items()}
         h = {}
         for node_type, x in x_dict.items():
             layout = NodeLayout(node_type, shapes[node_type], x.device)
             h[node_type] = self.inputs[node_type](x, layout).flatten(0, 1)
-        indices, attributes = {}, {}
-        for edge_type, index in edge_index_dict.items():
-            src, _, dst = edge_type
-            copies = torch.arange(shapes[src][0], device=index.device)[:, None]
-            living = mask_dict[src][:, index[0]] & mask_dict[dst][:, index[1]]
-            source = (index[0] + copies * shapes[src][1])[living]
-            target = (index[1] + copies * shapes[dst][1])[living]
-            indices[edge_type] = torch.stack([source, target])
-            if edge_type in edge_attr_dict:
-                attr = edge_attr_dict[edge_type].expand(shapes[src][0], -1, -1)
-                attributes[edge_type] = attr[living]
+        call = _union(arguments, shapes, alive)
         for layer, norms in zip(self.layers, self.norms, strict=True):
-            normed = {t: norms[t](x) for t, x in h.items()}
-            out = layer(normed, indices, edge_attr_dict=attributes)
+            out = layer({t: norms[t](x) for t, x in h.items()}, **call)
             h = {
                 t: x + F.dropout(F.gelu(out[t]), self.dropout, self.training) if t in out else x
                 for t, x in h.items()
             }
         return {t: x.unflatten(0, shapes[t]) for t, x in h.items()}
+
+
+def with_edge_attr(data: HeteroData) -> HeteroData:
+    """The graph with ``stoichiometry`` as ``edge_attr`` ``[E, 1]``, PyG's name, wherever there is none; the same tensors."""
+    data = copy.copy(data)
+    for store in data.edge_stores:
+        if "stoichiometry" in store and "edge_attr" not in store:
+            store.edge_attr = store.stoichiometry.view(-1, 1)
+    return data
+
+
+def _union(
+    arguments: Mapping[str, Mapping[Any, Any]],
+    shapes: Mapping[str, tuple[int, ...]],
+    alive: Mapping[str, Tensor],
+) -> dict[str, dict[Any, Tensor]]:
+    """The fields of edge types on the disjoint union of the copies, edges of dead nodes left out."""
+    fields = {name.removesuffix("_dict"): values for name, values in arguments.items()}
+    living: dict[Any, Tensor] = {}
+    out: dict[str, dict[Any, Tensor]] = {}
+    for name in _INDICES:
+        for (src, relation, dst), index in fields.get(name, {}).items():
+            copies = torch.arange(shapes[src][0], device=index.device)[:, None]
+            kept = alive[src][:, index[0]] & alive[dst][:, index[1]]
+            source = (index[0] + copies * shapes[src][1])[kept]
+            target = (index[1] + copies * shapes[dst][1])[kept]
+            living[src, relation, dst] = kept
+            out.setdefault(f"{name}_dict", {})[src, relation, dst] = torch.stack([source, target])
+    for name, values in fields.items():
+        for edge_type, value in values.items():
+            if name not in _INDICES and edge_type in living:
+                kept = living[edge_type]
+                rows = value.expand(kept.size(0), *value.shape)[kept]
+                out.setdefault(f"{name}_dict", {})[edge_type] = rows
+    return out

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pyg_nsa.cli.checkpoints import check_checkpoint, is_checkpoint, lines_of
 from pyg_nsa.cli.reading import operator_of, read, training_option, warnings_as_notes
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def check(
     With --data also whether they fit a graph: edge types, required inputs, shapes, dtypes and ranges. The file is read with
     weights_only=True, so it cannot run code.
 
+    FILE may also be a checkpoint (.pt, .pth, .ckpt, .bin): is all installed that its modules were made from?
+
     Exit status: 0 valid, 1 problems, 2 wrong usage.
     """
     from pyg_nsa.errors import ConfigError
@@ -54,6 +57,11 @@ def check(
     configs: dict[Path, HeteroNSAConfig] = {}
     with warnings_as_notes() as notes:
         for file in files:
+            if is_checkpoint(file):
+                described, found[file] = check_checkpoint(file)
+                if form == "text":
+                    click.echo("\n".join(lines_of(described)), nl=bool(described))
+                continue
             try:
                 configs[file] = operator_of(read(file, training))
                 found[file] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,14 +30,11 @@ def explain(file: Path, as_json: bool, training: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD)
-    for title in ("edge type", "kind", "options", "plugin", "file:line"):
-        table.add_column(title, overflow="fold")
+    from pyg_nsa.cli.tables import print_table
+
+    table: list[tuple[str | Text, ...]] = []
     for row in rows:
         options = Text()
         for name, value in row["options"].items():
@@ -48,11 +44,8 @@ def explain(file: Path, as_json: bool, training: bool) -> None:
             options.append("\n")
         options.rstrip()
         place = f"{row['file']}:{row['line']}" if row["line"] else row["file"]
-        cells = (", ".join(row["edge_type"]), row["kind"], options, row["plugin"], place)
-        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
-    # In a file or a pipe there is no width to fit into; 80 columns would break every cell.
-    is_terminal = sys.stdout.isatty()
-    Console(width=None if is_terminal else 120).print(table)
+        table.append((", ".join(row["edge_type"]), row["kind"], options, row["plugin"], place))
+    print_table(("edge type", "kind", "options", "plugin", "file:line"), table)
 
 
 def _rows(config: HeteroNSAConfig) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from typing import Any
@@ -16,11 +17,16 @@ import pyg_nsa
 __all__ = ["main"]
 
 _COMMANDS = {
+    "cell": "pyg_nsa.cli.cell",
     "check": "pyg_nsa.cli.check",
+    "compare": "pyg_nsa.cli.compare",
     "demo": "pyg_nsa.cli.train",
     "explain": "pyg_nsa.cli.explain",
     "fill": "pyg_nsa.cli.fill",
+    "init": "pyg_nsa.cli.init",
     "plugins": "pyg_nsa.cli.plugins",
+    "predict": "pyg_nsa.cli.predict",
+    "report": "pyg_nsa.cli.report",
     "schema": "pyg_nsa.cli.schema",
     "swap": "pyg_nsa.cli.swap",
     "train": "pyg_nsa.cli.train",
@@ -37,6 +43,17 @@ class _Group(click.Group):
         if name not in _COMMANDS:
             return None
         return getattr(importlib.import_module(_COMMANDS[name]), name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            if near:
+                error.message += f" Did you mean {near[0]!r}?"
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

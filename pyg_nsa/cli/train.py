@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+import sys
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-__all__ = ["demo", "train"]
+__all__ = ["cache_option", "demo", "train"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _QUIET = click.option("--no-progress", is_flag=True, help="Do not draw progress bars.")
-_CACHE = click.option(
+cache_option = click.option(
     "--cache",
     type=click.Path(path_type=Path, file_okay=False),
     help="Where graphs and labels are kept between runs (default: PYG_NSA_CACHE or ~/.cache/pyg_nsa).",
+)
+_RESUME = click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the run in the output folder: what is done is not done again. Without it the run starts anew.",
 )
 
 
@@ -35,36 +42,109 @@ def _output(default: str) -> Callable[[F], F]:
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @_output("runs/train")
-@_CACHE
+@_RESUME
+@click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Set a value of the configuration, such as training.epochs=3 or operator.edges[0].kind=adjacency_mask; the value is "
+    "YAML. May be given many times.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Build graph and model, print the parameters, the steps and the memory of one, and stop there.",
+)
+@cache_option
 @_QUIET
-def train(config: Path, output: Path, cache: Path | None, no_progress: bool) -> None:
-    """Train the perturbed-cell model that the file CONFIG describes, and write a report."""
-    _run(config, output, cache, no_progress)
+def train(
+    config: Path,
+    output: Path,
+    resume: bool,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    cache: Path | None,
+    no_progress: bool,
+) -> None:
+    """Train the perturbed-cell model that the file CONFIG describes, and write a report.
+
+    Ctrl-C finishes the step, saves, and says how to go on; a second one stops at once. A checkpoint is also written after every
+    epoch, and within one as training.checkpoint_every says.
+
+    Exit status: 0 fine, 1 problems, 2 wrong usage, 130 interrupted.
+    """
+    _run(config, output, cache, no_progress, resume=resume, overrides=overrides, dry_run=dry_run)
 
 
 @click.command()
 @_output("runs/demo")
-@_CACHE
+@_RESUME
+@cache_option
 @_QUIET
 @click.option(
     "--small", is_flag=True, help="The textbook model instead of iJO1366: seconds, not minutes."
 )
-def demo(output: Path, cache: Path | None, no_progress: bool, small: bool) -> None:
+def demo(output: Path, resume: bool, cache: Path | None, no_progress: bool, small: bool) -> None:
     """Train on an embedded E. coli model and write a report: graph, labels, training, figures."""
     source = files("pyg_nsa.cell") / ("textbook.yaml" if small else "demo.yaml")
-    _run(Path(str(source)), output, cache, no_progress)
+    _run(Path(str(source)), output, cache, no_progress, resume=resume)
 
 
-def _run(file: Path, output: Path, cache: Path | None, no_progress: bool) -> None:
+def _run(
+    file: Path,
+    output: Path,
+    cache: Path | None,
+    no_progress: bool,
+    *,
+    resume: bool = False,
+    overrides: Sequence[str] = (),
+    dry_run: bool = False,
+) -> None:
     from pyg_nsa.load import load_config
 
     # Before torch is imported, so that a mistake in the file is reported at once.
     from pyg_nsa.cell.config import CellConfig  # isort: skip
 
-    config = load_config(file, CellConfig).relative_to(file.parent)
+    config = load_config(file, CellConfig, overrides=overrides).relative_to(file.parent)
+    if dry_run:
+        from pyg_nsa.cell.dry_run import dry_run as describe
 
+        click.echo(describe(config, cache))
+        return
+
+    from pyg_nsa.cell.interrupt import TrainingInterrupted
     from pyg_nsa.cell.run import run_training
 
-    run_training(
-        config, output, cache=cache, config_text=file.read_text(), progress=not no_progress
-    )
+    text = _text(file, overrides)
+    try:
+        run_training(
+            config,
+            output,
+            cache=cache,
+            config_text=text,
+            progress=not no_progress,
+            resume=resume,
+        )
+    except (TrainingInterrupted, KeyboardInterrupt) as error:
+        click.echo(f"\n{error}" if str(error) else "\ninterrupted", err=True)
+        click.echo(f"go on with: {_go_on()}", err=True)
+        raise click.exceptions.Exit(130) from error
+
+
+def _text(file: Path, overrides: Sequence[str]) -> str | None:
+    """The configuration as YAML text, with what was set beside it."""
+    from pyg_nsa.overrides import parse_override, set_in_text
+
+    text = file.read_text(encoding="utf-8-sig")
+    if file.suffix.lower() == ".toml":
+        return None  # written out from its values
+    return set_in_text(text, [parse_override(o) for o in overrides]) if overrides else text
+
+
+def _go_on() -> str:
+    """The command that was given, with ``--resume``."""
+    words = ["pyg-nsa", *sys.argv[1:]]
+    if "--resume" not in words:
+        words.append("--resume")
+    return shlex.join(words)

@@ -16,6 +16,7 @@ from pyg_nsa.nn.collecting import collect, wanted_fields
 from pyg_nsa.nn.grouping import Aggr
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradient
 from pyg_nsa.nn.hetero_masked_attention_block import HeteroMaskedAttentionBlock
+from pyg_nsa.nn.made_from import describe_relations
 from pyg_nsa.nn.node_input import NodeInput
 from pyg_nsa.nn.node_layout import Numbering
 from pyg_nsa.nn.node_order import NodeOrder, check_orders, node_orders, places
@@ -99,6 +100,7 @@ class HeteroNSA(nn.Module):
         for edge_type, relation in self.relations.items():
             check_add_self_loops(relation, [edge_type])
         self.wanted = wanted_fields(self.relations, registry)
+        describe_relations(self, self.relations, registry, heads)
         # Declared order, never a set's: initialisation depends on it.
         self.node_types = list(
             dict.fromkeys(t for src, _, dst in self.relations for t in (src, dst))

@@ -15,6 +15,7 @@ from pyg_nsa.nn.collecting import collect, wanted_fields
 from pyg_nsa.nn.grouping import Aggr, check_aggr, group
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradient
 from pyg_nsa.nn.hetero_nsa import HeteroNSA
+from pyg_nsa.nn.made_from import describe_config, describe_relations
 from pyg_nsa.nn.node_layout import Numbering
 from pyg_nsa.nn.node_order import NodeOrder
 from pyg_nsa.nn.nsa_conv import check_heads
@@ -142,6 +143,8 @@ class HeteroNSAConv(HeteroConv):
         super().__init__(modules, None if in_blocks else aggr)  # type: ignore[arg-type]
         self.relations = relations
         self.wanted = wanted_fields(relations, registry)
+        if stack is None:  # else the stack says it
+            describe_relations(self, relations, registry, heads)
         self.pattern = pattern
         self.numbering = numbering
         self.stack = stack
@@ -188,6 +191,7 @@ class HeteroNSAConv(HeteroConv):
             registry=config.registry(registry),
         )
         out.config = config
+        describe_config(out, config, config.registry(registry))
         return out
 
     def reset_parameters(self) -> None:

@@ -51,3 +51,31 @@ def add_gpu_arguments(parser: argparse.ArgumentParser, root: Path) -> None:
     parser.add_argument("--out", type=Path, default=root / "docs" / "benchmarks-gpu.json")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--child-out", type=Path, help=argparse.SUPPRESS)
+
+
+def add_processes_arguments(parser: argparse.ArgumentParser, root: Path) -> None:
+    """Options of ``processes``."""
+    parser.description = "Training of the cell model in one process and in several, on this machine's CPU: instances per second."
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], metavar="N")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=root / "pyg_nsa" / "cell" / "demo.yaml",
+        help="what to train (default: the configuration of `pyg-nsa demo`)",
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        help="of graphs and labels, which are made before anything is measured (default: as for pyg-nsa)",
+    )
+    parser.add_argument("--batch-size", type=int, help="joint batch (default: the configuration's)")
+    parser.add_argument("--steps", type=int, default=20, help="that are timed in each run")
+    parser.add_argument("--warm-up", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument("--labels", action="store_true", help="simulate labels too, for the plan")
+    parser.add_argument("--out", type=Path, default=root / "docs" / "benchmarks-processes.json")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="fill in scale_out.md beside the JSON file too"
+    )
+    parser.add_argument("--child-out", type=Path, help=argparse.SUPPRESS)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .arguments import SECTIONS, add_gpu_arguments
+from .arguments import SECTIONS, add_gpu_arguments, add_processes_arguments
 from .machine import progress
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python tests/benchmarks", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="cpu | gpu | docs")
+    commands = parser.add_subparsers(required=True, metavar="cpu | gpu | processes | docs")
 
     cpu = commands.add_parser("cpu", help="compare layers on the CPU", description=_cpu.__doc__)
     cpu.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="SECTION")
@@ -54,6 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     gpu = commands.add_parser("gpu", help="train the cell model on a GPU")
     add_gpu_arguments(gpu, ROOT)
     gpu.set_defaults(run=_gpu)
+
+    processes = commands.add_parser("processes", help="train in one process and in several")
+    add_processes_arguments(processes, ROOT)
+    processes.set_defaults(run=_processes)
 
     docs = commands.add_parser("docs", help="picture and tables from benchmarks.json again")
     docs.add_argument("--out", type=Path, default=ROOT / "docs")
@@ -140,6 +144,13 @@ def _with_kept_memory(args: argparse.Namespace) -> dict[str, Any]:
 def _gpu(args: argparse.Namespace) -> int:
     """Trains the cell model on a GPU (see gpu.py)."""
     from .gpu import run
+
+    return run(args)
+
+
+def _processes(args: argparse.Namespace) -> int:
+    """Trains in one process and in several (see processes.py)."""
+    from .processes import run
 
     return run(args)
 

@@ -26,7 +26,9 @@ def ijo1366():
 @pytest.fixture(scope="session")
 def yeast():
     if not YEAST.exists():
-        pytest.skip("the yeast tables for developers are not beside this checkout")
+        pytest.skip(
+            "needs yeast-GEM_9.0.2.npz in the folder that the environment variable PYG_NSA_YEAST names"
+        )
     with np.load(YEAST) as z:
         clauses: list[list[tuple[int, ...]]] = [[] for _ in z["rxns"]]
         for k, reaction in enumerate(z["clause_rxn"]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from scipy.sparse import csc_array
 
 from pyg_nsa.cell.metabolic_model import MetabolicNetwork
 
-YEAST = Path(__file__).parents[3] / "shared" / "data" / "yeast" / "yeast-GEM_9.0.2.npz"
+YEAST = Path(os.environ.get("PYG_NSA_YEAST", "")) / "yeast-GEM_9.0.2.npz"
+"""The yeast model as arrays, in a folder that the repository does not hold."""
 
 
 def toy_network(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 import torch
 from cell.networks import toy_network
 from torch.utils.data import DataLoader as TorchLoader
+from torch_geometric.data import HeteroData
 from torch_geometric.loader import DataLoader
 
+from pyg_nsa import HeteroNSAConv
 from pyg_nsa.cell import dataset as dataset_module
 from pyg_nsa.cell.batch import (
     Perturbation,
@@ -26,9 +29,12 @@ from pyg_nsa.cell.dataset import PerturbationDataset
 from pyg_nsa.cell.deletion import DeletionRule
 from pyg_nsa.cell.graph import build_graph
 from pyg_nsa.cell.metabolic_model import ModelFileError
+from pyg_nsa.cell.sealed_file import DamagedFileError, read_sealed, write_sealed
+from pyg_nsa.cell.sizes import dense_mask_bytes, graph_bytes, readable
 from pyg_nsa.cell.splits import MixedSampler, split_by_gene
 from pyg_nsa.cell.tables import TableError
 from pyg_nsa.cell.transforms import DenseBoolMasks
+from pyg_nsa.cli.graphs import read_graphs
 
 GPR = ("gene", "gpr", "reaction")
 NODE_TYPES = ("gene", "reaction", "metabolite")
@@ -69,6 +75,43 @@ def test_instances_are_small(dataset):
     assert item.y.shape == (2,)
     assert dataset[0].y[1].isnan()
     assert len(pickle.dumps(item)) < 1000
+    assert repr(dataset) == "PerturbationDataset(8522 instances of e_coli_core, 20 bytes each)"
+    assert re.fullmatch(
+        r"20 bytes an instance beside one base graph of \d+\.\d kB; as dense boolean masks 124\.1 kB an instance",
+        dataset.sizes,
+    )
+
+
+def test_bytes_of_the_dense_form(dataset):
+    data = DenseBoolMasks()(dataset.to_hetero_data(0))
+    masks = [data[e][n] for e in data.edge_types for n in ("adj_mask", "inc_mask") if n in data[e]]
+    assert dense_mask_bytes(dataset.graph) == sum(mask.nbytes for mask in masks) == 124_064
+    once = {t.data_ptr(): t.nbytes for t in everything(dataset.graph)}
+    assert (
+        graph_bytes(dataset.graph)
+        == sum(once.values())
+        < sum(t.nbytes for t in everything(dataset.graph))
+    )
+    # The cell of the example in the documentation of semantics, without reverse relations: 154 MB of masks an instance.
+    example = HeteroData()
+    for node_type, count in (("gene", 6607), ("reaction", 7122), ("metabolite", 2806)):
+        example[node_type].num_nodes = count
+    nothing = torch.empty(2, 0, dtype=torch.long)
+    example["gene", "physical_interaction", "gene"].edge_index = nothing
+    example["gene", "regulatory_interaction", "gene"].edge_index = nothing
+    example[GPR].hyperedge_index = nothing
+    example["reaction", "rmr", "metabolite"].hyperedge_index = nothing
+    assert dense_mask_bytes(example) == 154_344_284 > 1e6 * dataset.bytes_per_instance
+    assert [readable(n) for n in (20, 1999, 154_344_284, 3e9)] == [
+        "20 bytes",
+        "2.0 kB",
+        "154.3 MB",
+        "3.0 GB",
+    ]
+
+
+def everything(graph):
+    return [v for s in graph.stores for v in s.values() if isinstance(v, torch.Tensor) and len(v)]
 
 
 def test_selections_share_the_graph(dataset):
@@ -282,6 +325,66 @@ def test_collation_as_pyg_does_it(dataset):
         }
 
 
+@pytest.mark.parametrize("numbering", ["compact", "wildtype"])
+def test_graphs_and_batches_survive_torch_save(tmp_path, dataset, numbering):
+    part = dataset[[500, 60, 8000]]
+    graphs = part.materialised(numbering, DenseBoolMasks())
+    batch = next(iter(DataLoader(graphs, batch_size=3, follow_batch=["x"])))
+    for data in (graphs[0], batch):
+        torch.save(data.to_dict(), tmp_path / "data.pt")
+        back = HeteroData.from_dict(torch.load(tmp_path / "data.pt", weights_only=True))
+        assert_same_graph(back, data)
+    # Whole graphs, too, with what `pyg-nsa check --data` reads them by.
+    torch.save(graphs[0], tmp_path / "graph.pt")
+    ((_, back),) = read_graphs(tmp_path / "graph.pt")
+    assert_same_graph(back, graphs[0])
+    # And a batch can be taken apart again.
+    for one, other in zip(batch.to_data_list(), graphs, strict=True):
+        for e in other.edge_types:
+            assert torch.equal(one[e].edge_index, other[e].edge_index)
+        assert torch.equal(one["gene"].pert_mask, other["gene"].pert_mask)
+
+
+def assert_same_graph(one, other):
+    assert one.node_types == other.node_types
+    assert one.edge_types == other.edge_types
+    for key in (*other.node_types, *other.edge_types):
+        assert list(one[key].keys()) == list(other[key].keys())
+        for name, value in other[key].items():
+            if isinstance(value, torch.Tensor):
+                assert one[key][name].dtype == value.dtype
+                assert torch.equal(one[key][name], value)
+            else:
+                assert one[key][name] == value
+
+
+def test_operators_take_both_forms_of_a_batch(dataset):
+    """Sparse and dense give the same, so the format is what operators read."""
+    part, out = dataset[[500, 60, 8000]], {}
+    for route, transform in (("edge", None), ("mask", DenseBoolMasks())):
+        loader = DataLoader(
+            part.materialised(transform=transform), batch_size=3, follow_batch=["x"]
+        )
+        batch = next(iter(loader))
+        torch.manual_seed(0)
+        conv = HeteroNSAConv(
+            {
+                ("gene", "co_complex", "gene"): "adjacency_mask",
+                GPR: "incidence_mask",
+                ("reaction", "rmr", "metabolite"): "stoichiometry_bias",
+            },
+            hidden_channels=8,
+            pattern="MS",
+        ).eval()
+        if route == "mask":
+            for e in (("gene", "co_complex", "gene"), GPR):
+                del batch[e].edge_index
+                batch[e].pop("hyperedge_index", None)
+        out[route] = conv(**conv.collect(batch))
+    for t in NODE_TYPES:
+        torch.testing.assert_close(out["edge"][t], out["mask"][t])
+
+
 def test_wildtype_numbering_collates(dataset):
     loader = DataLoader(dataset[:4].materialised("wildtype"), batch_size=2, follow_batch=["x"])
     batch = next(iter(loader))
@@ -329,16 +432,57 @@ def test_other_options_never_meet_old_files(tmp_path, toy):
     assert [d.graph["gene", "physical", "gene"].num_edges for d in (one, two)] == [1, 2]
 
 
+@pytest.mark.parametrize("damage", ["cut", "first byte", "middle", "last byte"])
 @pytest.mark.parametrize("victim", ["graph", "labels"])
-def test_damaged_files_are_built_again(tmp_path, toy, caplog, victim):
-    PerturbationDataset(tmp_path, toy)
+def test_damaged_files_are_built_again(tmp_path, toy, caplog, victim, damage):
+    first = PerturbationDataset(tmp_path, toy)
     (path,) = (p for p in (tmp_path / "processed").glob(f"{victim}-*") if p.suffix != ".lock")
-    path.write_bytes(path.read_bytes()[:100])
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        del content[100:]
+    else:
+        content[{"first byte": 0, "middle": len(content) // 2, "last byte": -1}[damage]] ^= 1
+    path.write_bytes(content)
     again = PerturbationDataset(tmp_path, toy)
     assert len(again) == 7
+    assert f"{path}: damaged or written by something else" in caplog.text
     assert "Building again" in caplog.text
+    assert np.array_equal(again.table.fitness, first.table.fitness)
+    assert torch.equal(again.graph["gene"].x, first.graph["gene"].x)
+    caplog.clear()
+    PerturbationDataset(tmp_path, toy)  # whole again
+    assert not caplog.text
     path.unlink()
     assert len(PerturbationDataset(tmp_path, toy)) == 7
+
+
+def test_a_flip_of_any_byte_of_the_graph_is_found(tmp_path, toy):
+    PerturbationDataset(tmp_path, toy, features=False)
+    (path,) = (tmp_path / "processed").glob("graph-*.pt")
+    assert "graph" in torch.load(path, weights_only=True)  # torch itself can read the file, too
+    content = path.read_bytes()
+    positions = np.random.default_rng(0).choice(len(content), 300, replace=False)
+    for position in (*positions, *range(100), *range(len(content) - 100, len(content))):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        with pytest.raises(DamagedFileError, match="do not fit their checksum"):
+            read_sealed(path)
+
+
+def test_only_zip_files_are_sealed(tmp_path):
+    with pytest.raises(ValueError, match="expected the bytes of a zip file without a comment"):
+        write_sealed(tmp_path / "x.npz", b"no zip file")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path, toy):
+    PerturbationDataset(tmp_path, toy)
+    folder = tmp_path / "processed"
+    for path in (*folder.glob("graph-*.pt"), *folder.glob("labels-*.npz")):
+        path.rename(path.with_name(path.name + ".123-abcd.tmp"))
+    PerturbationDataset(tmp_path, toy)
+    assert not list(folder.glob("*.tmp"))
 
 
 def test_force_reload(tmp_path, toy):
@@ -356,7 +500,7 @@ def test_two_processes_build_labels_and_dataset_once(tmp_path):
     code = (
         "import logging, sys; logging.basicConfig(level=logging.INFO, stream=sys.stdout)\n"
         "from pyg_nsa.cell.dataset import PerturbationDataset\n"
-        "from pyg_nsa.cell.labels import simulate_labels\n"
+        "from pyg_nsa.cell.simulated_labels import simulate_labels\n"
         "from pyg_nsa.cell.metabolic_model import load_model\n"
         "print('ready', flush=True); sys.stdin.readline()\n"  # both start at once
         f"print(len(simulate_labels(load_model('textbook'), {labels!r})))\n"
@@ -382,7 +526,12 @@ def test_two_processes_build_labels_and_dataset_once(tmp_path):
     assert sum(text.count("simulated 8522 instances") for text in said) == 2  # once in each folder
     assert sum("read from" in text for text in said) == 1
     assert sum("graph of e_coli_core: saved" in text for text in said) == 1
-    assert {p.suffix for p in tmp_path.rglob("*") if p.is_file()} == {".lock", ".npz", ".pt"}
+    assert {p.suffix for p in tmp_path.rglob("*") if p.is_file()} == {
+        ".lock",
+        ".journal",
+        ".npz",
+        ".pt",
+    }
 
 
 def test_measured_labels(tmp_path, toy):
@@ -406,8 +555,22 @@ def test_label_table_as_labels(tmp_path, toy, dataset):
         PerturbationDataset(tmp_path, toy, labels=dataset.table)
 
 
-def test_singles_only(tmp_path, toy):
+def test_measured_labels_with_unknown_genes(tmp_path, toy, caplog):
+    path = tmp_path / "measured.csv"
+    path.write_text("genes,fitness\na,0.9\nzz,0.5\n")
+    dataset = PerturbationDataset(tmp_path, toy, labels=path, unknown_labels="skip")
+    assert len(dataset) == 1
+    assert "left out 1 of 2 rows:\n  line 3: unknown gene 'zz'" in caplog.text
+    with pytest.raises(TableError, match="line 3: unknown gene 'zz'"):
+        PerturbationDataset(tmp_path, toy, labels=path)  # not the cache of the other option
+
+
+def test_which_deletions(tmp_path, toy):
     assert len(PerturbationDataset(tmp_path, toy, labels="simulated-singles")) == 4
+    # a, b and c, of which c interacts with both others.
+    triples = PerturbationDataset(tmp_path, toy, labels="simulated-triples")
+    assert triples.table.sizes.tolist() == [1, 1, 1, 1, 2, 2, 2, 3]
+    assert triples[7].genes.tolist() == [0, 1, 2]
 
 
 def test_unknown_model(tmp_path):

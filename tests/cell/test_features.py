@@ -9,7 +9,8 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import AddRandomWalkPE
 
 from pyg_nsa.cell import features
-from pyg_nsa.cell.fba import GrowthSimulator, linear_program
+from pyg_nsa.cell.fba import GrowthSimulator
+from pyg_nsa.cell.lp_solver import linear_program
 from pyg_nsa.cell.graph import build_graph
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import pandas as pd
 import pytest
 import torch
@@ -66,6 +68,7 @@ def test_toy_by_hand(toy):
     assert reaction.reaction_index.tolist() == [0, 1, 1, 1, 1, 2, 3]
     assert reaction.direction.tolist() == [1, 1, -1, 1, -1, 1, 1]
     assert reaction.has_gene.tolist() == [False, True, True, True, True, True, False]
+    assert reaction.reversible.tolist() == [False, True, True, True, True, False, False]
     assert pairs(graph, GPR) == {
         ("a", "ab|0|forward"),
         ("b", "ab|0|forward"),
@@ -239,7 +242,7 @@ def test_tables_of_every_kind(tmp_path, toy):
     assert CO_COMPLEX not in build_graph(toy, proxies=False, features=False).edge_types
 
 
-def test_unknown_genes_are_reported_with_lines(tmp_path, toy):
+def test_unknown_genes_are_reported_with_lines(tmp_path, toy, caplog):
     path = tmp_path / "physical.tsv"
     path.write_text("from\tto\na\tb\n\nzz\tb\na\t\nc\tyy\n")
     with pytest.raises(TableError) as error:
@@ -251,6 +254,10 @@ def test_unknown_genes_are_reported_with_lines(tmp_path, toy):
     )
     graph = build_graph(toy, gene_tables={"physical": path}, unknown="skip", features=False)
     assert graph["gene", "physical", "gene"].edge_index.tolist() == [[0], [1]]
+    assert caplog.messages == [
+        f"{path}: left out gene ids that the model does not have, in 3 of 4 pairs:\n"
+        "  line 4: 'zz'\n  line 5: an empty cell\n  line 6: 'yy'"
+    ]
 
 
 def test_unknown_genes_can_be_added(toy):
@@ -263,15 +270,36 @@ def test_unknown_genes_can_be_added(toy):
 
 def test_parquet(tmp_path, toy):
     path = tmp_path / "physical.parquet"
-    try:
-        pd.DataFrame([["a", "b"]], columns=["x", "y"]).to_parquet(path)
-    except ImportError:  # pandas needs pyarrow for it, which is optional
-        path.write_bytes(b"PAR1")
-        with pytest.raises(TableError, match=r"physical\.parquet: cannot be read \(.*pyarrow"):
-            build_graph(toy, gene_tables={"physical": path})
-    else:
-        graph = build_graph(toy, gene_tables={"physical": path}, features=False)
-        assert graph["gene", "physical", "gene"].edge_index.tolist() == [[0], [1]]
+    pd.DataFrame([["a", "b"], ["c", "d"]], columns=["x", "y"]).to_parquet(path)
+    graph = build_graph(toy, gene_tables={"physical": path}, features=False)
+    assert graph["gene", "physical", "gene"].edge_index.tolist() == [[0, 2], [1, 3]]
+    pd.DataFrame([["a", "b"], ["zz", None]], columns=["x", "y"]).to_parquet(path)
+    with pytest.raises(TableError, match=r"physical\.parquet: .*\n  row 1: 'zz', an empty cell$"):
+        build_graph(toy, gene_tables={"physical": path})
+    path.write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(TableError, match=r"physical\.parquet: cannot be read \(.+\)"):
+        build_graph(toy, gene_tables={"physical": path})
+
+
+def test_parquet_without_its_package(tmp_path, toy, monkeypatch):
+    path = tmp_path / "physical.parquet"
+    path.write_bytes(b"PAR1")
+    for name in ("pyarrow", "fastparquet"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(TableError) as error:
+        build_graph(toy, gene_tables={"physical": path})
+    assert str(error.value) == (
+        f"{path}: Parquet files need the package 'pyarrow': pip install pyarrow. "
+        "Or give the table as .csv or .tsv."
+    )
+
+
+@pytest.mark.parametrize("compression", [".gz", ".bz2"])
+def test_compressed_tables(tmp_path, toy, compression):
+    path = tmp_path / f"physical.tsv{compression}"
+    pd.DataFrame([["a", "b"]]).to_csv(path, sep="\t", index=False, header=False)
+    graph = build_graph(toy, gene_tables={"physical": path}, features=False)
+    assert graph["gene", "physical", "gene"].edge_index.tolist() == [[0], [1]]
 
 
 def test_many_problems_are_shortened(toy):

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import io
 import json
 import logging
+import re
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from pyg_nsa.cell import labels
+from pyg_nsa.cell import simulated_labels
 from pyg_nsa.cell.fba import GrowthSimulator
 from pyg_nsa.cell.graph import build_graph
-from pyg_nsa.cell.labels import LabelFileError, LabelTable, read_label_table, simulate_labels
+from pyg_nsa.cell.labels import LabelFileError, LabelTable
+from pyg_nsa.cell.measured_labels import read_label_table
+from pyg_nsa.cell.sealed_file import write_sealed
+from pyg_nsa.cell.simulated_labels import simulate_labels
 from pyg_nsa.cell.tables import TableError
 
 
@@ -42,7 +47,7 @@ def test_simulated_labels(tmp_path, textbook):
     for i in (0, 40, 137, 5000, 8521):
         assert table.fitness[i] == pytest.approx(simulator.fitness(table.ids(i)), abs=1e-6)
     assert table.provenance["model"] == "e_coli_core"
-    singles = simulate_labels(textbook, tmp_path, pairs=False, progress=False)
+    singles = simulate_labels(textbook, tmp_path, deletions="singles", progress=False)
     assert len(singles) == 137
     assert np.array_equal(singles.fitness, table.fitness[:137])
 
@@ -51,7 +56,7 @@ def test_cache_is_reused_with_a_log_line(tmp_path, toy, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     first = simulate_labels(toy, tmp_path)
     assert "labels of toy: simulated 7 instances with " in caplog.text
-    monkeypatch.setattr(labels, "_simulate", None)  # would fail if called
+    monkeypatch.setattr(simulated_labels, "_simulate", None)  # would fail if called
     assert same(simulate_labels(toy, tmp_path), first)
     assert f"labels of toy: read from {tmp_path}" in caplog.text
 
@@ -59,13 +64,13 @@ def test_cache_is_reused_with_a_log_line(tmp_path, toy, monkeypatch, caplog):
 def test_another_model_or_version_has_another_cache(tmp_path, toy, monkeypatch):
     simulate_labels(toy, tmp_path)
     simulate_labels(replace(toy, upper=toy.upper * 2), tmp_path)
-    monkeypatch.setattr(labels, "SIMULATION_VERSION", 99)
+    monkeypatch.setattr(simulated_labels, "SIMULATION_VERSION", 99)
     simulate_labels(toy, tmp_path)
     assert len(list(tmp_path.glob("*.npz"))) == 3
     assert not list(tmp_path.glob("*.tmp"))
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "text", "field"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "flip", "field"])
 def test_damaged_cache_is_made_again(tmp_path, toy, caplog, damage):
     first = simulate_labels(toy, tmp_path)
     (path,) = tmp_path.glob("*.npz")
@@ -73,14 +78,38 @@ def test_damaged_cache_is_made_again(tmp_path, toy, caplog, damage):
     if damage == "field":
         with np.load(path) as archive:
             fields = {k: archive[k] for k in archive.files if k != "fitness"}
-        np.savez(path, **fields)
+        stream = io.BytesIO()
+        np.savez(stream, **fields)
+        write_sealed(path, stream.getvalue())
+        message = f"{path}: not a label file: it lacks 'fitness is not a file in the archive'."
     else:
-        path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "text": b"x"}[damage])
-    with pytest.raises(LabelFileError, match="damaged, or not a label file"):
+        flipped = content[:300] + bytes([content[300] ^ 4]) + content[301:]
+        damaged = {"cut": content[:-200], "empty": b"", "text": b"x", "flip": flipped}[damage]
+        path.write_bytes(damaged)
+        message = f"{path}: damaged or written by something else: its {len(damaged):,} bytes do not fit their checksum."
+    with pytest.raises(LabelFileError, match=re.escape(message)):
         LabelTable.load(path)
     assert same(simulate_labels(toy, tmp_path), first)
-    assert "damaged, or not a label file" in caplog.text
+    assert message in caplog.text
+    assert "Simulating again" in caplog.text
     assert same(LabelTable.load(path), first)
+
+
+def test_a_flip_of_any_byte_is_found(tmp_path):
+    table = LabelTable(
+        ("a",), np.zeros((1, 1), np.int32), np.ones(1, np.float32), np.ones(1, np.float32)
+    )
+    path = table.save(tmp_path / "labels.npz")
+    content = path.read_bytes()
+    assert LabelTable.load(path).fitness.tolist() == [1.0]
+    with np.load(path) as archive:  # NumPy itself can read the file, too
+        assert archive["fitness"].tolist() == [1.0]
+    for position in range(len(content)):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        with pytest.raises(LabelFileError, match="do not fit their checksum"):
+            LabelTable.load(path)
 
 
 def test_save_and_load(tmp_path):
@@ -100,10 +129,11 @@ def test_save_and_load(tmp_path):
     assert same(table.select(np.array([True, True])), table)
     with pytest.raises(FileNotFoundError):
         LabelTable.load(tmp_path / "none.npz")
-    head = json.dumps({"format": 7})
-    np.savez(tmp_path / "new.npz", head=np.array(head))
+    stream = io.BytesIO()
+    np.savez(stream, head=np.array(json.dumps({"format": 7})))
+    write_sealed(tmp_path / "new.npz", stream.getvalue())
     with pytest.raises(
-        LabelFileError, match=r"new\.npz: written in format 7, expected 1\. Simulate again\."
+        LabelFileError, match=r"new\.npz: written in format 7, expected 2\. Simulate again\."
     ):
         LabelTable.load(tmp_path / "new.npz")
 
@@ -153,7 +183,12 @@ def test_measured_table(tmp_path, toy_graph):
     np.testing.assert_array_equal(
         table.fitness_std, np.array([0.1, np.nan, 0.2, np.nan], np.float32)
     )
-    assert table.provenance == {"source": "measured", "file": str(path), "model": "toy"}
+    assert table.provenance == {
+        "source": "measured",
+        "file": str(path),
+        "model": "toy",
+        "left_out": 0,
+    }
     table.check_graph(toy_graph)
 
 
@@ -177,7 +212,8 @@ def test_problems_are_reported_together_with_lines(tmp_path, toy_graph):
     with pytest.raises(TableError) as error:
         read_label_table(path, toy_graph)
     assert str(error.value) == (
-        f"{path}: 7 problems. Genes are named as in the graph ('a', …), and every set of genes has one row:\n"
+        f"{path}: 7 problems. Genes are named as in the graph ('a', …), and every set of genes has one row; "
+        "average repeated measurements first:\n"
         "  line 3: unknown gene 'zz', 'yy'\n"
         "  line 5: repeats line 2 (a)\n"
         "  line 6: a gene twice in 'b;b'\n"
@@ -186,6 +222,35 @@ def test_problems_are_reported_together_with_lines(tmp_path, toy_graph):
         "  line 9: contradicts line 8 (d;c)\n"
         "  line 10: fitness 'inf' is not a finite number"
     )
+
+
+def test_rows_with_unknown_genes_can_be_skipped_with_a_report(tmp_path, toy_graph, caplog):
+    path = tmp_path / "measured.tsv"
+    path.write_text("genes\tfitness\na\t1\nzz;a\t0.5\n\nb\t0.25\nyy\t0\n")
+    table = read_label_table(path, toy_graph, on_unknown="skip")
+    assert table.genes.tolist() == [[0], [1]]
+    assert table.fitness.tolist() == [1, 0.25]
+    assert table.provenance["left_out"] == 2
+    assert caplog.messages == [
+        f"{path}: left out 2 of 4 rows:\n  line 3: unknown gene 'zz'\n  line 6: unknown gene 'yy'"
+    ]
+    path.write_text("genes\tfitness\na\t1\nzz\t0.5\na\t0.5\n")
+    with pytest.raises(TableError, match=r"1 problems\..*\n  line 4: contradicts line 2 \(a\)$"):
+        read_label_table(path, toy_graph, on_unknown="skip")  # what contradicts is never skipped
+    with pytest.raises(ValueError, match="on_unknown='drop': expected 'error' or 'skip'"):
+        read_label_table(path, toy_graph, on_unknown="drop")
+
+
+def test_a_simulated_table_goes_to_a_file_and_back(tmp_path, textbook):
+    table = simulate_labels(textbook, tmp_path, deletions="triples", progress=False)
+    assert (
+        repr(table) == "LabelTable(21137 instances: 137 of 1, 8385 of 2, 12615 of 3 deleted genes)"
+    )
+    table.to_frame().to_csv(tmp_path / "table.csv", index=False)
+    back = read_label_table(tmp_path / "table.csv", build_graph(textbook, features=False))
+    assert np.array_equal(back.genes, table.genes)
+    for name in ("fitness", "gene_interaction", "fitness_std"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(table, name))
 
 
 def test_missing_columns(tmp_path, toy_graph):

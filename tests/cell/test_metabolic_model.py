@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import bz2
+import gzip
 import logging
 import socket
 from dataclasses import replace
@@ -17,6 +19,19 @@ from pyg_nsa.cell.metabolic_model import (
     load_model,
     model_file,
 )
+
+
+@pytest.fixture
+def toy_model():
+    model = cobra.Model("toy")
+    metabolite = cobra.Metabolite("A_c", compartment="c")
+    take, grow = cobra.Reaction("take", lower_bound=-7), cobra.Reaction("grow")
+    take.add_metabolites({metabolite: 1.0})
+    grow.add_metabolites({metabolite: -1.0})
+    model.add_reactions([take, grow])
+    take.gene_reaction_rule = "(a and b) or c"
+    model.objective = "grow"
+    return model
 
 
 def clauses(rule):
@@ -68,19 +83,26 @@ def test_shipped_models_need_no_network(monkeypatch, caplog):
     assert all(model_file(name).is_file() for name in SHIPPED_MODELS)
 
 
+@pytest.mark.parametrize("compression", ["", ".gz", ".bz2"])
 @pytest.mark.parametrize("ending", ["json", "yml", "xml", "sbml", "mat"])
-def test_files_of_every_kind(tmp_path, ending, textbook_model, textbook):
+def test_files_of_every_kind(tmp_path, ending, compression, toy_model):
     path = tmp_path / f"cell.{ending}"
     writers = {
         "json": cobra.io.save_json_model,
         "yml": cobra.io.save_yaml_model,
         "mat": cobra.io.save_matlab_model,
     }
-    writers.get(ending, cobra.io.write_sbml_model)(textbook_model, str(path))
+    writers.get(ending, cobra.io.write_sbml_model)(toy_model, str(path))
+    if compression:
+        packed = path.with_name(path.name + compression)
+        packed.write_bytes({".gz": gzip, ".bz2": bz2}[compression].compress(path.read_bytes()))
+        path = packed
     read = MetabolicNetwork.from_cobra(load_model(path))
-    assert set(read.reactions) == set(textbook.reactions)
-    order = [read.reactions.index(r) for r in textbook.reactions]
-    np.testing.assert_allclose(read.lower[order], textbook.lower)
+    assert sorted(read.reactions) == ["grow", "take"]
+    assert read.lower[read.reactions.index("take")] == -7
+    assert read.objective[read.reactions.index("grow")] == 1
+    ids = {frozenset(read.genes[g] for g in c) for c in read.clauses[read.reactions.index("take")]}
+    assert ids == {frozenset(("a", "b")), frozenset(("c",))}
 
 
 def test_unknown_name():
@@ -88,7 +110,7 @@ def test_unknown_name():
         load_model("ijo1336")
     assert str(error.value) == (
         "Unknown model 'ijo1336': expected one of textbook, iJO1366, salmonella, or the path of a model file: "
-        "SBML (.xml, .sbml, .xml.gz, .sbml.gz), JSON (.json), YAML (.yml, .yaml), MATLAB (.mat). "
+        "SBML (.xml, .sbml), JSON (.json), YAML (.yml, .yaml), MATLAB (.mat), each also with .gz or .bz2. "
         "Did you mean 'iJO1366'?"
     )
 
@@ -105,7 +127,7 @@ def test_folder(tmp_path):
         load_model(tmp_path)
 
 
-@pytest.mark.parametrize("ending", ["xml", "xml.gz", "sbml", "json", "yml", "mat"])
+@pytest.mark.parametrize("ending", ["xml", "xml.gz", "sbml", "json", "json.bz2", "yml", "mat"])
 def test_damaged_file(tmp_path, ending):
     path = tmp_path / f"cell.{ending}"
     path.write_text("{]: this is no model")

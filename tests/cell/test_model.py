@@ -7,7 +7,13 @@ import torch
 
 from pyg_nsa.cell.attention_map import attention_around
 from pyg_nsa.cell.batch import Perturbation, PerturbationCollate
-from pyg_nsa.cell.build import build_hetero_conv, build_model
+from pyg_nsa.cell.build import (
+    build_embedding,
+    build_hetero_conv,
+    build_hgt,
+    build_model,
+    build_no_messages,
+)
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.graph import build_graph
 from pyg_nsa.cell.materialise import perturbed_graph
@@ -48,10 +54,25 @@ def make_batch(graph, *deletions):
     return PerturbationCollate(graph)(items)
 
 
-@pytest.fixture(params=[build_model, build_hetero_conv], ids=["hetero_nsa", "hetero_conv"])
+DELETION = {"deletion": True, "copies": False}
+MODELS = {
+    "hetero_nsa": (build_model, {}),
+    "hetero_conv": (build_hetero_conv, {}),
+    "hgt": (build_hgt, {}),
+    "embedding": (build_embedding, {}),
+    "copies and deletion": (build_model, {"deletion": True, "aggregations": ["sum", "max"]}),
+    "deletion": (build_model, DELETION),
+    "deletion of hgt": (build_hgt, DELETION),
+    "no_messages": (build_no_messages, DELETION),
+    "epistasis": (build_model, DELETION | {"epistasis": True}),
+}
+
+
+@pytest.fixture(params=list(MODELS))
 def model(request, graph):
     torch.manual_seed(0)
-    model = request.param(make_config(), graph)
+    build, readout = MODELS[request.param]
+    model = build(make_config(readout=readout), graph)
     with torch.no_grad():
         model(graph, make_batch(graph, [0]))  # lazy layers take their sizes
     return model.eval()
@@ -188,7 +209,23 @@ def test_it_copies_and_pickles(model, graph, tmp_path):
     torch.testing.assert_close(loaded, expected)
 
 
+def test_only_copies_cost_copies(graph):
+    batch = make_batch(graph, [5], [7, 30], [])
+    for readout, copies in (({}, 4), (DELETION, 1)):
+        model = build_model(make_config(readout=readout), graph)
+        seen = []
+        model.operator.register_forward_hook(lambda *call, seen=seen: seen.append(call[2]))
+        model(graph, batch)
+        assert [rows["gene"].size(0) for rows in seen] == [copies]
+
+
 def test_mistakes_in_the_configuration_are_named(graph):
+    for readout, message in (
+        ({"copies": False}, "set readout.deletion or readout.copies to true"),
+        ({"deletion": True, "epistasis": True}, "set readout.deletion: true and readout.copies: false"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_config(readout=readout)
     with pytest.raises(ValueError, match=r"heads=3 does not divide hidden_channels=8"):
         make_config(operator={"heads": 3})
     with pytest.raises(ValueError, match="must be three positive numbers that sum to 1"):

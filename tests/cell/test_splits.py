@@ -12,9 +12,17 @@ import pytest
 import torch
 
 from pyg_nsa.cell.graph import build_graph
-from pyg_nsa.cell.labels import LabelTable, simulate_labels
+from pyg_nsa.cell.labels import LabelTable
 from pyg_nsa.cell.metabolic_model import load_model
-from pyg_nsa.cell.splits import PARTS, MixedSampler, split_by_gene
+from pyg_nsa.cell.simulated_labels import simulate_labels
+from pyg_nsa.cell.splits import (
+    PARTS,
+    MixedSampler,
+    make_split,
+    split_by_both,
+    split_by_gene,
+    split_by_pair,
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +41,7 @@ def test_instances_follow_their_genes(table):
             assert expected == name
     everything = np.concatenate([split.part(name) for name in PARTS])
     assert np.array_equal(np.sort(everything), np.arange(len(table)))
-    assert [len(split.genes[name]) for name in PARTS] == [110, 13, 14]
+    assert [len(split.genes[name]) for name in PARTS] == [109, 14, 14]
 
 
 def test_singles_and_pairs_are_told_apart(table):
@@ -126,8 +134,8 @@ def test_default_size_and_positions(table):
 def test_kinds_that_do_not_exist(table):
     split = split_by_gene(table)
     singles = MixedSampler(table, split.singles["train"])
-    assert singles.counts == {"singles": 110, "interacting": 0, "random": 0}
-    with pytest.raises(ValueError, match="No instance to draw: 110 instances, and none of a kind"):
+    assert singles.counts == {"singles": 109, "interacting": 0, "random": 0}
+    with pytest.raises(ValueError, match="No instance to draw: 109 instances, and none of a kind"):
         MixedSampler(table, split.singles["train"], rates=(0, 1, 1))
     with pytest.raises(
         ValueError, match=r"rates: expected three numbers >= 0 \(singles, interacting, random\)"
@@ -178,3 +186,108 @@ def test_more_than_two_genes():
     split = split_by_gene(table, (0, 0, 1))
     assert split.test.tolist() == [0, 1]
     assert split.train.tolist() == [2]  # the wildtype has no gene to hold out
+
+
+# --- by pair, by both, and what every part needs ---
+
+
+def interacting_pairs(table, index):
+    return int((table.interacting & (table.sizes >= 2))[index].sum())
+
+
+@pytest.mark.parametrize("fractions", [(0.8, 0.1, 0.1), (0.6, 0.1, 0.3), (0.9, 0.05, 0.05)])
+@pytest.mark.parametrize("kind", ["gene", "pair", "both"])
+def test_every_part_has_interacting_pairs(table, kind, fractions, caplog):
+    for seed in range(10):
+        split = make_split(table, kind, fractions, seed)
+        assert split.kind == kind
+        for name in PARTS:
+            assert interacting_pairs(table, split.part(name)) > 0, (seed, name)
+        everything = np.concatenate([split.part(name) for name in PARTS])
+        assert np.array_equal(np.sort(everything), np.arange(len(table)))
+    assert not caplog.text
+
+
+def test_busy_and_quiet_genes_are_dealt_alike(table):
+    pairs = table.genes[table.interacting]
+    degree = np.bincount(pairs[pairs >= 0], minlength=137)
+    busy = np.flatnonzero(degree >= 8)
+    assert len(busy) > 40
+    for seed in range(5):
+        split = split_by_gene(table, (0.5, 0.25, 0.25), seed)
+        counts = [int(np.isin(split.genes[name], busy).sum()) for name in PARTS]
+        assert np.abs(np.array(counts) - len(busy) * np.array([0.5, 0.25, 0.25])).max() <= 2
+
+
+def test_split_by_pair(table):
+    split = split_by_pair(table, (0.7, 0.1, 0.2), seed=2)
+    assert split.singles["train"].tolist() == list(range(137))
+    assert not len(split.singles["val"]) and not len(split.singles["test"])
+    assert [len(split.pairs[name]) for name in PARTS] == [5870, 838, 1677]
+    # Interacting pairs by themselves, too: 880 of 8385.
+    assert [interacting_pairs(table, split.part(n)) for n in PARTS] == [616, 88, 176]
+    assert len(split.genes["train"]) == 137
+    assert np.array_equal(split.held_out("test", "pair"), split.test)
+    assert not len(split.held_out("test", "gene"))
+    again, other = (
+        split_by_pair(table, (0.7, 0.1, 0.2), 2),
+        split_by_pair(table, (0.7, 0.1, 0.2), 3),
+    )
+    assert np.array_equal(again.test, split.test)
+    assert not np.array_equal(other.test, split.test)
+
+
+def test_split_by_both(table):
+    by_gene, split = split_by_gene(table, seed=4), split_by_both(table, seed=4)
+    part_of = {g: name for name in PARTS for g in by_gene.genes[name].tolist()}
+    for name in ("val", "test"):
+        assert np.array_equal(split.held_out(name, "gene"), by_gene.part(name))
+        new = split.held_out(name, "pair")
+        assert abs(len(new) - 0.1 * len(by_gene.pairs["train"])) <= 2
+        for i in new:
+            assert table.sizes[i] == 2
+            assert {part_of[g] for g in table.genes[i].tolist()} == {"train"}
+    assert np.array_equal(split.singles["train"], by_gene.singles["train"])
+    assert {n: g.tolist() for n, g in split.genes.items()} == {
+        n: g.tolist() for n, g in by_gene.genes.items()
+    }
+
+
+def test_triples_go_with_their_strictest_pair():
+    genes = np.array(
+        [[0, 1, -1], [0, 2, -1], [1, 2, -1], [1, 3, -1], [0, 1, 2], [2, 3, 4]], np.int32
+    )
+    y = np.zeros(6, np.float32)
+    table = LabelTable(tuple("abcde"), genes, y, y)
+    orders = set()
+    for seed in range(30):
+        split = split_by_pair(table, (0.4, 0.3, 0.3), seed)
+        part = np.empty(6, np.int64)
+        for k, name in enumerate(PARTS):
+            part[split.part(name)] = k
+        assert part[4] == max(part[:3])  # its pairs are the first three
+        orders.add(tuple(part[:4]))
+    assert len(orders) > 5
+
+
+def test_a_part_without_interactions_is_said(caplog):
+    genes = np.array([[i, j] for i in range(8) for j in range(i + 1, 8)], np.int32)
+    y = np.zeros(len(genes), np.float32)
+    y[0] = 0.5  # a single interacting pair, which can be in one part only
+    table = LabelTable(tuple("abcdefgh"), genes, y, y)
+    for kind in ("gene", "pair", "both"):
+        caplog.clear()
+        make_split(table, kind, (0.5, 0.25, 0.25))
+        assert len(caplog.messages) == 2
+        assert f"split by {kind}: the " in caplog.text
+        assert "part has none of the 1 interacting instances; use a larger fraction" in caplog.text
+
+
+def test_wrong_splits(table):
+    with pytest.raises(ValueError, match="split 'genes': expected one of 'gene', 'pair', 'both'"):
+        make_split(table, "genes")
+    singles = table.select(np.arange(137))
+    with pytest.raises(ValueError, match=r"Too few pairs \(0\) for a train part of 0\.8"):
+        split_by_pair(singles)
+    with pytest.raises(ValueError, match=r"three numbers >= 0 \(train, val, test\) that sum to 1"):
+        split_by_pair(table, (0.5, 0.2, 0.2))

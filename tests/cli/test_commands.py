@@ -16,17 +16,49 @@ from pyg_nsa.cli import main
 SCRIPT = Path(sys.executable).parent / "pyg-nsa"
 
 
-@pytest.mark.parametrize("command", [[], ["check"], ["explain"], ["fill"], ["schema"]])
-def test_help_imports_no_torch(command):
-    code = (
-        "import sys\nfrom pyg_nsa.cli import main\n"
-        f"try:\n    main({[*command, '--help']!r})\nexcept SystemExit as end:\n    assert not end.code\n"
-        "assert 'torch' not in sys.modules, 'torch was imported'\n"
-        "assert 'torch_geometric' not in sys.modules, 'PyG was imported'\n"
-    )
+def test_help_imports_no_torch():
+    # The group's own help first, then that of every command below it, each looked at before the next is imported.
+    code = """
+import sys, click
+from pyg_nsa.cli import main
+
+def visit(command, names):
+    try:
+        main([*names, "--help"])
+    except SystemExit as end:
+        assert not end.code, names
+    for module in ("torch", "torch_geometric", "numba", "pandas"):
+        assert module not in sys.modules, f"{names} --help imports {module}"
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            visit(command.get_command(context, name), [*names, name])
+
+visit(main, [])
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "Usage:" in done.stdout
+    usages = {line for line in done.stdout.splitlines() if line.startswith("Usage:")}
+    assert len(usages) == done.stdout.count("Usage:") > 10
+    for command in (
+        "check",
+        "plugins",
+        "plugins list",
+        "plugins show",
+        "plugins doctor",
+        "plugins new",
+    ):
+        assert any(f" {command} [" in usage for usage in usages), command
+
+
+def test_help_of_a_group_imports_no_library():
+    code = (
+        "import sys\nfrom pyg_nsa.cli import main\n"
+        "try:\n    main(['plugins', '--help'])\nexcept SystemExit as end:\n    assert not end.code\n"
+        "slow = {'pydantic', 'pluggy', 'ruamel.yaml', 'rich'} & set(sys.modules)\n"
+        "assert not slow, slow"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize("command", ["check", "explain", "fill", "schema"])
@@ -52,6 +84,10 @@ def test_commands_that_need_no_data_import_no_torch(command, tmp_path):
         ["explain"],
         ["fill", "a.yaml", "--diff", "--in-place"],
         ["schema", "--check"],
+        ["plugins", "list", "nothing"],
+        ["plugins", "show"],
+        ["plugins", "doctor", "--nothing"],
+        ["plugins", "new"],
         ["no-such-command"],
     ],
 )

@@ -1,0 +1,119 @@
+"""``pyg-nsa compare``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from pyg_nsa.cli.train import cache_option
+
+__all__ = ["compare"]
+
+
+@click.command()
+@click.argument(
+    "configs", metavar="CONFIG…", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="runs/compare",
+    show_default=True,
+    help="Folder of the comparison; what is done in it is not trained again.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="How many seeds of initialisation and sampling, from the configuration's on; the split is that of the configuration.",
+)
+@click.option(
+    "--match",
+    type=click.Choice(["parameters", "time", "none"]),
+    default="parameters",
+    show_default=True,
+    help="Equal terms: the first one's number of parameters (within 5 %), its training.max_minutes, or as configured.",
+)
+@click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Set a value in every configuration, such as training.epochs=3; the value is YAML. May be given many times.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="List what would be trained, with numbers of parameters, and stop there.",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the result (or, with --dry-run, the plan) as JSON.",
+)
+@cache_option
+@click.option("--no-progress", is_flag=True, help="Do not draw progress bars.")
+def compare(
+    configs: tuple[Path, ...],
+    output: Path,
+    seeds: int,
+    match: str,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    cache: Path | None,
+    no_progress: bool,
+) -> None:
+    """Train the models of all CONFIG files on one split with several seeds, and write one table and one figure.
+
+    With a single CONFIG its baselines take part. An interrupted comparison goes on where it was when it is called again.
+
+    Exit status: 0 fine, 1 problems, 2 wrong usage, 130 interrupted.
+    """
+    from pyg_nsa.load import load_config
+
+    # Before torch is imported, so that a mistake in a file is reported at once.
+    from pyg_nsa.cell.config import CellConfig  # isort: skip
+
+    loaded: dict[str, CellConfig] = {}
+    for file in configs:
+        if file.stem in loaded:
+            raise click.UsageError(
+                f"two configurations are called '{file.stem}', which names them in the table; rename one"
+            )
+        loaded[file.stem] = load_config(file, CellConfig, overrides=overrides).relative_to(
+            file.parent
+        )
+
+    from rich.console import Console
+
+    from pyg_nsa.cell.comparison import run_comparison
+    from pyg_nsa.cell.interrupt import TrainingInterrupted
+
+    console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
+    command = shlex.join(["pyg-nsa", *sys.argv[1:]])
+    try:
+        facts = run_comparison(
+            loaded,
+            output,
+            seeds=seeds,
+            match=match,  # type: ignore[arg-type]
+            cache=cache,
+            dry_run=dry_run,
+            progress=not no_progress,
+            console=console,
+            command=command,
+        )
+    except (TrainingInterrupted, KeyboardInterrupt) as error:
+        click.echo(f"\n{error}" if str(error) else "\ninterrupted", err=True)
+        click.echo(f"go on with: {command}", err=True)
+        raise click.exceptions.Exit(130) from error
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))

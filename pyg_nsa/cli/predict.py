@@ -1,0 +1,108 @@
+"""``pyg-nsa predict``: what a trained model says of deletions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pyg_nsa.cli.train import cache_option
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["predict"]
+
+_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".gz")
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("genes", nargs=-1, required=True, metavar="GENES...|FILE")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the table to this file (.csv, .tsv or .parquet) instead of printing it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--with-labels/--without-labels",
+    default=True,
+    show_default=True,
+    help="Show known labels beside the predictions, where the cache has them.",
+)
+@cache_option
+def predict(
+    checkpoint: Path,
+    genes: tuple[str, ...],
+    output: Path | None,
+    as_json: bool,
+    with_labels: bool,
+    cache: Path | None,
+) -> None:
+    """Predict fitness and gene interaction of deletions, with the model in CHECKPOINT (such as RUN/hetero_nsa/best.ckpt).
+
+    GENES are ids of genes to delete, '+' joins those that are deleted together: b0116 b0720+b1136. Or FILE is a table (CSV, TSV
+    or Parquet) with such deletions in a column 'genes'.
+
+    Exit status: 0 fine, 1 problems, 2 wrong usage.
+    """
+    if output is not None and output.suffix.lower() not in (".csv", ".tsv", ".parquet"):
+        raise click.UsageError(f"-o {output}: name the file .csv, .tsv or .parquet")
+
+    from pyg_nsa.cell.prediction import parse_deletions, predict_deletions, read_deletions
+    from pyg_nsa.cell.restore import restore
+
+    is_file = len(genes) == 1 and (
+        Path(genes[0]).is_file() or genes[0].lower().endswith(_SUFFIXES)
+    )
+    deletions = read_deletions(genes[0]) if is_file else parse_deletions(genes)
+    restored = restore(checkpoint, cache)
+    table = predict_deletions(restored, deletions, labels=with_labels)
+    if with_labels and restored.labels is None:
+        click.echo("note: the cache has no labels of this cell, so only predictions are shown", err=True)
+    if output is not None:
+        _write(table, output)
+        click.echo(f"wrote {output} ({len(table):,} deletions)", err=True)
+    if as_json:
+        click.echo(_as_json(table))
+    elif output is None:
+        _print(table, restored.config.data.labels)
+
+
+def _write(table: pd.DataFrame, file: Path) -> None:
+    suffix = file.suffix.lower()
+    if suffix == ".parquet":
+        table.to_parquet(file, index=False)
+    else:
+        table.to_csv(file, index=False, sep="," if suffix == ".csv" else "\t")
+
+
+def _as_json(table: pd.DataFrame) -> str:
+    rows = []
+    for row in table.to_dict("records"):
+        plain = {k: None if isinstance(v, float) and v != v else v for k, v in row.items()}
+        rows.append({**plain, "genes": row["genes"].split("+")})
+    return json.dumps(rows, indent=2, ensure_ascii=False)
+
+
+def _print(table: pd.DataFrame, labels: str) -> None:
+    from pyg_nsa.cli.tables import print_table
+
+    kind = "simulated" if labels.startswith("simulated") else "measured"
+    titles = {
+        "genes": "deleted",
+        "fitness_pred": "fitness, predicted",
+        "fitness": f"fitness, {kind}",
+        "gene_interaction_pred": "interaction, predicted",
+        "gene_interaction": f"interaction, {kind}",
+    }
+    shown = [name for name in titles if name in table]
+    rows = [
+        [str(row[n]) if n == "genes" else "–" if row[n] != row[n] else f"{row[n]:.4f}" for n in shown]
+        for row in table.to_dict("records")
+    ]
+    print_table([titles[name] for name in shown], rows)

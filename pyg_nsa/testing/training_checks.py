@@ -1,0 +1,227 @@
+"""Checks of what training and deployment need of an edge kind: gradients, saving, untouched inputs, compilation, a GPU.
+
+Their target is a :class:`~pyg_nsa.testing.subject.Subject`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from pyg_nsa.nn.edge_term import EdgeTerm
+from pyg_nsa.nn.hetero_inputs import HeteroInputs
+from pyg_nsa.testing.graphs import seeded
+from pyg_nsa.testing.results import NotApplicable, Tally
+from pyg_nsa.testing.subject import Call, Layered, Subject
+
+__all__ = [
+    "compiles",
+    "compiles_pairs",
+    "cpu_equals_gpu",
+    "directional_derivative",
+    "gradients",
+    "gradients_of",
+    "inputs_unchanged",
+    "state_dict",
+]
+
+
+def gradients(subject: Subject, tally: Tally) -> None:
+    """Every parameter of the kind and every floating-point edge attribute that has an effect on the rows has the gradient that
+    finite differences in float64 say.
+    """
+    layer, graph = subject.layer().double(), subject.graph().double()
+    call = subject.call(layer, graph)
+    leaves: dict[str, Tensor] = {
+        f"parameter {n}": p for n, p in subject.module(layer).named_parameters()
+    }
+    for name, value in graph.attributes().items():
+        if value.is_floating_point() and f"{name}_dict" in call:
+            leaf = value.clone().requires_grad_()
+            leaves[f"attribute {name}"] = call[f"{name}_dict"][subject.edge_type] = leaf
+    if not leaves:
+        raise NotApplicable("the kind has no parameters and reads no floating-point attribute")
+    effective = 0
+    for name, leaf in leaves.items():
+        found, wanted = directional_derivative(subject, layer, call, leaf)
+        if name.startswith("parameter"):
+            tally.expect(
+                found is not None,
+                f"{name} gets no gradient: it is unused or detached; distributed training waits for every parameter",
+            )
+        got = 0.0 if found is None else found
+        tally.expect(
+            abs(got - wanted) <= 1e-6 + 1e-4 * abs(wanted),
+            f"the gradient of {name} says {got:.6g} where finite differences say {wanted:.6g}"
+            + ("; it is detached somewhere" if got == 0 else ""),
+        )
+        effective += abs(wanted) > 1e-9
+    tally.expect(effective, f"none of these has any effect on the rows: {', '.join(leaves)}")
+
+
+def directional_derivative(
+    subject: Layered, layer: nn.Module, call: Call, leaf: Tensor
+) -> tuple[float | None, float]:
+    """How a fixed weighted sum of the rows changes along a random direction of `leaf`: by its gradient (None without one) and by
+    central differences.
+    """
+
+    def loss() -> Tensor:
+        # Attention keeps what it found in an index tensor, so the same tensors serve all calls.
+        rows = subject.rows(layer, call=call)
+        return (rows * torch.linspace(-1, 1, rows.numel(), dtype=rows.dtype).view_as(rows)).sum()
+
+    with seeded(7):
+        step = torch.randn(leaf.shape, dtype=leaf.dtype)
+    value = loss()
+    (grad,) = (
+        torch.autograd.grad(value, [leaf], allow_unused=True) if value.requires_grad else (None,)
+    )
+    size = 1e-5
+    with torch.no_grad():
+        before = leaf.clone()
+        leaf.copy_(before + size * step)
+        above = loss()
+        leaf.copy_(before - size * step)
+        below = loss()
+        leaf.copy_(before)
+    found = None if grad is None else float((grad * step).sum())
+    return found, float(above - below) / (2 * size)
+
+
+def gradients_of(layer: nn.Module, rows: Tensor) -> dict[str, Tensor | None]:
+    """The gradients of a weighted sum of the rows by parameter name; None where there is none."""
+    names, parameters = zip(*layer.named_parameters(), strict=True)
+    weighted = (rows * torch.linspace(-1, 1, rows.numel()).view_as(rows)).sum()
+    grads = torch.autograd.grad(weighted, parameters, allow_unused=True)
+    return dict(zip(names, grads, strict=True))
+
+
+def state_dict(subject: Layered, tally: Tally) -> None:
+    """A layer that loads the state dict of another one before its first call gives the same rows: nothing that matters is kept
+    elsewhere.
+    """
+    layer, graph = subject.layer(), subject.graph()
+    rows = subject.rows(layer, graph)
+    state = layer.state_dict()
+    fresh = subject.build(seed=9)
+    fresh.load_state_dict(state)
+    tally.close(
+        subject.rows(fresh, graph, seed=9),
+        rows,
+        "a new layer with the state dict of another one gives other rows; make all that is learned or drawn at random a "
+        "parameter or a buffer",
+    )
+    tally.expect(
+        list(fresh.state_dict()) == list(state), "the state dict has other entries after loading it"
+    )
+
+
+def inputs_unchanged(subject: Layered, tally: Tally) -> None:
+    """A call does not write to its inputs."""
+    layer, graph = subject.layer(), subject.graph()
+    call = subject.call(layer, graph)
+    tensors = {
+        f"{name}[{key}]": value
+        for name, values in call.items()
+        for key, value in values.items()
+        if isinstance(value, Tensor)
+    }
+    before = {name: (value.clone(), value._version) for name, value in tensors.items()}
+    subject.rows(layer, call=call).sum().backward()
+    for name, value in tensors.items():
+        tally.expect(
+            torch.equal(value, before[name][0]) and value._version == before[name][1],
+            f"a call writes to {name}; work on a copy",
+        )
+
+
+def compiles(subject: Subject, tally: Tally) -> None:
+    """A layer compiles as one graph (`torch.compile(fullgraph=True)`) and gives the same rows and gradients; an attention kind may
+    get its pairs from outside.
+    """
+    if subject.gives_messages:
+        _expect_same_compiled(subject, tally)
+        return
+    compared, error = _compiled_with_pairs(subject)
+    tally.count += compared
+    if error is not None:
+        _expect_same_compiled(subject, tally, pairs_from_outside=True)
+
+
+def compiles_pairs(subject: Subject, tally: Tally) -> None:
+    """A layer also compiles as one graph where it has to find its pairs inside of that graph."""
+    subject.need_attention("and has no pairs")
+    compared, error = _compiled_with_pairs(subject)
+    tally.count += compared
+    if error is not None:
+        raise error
+
+
+def _compiled_with_pairs(subject: Subject) -> tuple[int, Exception | None]:
+    """What compiling everything gave: how much was compared, and what went wrong. Both checks ask; compiling takes seconds."""
+    if subject.compiled is None:
+        tally, error = Tally(), None
+        try:
+            _expect_same_compiled(subject, tally)
+        except Exception as found:
+            error = found
+        subject.compiled = (tally.count, error)
+    return subject.compiled
+
+
+def _expect_same_compiled(subject: Subject, tally: Tally, pairs_from_outside: bool = False) -> None:
+    layer = subject.layer()
+    call = subject.call(layer, subject.graph())
+    if pairs_from_outside:
+        term = subject.module(layer)
+        assert isinstance(term, EdgeTerm)
+        inputs = HeteroInputs("pyg_nsa.testing", (), call)
+        edges = inputs.pairs(inputs.relation(subject.edge_type), term)
+        call = {**call, "edge_set_dict": {subject.edge_type: edges}}
+    rows = subject.rows(layer, call=call)
+    wanted = gradients_of(layer, rows)
+    torch.compiler.reset()  # torch compiles one function only so many times, and every layer counts
+    try:
+        # "eager" runs the traced graph as it is: what can go wrong in a kind goes wrong in tracing, and code takes seconds to make.
+        compiled = torch.compile(layer, fullgraph=True, backend="eager")
+        got = subject.rows(compiled, call=call)
+        tally.close(got, rows, "the compiled layer gives other rows")
+        for name, grad in gradients_of(layer, got).items():
+            if grad is not None and wanted[name] is not None:
+                tally.close(grad, wanted[name], f"the compiled layer gives {name} another gradient")  # type: ignore[arg-type]
+    finally:
+        torch.compiler.reset()
+
+
+def cpu_equals_gpu(subject: Layered, tally: Tally) -> None:
+    """On a CUDA device a layer gives the rows and gradients that it gives on the CPU."""
+    if not torch.cuda.is_available():
+        raise NotApplicable("there is no CUDA device (torch.cuda.is_available() is False)")
+    layer, graph = subject.layer(), subject.graph()
+    call = subject.call(layer, graph)
+    rows = subject.rows(layer, call=call)
+    wanted = gradients_of(layer, rows)
+    there = copy.deepcopy(layer).cuda()
+    moved = {name: _on_gpu(values) for name, values in call.items()}
+    got = subject.rows(there, call=moved)
+    tally.expect(got.is_cuda, f"rows are on {got.device}, expected the GPU")
+    # TF32 and other summation orders: looser than elsewhere.
+    tally.close(got.cpu(), rows, "rows on the GPU are not those on the CPU", 1e-2, 1e-3)
+    names, parameters = zip(*there.named_parameters(), strict=True)
+    weights = torch.linspace(-1, 1, got.numel(), device=got.device).view_as(got)
+    grads = torch.autograd.grad((got * weights).sum(), parameters, allow_unused=True)
+    for name, grad in zip(names, grads, strict=True):
+        on_cpu = wanted[name]
+        tally.expect(
+            (grad is None) == (on_cpu is None), f"{name} has a gradient on one device only"
+        )
+        if grad is not None and on_cpu is not None:
+            tally.close(grad.cpu(), on_cpu, f"the gradient of {name} differs", 1e-2, 1e-3)
+
+
+def _on_gpu(values: Mapping[object, object]) -> dict[object, object]:
+    return {k: v.cuda() if isinstance(v, Tensor) else v for k, v in values.items()}

@@ -1,0 +1,265 @@
+"""Training of the cell model in one process and in several: instances per second, and what a plan for more data needs.
+
+Each measurement is a process group of its own, started by torchrun; one process runs by itself, without a group. The joint
+batch is the same for all, so that every number of processes computes the same training. Rounds alternate between the
+numbers of processes, in a new random order each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pyg_nsa.cell.batch import PerturbationLoader
+from pyg_nsa.cell.build import build_model
+from pyg_nsa.cell.cache import open_dataset
+from pyg_nsa.cell.config import CellConfig
+from pyg_nsa.cell.distributed import SharedBatches
+from pyg_nsa.cell.lightning_module import CellModule
+from pyg_nsa.cell.metabolic_model import MetabolicNetwork, load_model
+from pyg_nsa.cell.simulated_labels import simulate_labels
+from pyg_nsa.cell.splits import MixedSampler, make_split
+from pyg_nsa.load import load_config
+
+from . import machine
+from .machine import progress
+from .page import fill
+from .plan import plan_table
+from .tables import table
+
+
+def run(args: argparse.Namespace) -> int:
+    """The command; 1 if a measurement failed."""
+    if args.child_out:
+        return _child(args)
+    results: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%d"),
+        "command": _command(args),
+        "machine": {**machine.describe(), "threads": args.threads},
+        "threads_per_process": args.threads,
+        "rows": [],
+    }
+    samples: dict[int, list[float]] = {n: [] for n in args.processes}
+    order = list(samples)
+    for number in range(args.rounds):
+        random.Random(number).shuffle(order)
+        for processes in order:
+            progress(f"== round {number + 1} of {args.rounds}: {processes} processes")
+            found = _in_processes(processes, args)
+            if "error" in found:
+                print(f"FAILED: {processes} processes: {found['error']}", file=sys.stderr)
+                return 1
+            samples[processes].append(found.pop("instances_per_second"))
+            results["training"] = found
+    results["rows"] = rows(samples)
+    if args.labels:
+        progress("== labels")
+        results["labels"] = simulate(load_config(args.config, CellConfig).data.model)
+    for name, text in render(results).items():
+        print(f"\n## {name}\n\n{text}")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"\nwritten to {args.out}")
+    if args.write_docs:
+        fill(args.out.parent / "scale_out.md", render(results))
+    return 0
+
+
+def rows(samples: dict[int, list[float]]) -> list[dict[str, float]]:
+    """Medians, and ratios of medians to that of the smallest number of processes."""
+    medians = {n: statistics.median(values) for n, values in sorted(samples.items())}
+    first = min(medians)
+    return [
+        {
+            "processes": n,
+            "instances_per_second": median,
+            "lowest": min(samples[n]),
+            "highest": max(samples[n]),
+            "runs": len(samples[n]),
+            "times": median / medians[first],
+        }
+        for n, median in medians.items()
+    ]
+
+
+def render(results: dict[str, Any]) -> dict[str, str]:
+    """Markdown by the names of the page's markers."""
+    training = results["training"]
+    lines = [
+        f"{results['date']}, {machine.one_line(results['machine'])}.",
+        f"Command: `{results['command']}`.",
+        f"{training['graph']}, {training['parameters']:,} parameters, joint batches of {training['batch_size']}, "
+        f"{results['threads_per_process']} thread for each process.",
+        "",
+        table(
+            ("processes", "instances/s", "lowest and highest", "runs", "times one process"),
+            [
+                (
+                    f"{row['processes']}",
+                    f"{row['instances_per_second']:.1f}",
+                    f"{row['lowest']:.1f}–{row['highest']:.1f}",
+                    f"{row['runs']}",
+                    f"{row['times']:.2f}",
+                )
+                for row in results["rows"]
+            ],
+            left=0,
+        ),
+    ]
+    out = {"processes": "\n".join(lines)}
+    if "labels" in results:
+        out["plan"] = plan_table(results)
+    return out
+
+
+def simulate(model: str) -> dict[str, Any]:
+    """Labels of all singles and pairs, simulated anew: how many instances and LPs, and how long it takes."""
+    network = MetabolicNetwork.from_cobra(load_model(model))
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        labels = simulate_labels(network, folder, progress=False)
+        seconds = time.perf_counter() - start
+    return {
+        "model": model,
+        "instances": len(labels),
+        "interacting": int(labels.interacting.sum()),
+        "lps": labels.provenance["lps"],
+        "seconds": seconds,
+        "bytes_per_instance": labels.nbytes / len(labels),
+    }
+
+
+# ---- one measurement -------------------------------------------------------------------------------------------------
+
+
+def _in_processes(processes: int, args: argparse.Namespace) -> dict[str, Any]:
+    """A measurement in new processes."""
+    start = [sys.executable]
+    if processes > 1:
+        start += ["-m", "torch.distributed.run", "--standalone"]
+        start += ["--nproc-per-node", str(processes)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "found.json"
+        command = [*start, str(Path(__file__).parent), "processes", "--child-out", str(path)]
+        for name in ("config", "cache", "batch_size", "steps", "warm_up", "threads"):
+            if getattr(args, name) is not None:
+                command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}
+        done = subprocess.run(command, env=environment, stdout=sys.stderr)
+        if done.returncode:
+            return {"error": f"ended with {done.returncode}"}
+        return json.loads(path.read_text())
+
+
+def _child(args: argparse.Namespace) -> int:
+    """Measures in this process, which may be one of several."""
+    torch.set_num_threads(args.threads)
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    if size > 1:
+        dist.init_process_group("gloo")
+    found = measure_here(
+        load_config(args.config, CellConfig),
+        args.cache,
+        batch_size=args.batch_size,
+        steps=args.steps,
+        warm_up=args.warm_up,
+    )
+    if size == 1 or dist.get_rank() == 0:
+        args.child_out.write_text(json.dumps(found))
+    if size > 1:
+        dist.destroy_process_group()
+    return 0
+
+
+class Loss(nn.Module):
+    """DDP wants a module whose forward gives the loss."""
+
+    def __init__(self, module: CellModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, batch: Any) -> torch.Tensor:
+        return self.module.loss(batch)
+
+
+def measure_here(
+    config: CellConfig, cache: Path | None, *, batch_size: int | None, steps: int, warm_up: int
+) -> dict[str, Any]:
+    """Instances per second of training steps: batch, forward, backward, gradients of all processes, AdamW.
+
+    Args:
+        config: What to train.
+        cache: Folder of graph and labels (default: as for ``pyg-nsa train``).
+        batch_size: Instances in a joint batch (default: the configuration's).
+        steps: How many steps are timed.
+        warm_up: How many before them are not.
+    """
+    batch_size = batch_size or config.training.batch_size
+    dataset = open_dataset(config, cache, progress=False)
+    split = make_split(dataset.table, config.data.split, config.data.fractions, config.seed)
+    sampler = MixedSampler(
+        dataset.table,
+        split.train,
+        rates=config.data.rates,
+        size=batch_size * (warm_up + steps),
+        seed=config.seed,
+    )
+    loader = PerturbationLoader(dataset, batch_sampler=SharedBatches(sampler, batch_size))
+    torch.manual_seed(config.seed)
+    y_train = torch.from_numpy(dataset.table.y)
+    module = CellModule(
+        build_model(config, dataset.graph), dataset.graph, config.training, y_train, steps
+    )
+    with torch.no_grad():  # lazy layers take their sizes
+        module.model(dataset.graph, next(iter(loader)))
+    together = dist.is_initialized()
+    loss: nn.Module = DistributedDataParallel(Loss(module)) if together else Loss(module)
+    optimizer = module.configure_optimizers()
+    batches = iter(loader)
+    start = 0.0
+    for number in range(warm_up + steps):
+        if number == warm_up:
+            if together:
+                dist.barrier()
+            start = time.perf_counter()
+        loss(next(batches)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    if together:
+        dist.barrier()
+    seconds = time.perf_counter() - start
+    nodes = ", ".join(f"{dataset.graph[t].num_nodes:,} {t}s" for t in dataset.graph.node_types)
+    return {
+        "instances_per_second": steps * batch_size / seconds,
+        "batch_size": batch_size,
+        "graph": f"{config.data.model} ({nodes})",
+        "nodes": sum(int(dataset.graph[t].num_nodes) for t in dataset.graph.node_types),
+        "parameters": sum(p.numel() for p in module.model.parameters()),
+    }
+
+
+def _command(args: argparse.Namespace) -> str:
+    """What to type to repeat this; without names of folders."""
+    parts = ["python tests/benchmarks processes --processes", *map(str, args.processes)]
+    for name in ("batch_size", "steps", "warm_up", "rounds", "threads"):
+        if getattr(args, name) is not None:
+            parts += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+    if args.config.name != "demo.yaml":
+        parts += ["--config", args.config.name]
+    if args.labels:
+        parts.append("--labels")
+    return " ".join(parts)

@@ -1,0 +1,84 @@
+"""Which operator a configuration builds, and the baselines of a configuration."""
+
+import pytest
+import torch
+from cell.test_model import make_batch, make_config
+from torch_geometric.nn import GATv2Conv, HGTConv, SAGEConv
+
+from pyg_nsa import HeteroNSA
+from pyg_nsa.cell.build import TRAINED_BASELINES, build_embedding, build_hetero_conv, build_model
+from pyg_nsa.cell.graph import build_graph
+from pyg_nsa.cell.metabolic_model import load_model
+from pyg_nsa.cell.union_operator import UnionOperator
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return build_graph(load_model("textbook"), features=["degree"])
+
+
+def convs_of(model, kind):
+    return [m for m in model.operator.modules() if type(m) is kind]
+
+
+def test_one_line_of_the_configuration_chooses_the_operator(graph):
+    nsa = build_model(make_config(), graph)
+    assert type(nsa.operator) is HeteroNSA
+    for name, kind, count in (("hetero_conv", GATv2Conv, 2 * 6), ("hgt", HGTConv, 2)):
+        model = build_model(make_config(operator={"operator": name}), graph)
+        assert isinstance(model.operator, UnionOperator)
+        assert len(convs_of(model, kind)) == count  # two M of MSM
+        assert model.head[-1].out_features == nsa.head[-1].out_features
+    options = {"conv": "SAGEConv", "args": {"aggr": "max"}}
+    operator = {"operator": "hetero_conv", "operator_options": options}
+    model = build_model(make_config(operator=operator), graph)
+    assert len(convs_of(model, SAGEConv)) == 12
+    prediction, _ = model(graph, make_batch(graph, [5], [7, 30]))
+    assert prediction.isfinite().all()
+
+
+def test_the_gatv2_baseline_gets_the_stoichiometry(graph):
+    model = build_hetero_conv(make_config(), graph)
+    arguments = model.operator.prepare(graph)
+    with_attributes = {t for t in graph.edge_types if "stoichiometry" in graph[t]}
+    assert set(arguments["edge_attr_dict"]) == with_attributes
+    assert len(with_attributes) == 2
+    prediction, _ = model(graph, make_batch(graph, [5]))
+    other = graph.clone()
+    for edge_type in with_attributes:
+        other[edge_type].stoichiometry = -3 * other[edge_type].stoichiometry
+    changed, _ = model(other, make_batch(graph, [5]))
+    assert (prediction - changed).abs().max() > 1e-6
+    assert "edge_attr" not in graph["reaction", "rmr", "metabolite"]
+
+
+def test_an_operator_that_is_configured_is_its_own_baseline(graph):
+    options = {"conv": "SAGEConv"}
+    config = make_config(operator={"operator": "hetero_conv", "operator_options": options})
+    assert convs_of(build_hetero_conv(config, graph), SAGEConv)
+
+
+def test_embeddings_follow_the_switch(graph):
+    for embeddings in (True, False):
+        config = make_config(data={"model": "textbook", "embeddings": embeddings})
+        for name, build in TRAINED_BASELINES.items():
+            tables = [m for m in build(config, graph).modules() if type(m) is torch.nn.Embedding]
+            assert bool(tables) == embeddings, name
+
+
+def test_a_gene_is_known_by_its_features_or_else_by_its_vector(graph):
+    torch.manual_seed(0)
+    config = make_config(data={"model": "textbook", "embeddings": False})
+    without = build_embedding(config, graph).eval()
+    prediction, z = without(graph, make_batch(graph, [5], [7, 30], [7], [30], []))
+    torch.testing.assert_close(z["z_p"][1], z["z_p"][2] + z["z_p"][3])
+    torch.testing.assert_close(prediction[4], without.head(torch.zeros_like(z["z_w"]))[0])
+    bare = build_graph(load_model("textbook"), features=False)
+    model = build_embedding(config, bare)  # nothing else tells genes apart
+    assert model.embedding is not None and model.columns == 0
+
+
+def test_an_operator_without_a_layer_is_refused(graph):
+    operator = {"operator": "hgt", "pattern": "S"}
+    with pytest.raises(ValueError, match=r"'S': operator 'hgt' is one layer for each M, and there is none"):
+        build_model(make_config(operator=operator), graph)

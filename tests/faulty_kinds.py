@@ -1,0 +1,348 @@
+"""Edge kinds with one mistake each, beside the sound one that they are made from."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from pyg_nsa import EdgeKind, EdgeSet, EdgeTerm, Options, PairOptions
+
+
+class WeightOptions(PairOptions):
+    edge_attr: str = "weight"
+    "The field with the weights."
+
+
+class SoundTerm(EdgeTerm):
+    """Pairs of the edges, with a learned multiple of each pair's weight as the bias."""
+
+    def __init__(self, context, options):
+        super().__init__()
+        self.heads = context.heads
+        self.options = options
+        self.field = getattr(options, "edge_attr", "weight")
+        self.rate = nn.Parameter(torch.ones(context.heads))
+
+    def weight(self, inputs, edges):
+        return edges.coalesce(inputs.edge_attr(self.field)).to(self.rate.dtype)
+
+    def pairs(self, inputs):
+        return inputs.edges_from_index(
+            "edge_index",
+            symmetrize=getattr(self.options, "symmetrize", False),
+            self_loops=getattr(self.options, "self_loops", False),
+        )
+
+    def bias(self, inputs, edges):
+        return self.weight(inputs, edges) * self.rate
+
+
+def kind(term=SoundTerm, name="weighted", **changes):
+    given = {
+        "options": WeightOptions,
+        "summary": "Pairs of the edges, biased by their weight.",
+        "produces": frozenset({"mask", "bias"}),
+        "requires": ("edge_index",),
+        "inputs": lambda options: ("edge_index", getattr(options, "edge_attr", "weight")),
+        "api": (1, 0),
+        **changes,
+    }
+    return EdgeKind(name=name, build=lambda context, options: term(context, options), **given)
+
+
+class Reversed(SoundTerm):
+    def pairs(self, inputs):
+        index = inputs.rows(inputs.field("edge_index")).flip(0)
+        return EdgeSet.from_edge_index(index, inputs.src.num_rows, inputs.dst.num_rows)
+
+
+class Leaking(SoundTerm):
+    """The mean is that of all graphs of a batch."""
+
+    def bias(self, inputs, edges):
+        weight = self.weight(inputs, edges)
+        return weight * weight.mean() * self.rate if edges.num_pairs else weight * self.rate
+
+
+class LeakingPairs(EdgeTerm):
+    """All targets attend to all sources, those of other graphs included."""
+
+    def __init__(self, context, options):
+        super().__init__()
+
+    def pairs(self, inputs):
+        src, dst = inputs.src.num_rows, inputs.dst.num_rows
+        every = torch.cartesian_prod(torch.arange(src), torch.arange(dst)).t()
+        return EdgeSet.from_edge_index(every, src, dst)
+
+
+class Detached(SoundTerm):
+    def bias(self, inputs, edges):
+        return super().bias(inputs, edges).detach()
+
+
+class DetachedAttribute(SoundTerm):
+    def weight(self, inputs, edges):
+        return super().weight(inputs, edges).detach()
+
+
+class WrongGradient(SoundTerm):
+    """The gradient of the rate is twice what it should be."""
+
+    def bias(self, inputs, edges):
+        good = super().bias(inputs, edges)
+        return 2 * good - good.detach()
+
+
+class RandomPairs(SoundTerm):
+    def pairs(self, inputs):
+        edges = super().pairs(inputs)
+        keep = torch.rand(edges.num_pairs) < 0.5
+        index = edges.edge_index()[:, keep]
+        return EdgeSet.from_edge_index(index, edges.num_keys, edges.num_queries)
+
+    def bias(self, inputs, edges):
+        return self.rate.expand(edges.num_pairs, -1) * edges.col[:, None]
+
+
+class CrashesWhenEmpty(SoundTerm):
+    def bias(self, inputs, edges):
+        weight = self.weight(inputs, edges)
+        return (weight - weight.amin(0)) * self.rate if len(weight) < 10**9 else weight
+
+
+class NoGradientWhenEmpty(SoundTerm):
+    def bias(self, inputs, edges):
+        if edges.num_pairs == 0:
+            return torch.zeros(0, self.heads)
+        return super().bias(inputs, edges)
+
+
+class InEdgeOrder(SoundTerm):
+    """Takes attributes to be in the order of the pairs, which holds for sorted edges only."""
+
+    def weight(self, inputs, edges):
+        weight = inputs.edge_attr(self.field)[: edges.num_pairs, None]
+        return torch.cat([weight, weight.new_ones(edges.num_pairs - len(weight), 1)])
+
+
+class DropsDuplicates(SoundTerm):
+    """Takes the attribute of one of the edges that became a pair."""
+
+    def weight(self, inputs, edges):
+        weight = inputs.edge_attr(self.field)
+        out = weight.new_zeros(edges.num_pairs)
+        return out.index_put((edges.pair_of,), weight[edges.edge_of])[:, None]
+
+
+class HalfPrecision(SoundTerm):
+    def bias(self, inputs, edges):
+        return super().bias(inputs, edges).half()
+
+
+class AlwaysFloat32(SoundTerm):
+    def bias(self, inputs, edges):
+        return super().bias(inputs, edges).float()
+
+
+class OneColumn(SoundTerm):
+    def bias(self, inputs, edges):
+        return super().bias(inputs, edges)[:, :1]
+
+
+class BiasOfEdges(SoundTerm):
+    """One row for each edge, not for each pair."""
+
+    def bias(self, inputs, edges):
+        return inputs.edge_attr(self.field)[:-1, None] * self.rate
+
+
+class KeepsState(SoundTerm):
+    def bias(self, inputs, edges):
+        if not hasattr(self, "mean"):
+            self.mean = self.weight(inputs, edges).mean().detach()
+        return (self.weight(inputs, edges) - self.mean) ** 2 * self.rate
+
+
+class CountsCalls(SoundTerm):
+    calls = 0
+
+    def bias(self, inputs, edges):
+        self.calls += 1
+        return super().bias(inputs, edges) * self.calls
+
+
+class NotCompiled(SoundTerm):
+    def bias(self, inputs, edges):
+        bias = super().bias(inputs, edges)
+        return bias * 2 if edges.num_pairs and bool(bias.sum() > 0) else bias
+
+
+class PairsNotCompiled(SoundTerm):
+    def pairs(self, inputs):
+        index = inputs.rows(inputs.field("edge_index"))
+        if not index.numel() or int(index.max()) < 0:
+            return super().pairs(inputs)
+        return EdgeSet.from_edge_index(index, inputs.src.num_rows, inputs.dst.num_rows)
+
+
+class PairsInSelf(SoundTerm):
+    """bias() relies on what pairs() of the same term left behind."""
+
+    def pairs(self, inputs):
+        edges = super().pairs(inputs)
+        self.weights = inputs.edge_attr(self.field)
+        return edges
+
+    def bias(self, inputs, edges):
+        return edges.coalesce(self.weights) * self.rate
+
+
+class WritesToInputs(SoundTerm):
+    def weight(self, inputs, edges):
+        weight = inputs.edge_attr(self.field)
+        with torch.no_grad():
+            weight.clamp_(min=0.0)
+        return edges.coalesce(weight).to(self.rate.dtype)
+
+
+class NotSaved(SoundTerm):
+    def __init__(self, context, options):
+        super().__init__(context, options)
+        self.offset = torch.randn(context.heads)
+
+    def bias(self, inputs, edges):
+        return super().bias(inputs, edges) * self.offset
+
+
+class DeadNodesCount(SoundTerm):
+    """The bias falls with the number of targets that a source has, dead ones included."""
+
+    def bias(self, inputs, edges):
+        ones = torch.ones_like(edges.col)
+        degree = torch.zeros(edges.num_keys + 1, dtype=torch.long).index_add(0, edges.col, ones)
+        return super().bias(inputs, edges) / degree[edges.col][:, None]
+
+
+class ParityOfNodes(SoundTerm):
+    """Pairs follow the numbers of the rows, which an edge set of a batch does not start anew."""
+
+    def bias(self, inputs, edges):
+        return super().bias(inputs, edges) + (edges.col % 2)[:, None]
+
+
+class UnsortedPairs(SoundTerm):
+    def pairs(self, inputs):
+        good = super().pairs(inputs)
+        flipped = [t.flip(0) for t in (good.row, good.col)]
+        return EdgeSet(*flipped, good.rowptr, good.num_queries, good.num_keys)
+
+
+class NoPairs(SoundTerm):
+    def pairs(self, inputs):
+        return inputs.field("edge_index")
+
+
+class SquarePairs(SoundTerm):
+    """As many targets as sources."""
+
+    def pairs(self, inputs):
+        num_src = inputs.src.num_rows
+        return EdgeSet.from_edge_index(inputs.rows(inputs.field("edge_index")), num_src, num_src)
+
+
+class FirstDimension(SoundTerm):
+    """Takes the first dimension of x for the nodes, which are the second one where graphs are copies."""
+
+    def pairs(self, inputs):
+        index = inputs.rows(inputs.field("edge_index"))
+        return EdgeSet.from_edge_index(index, inputs.src.shape[0], inputs.dst.shape[0])
+
+
+class TransposedMask(EdgeTerm):
+    """Reads a dense mask the other way round than the edges."""
+
+    def __init__(self, context, options):
+        super().__init__()
+
+    def pairs(self, inputs):
+        if inputs.has("edge_index"):
+            return inputs.edges_from_index("edge_index")
+        return EdgeSet.from_dense(inputs.field("adj_mask").t())
+
+
+class NoBias(SoundTerm):
+    def bias(self, inputs, edges):
+        return None
+
+
+class MeanConv(nn.Module):
+    """A convolution of its own: the mean of the sources' projected rows."""
+
+    def __init__(self, context, options):
+        super().__init__()
+        self.lin = nn.LazyLinear(context.out_channels)
+
+    def forward(self, x, edge_index):
+        src, dst = (x, x) if isinstance(x, torch.Tensor) else x
+        source, target = edge_index
+        message = self.lin(src)[source]
+        total = message.new_zeros(len(dst), message.size(1)).index_add(0, target, message)
+        count = target.new_zeros(len(dst)).index_add(0, target, torch.ones_like(target))
+        return total / self.divisor(count)[:, None]
+
+    def divisor(self, count):
+        return count.clamp(min=1)
+
+
+class ZeroOverZero(MeanConv):
+    def divisor(self, count):
+        return count
+
+
+class ReversedConv(MeanConv):
+    def forward(self, x, edge_index):
+        return super().forward(x, edge_index.flip(0))
+
+
+class CentredConv(MeanConv):
+    """Subtracts the mean of all rows."""
+
+    def forward(self, x, edge_index):
+        rows = super().forward(x, edge_index)
+        return rows - (rows.sum(0) / 100)
+
+
+class UndescribedOptions(WeightOptions):
+    sharpness: float = 1.0
+
+
+class NoDefaultOptions(WeightOptions):
+    k: int
+    "How many."
+
+
+class LooseOptions(WeightOptions):
+    model_config: ClassVar = {"extra": "ignore"}
+
+
+class TupleOptions(WeightOptions):
+    levels: Any = (1, 2)
+    "Comes back from JSON as a list."
+
+
+class NoOptions(Options):
+    pass
+
+
+def message_kind(conv=MeanConv):
+    return kind(
+        conv,
+        "mean_conv",
+        options=NoOptions,
+        produces=frozenset({"message"}),
+        requires=(("edge_index", "hyperedge_index"),),
+        inputs=None,
+    )

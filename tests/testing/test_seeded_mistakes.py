@@ -1,0 +1,294 @@
+"""Each mistake is found by the check that is named after it."""
+
+import faulty_kinds as faulty
+import pytest
+
+from pyg_nsa.testing import check_edge_kind
+from pyg_nsa.testing.edge_kinds import EDGE_KIND_CHECKS, edge_kind_suite
+
+# Compiling takes most of the time, and says nothing about a mistake of another sort.
+QUICK = [check for check in EDGE_KIND_CHECKS if not check.name.startswith("compiles")]
+# Without these there is no module to check, which the kit says too.
+BEFORE_MODULES = {"declaration", "default_options", "builds"}
+
+
+def no_options(term, **changes):
+    return faulty.kind(
+        term, options=faulty.NoOptions, produces=frozenset({"mask"}), inputs=None, **changes
+    )
+
+
+def refusing(error, both):
+    class Refusing(faulty.SoundTerm):
+        def __init__(self, context, options):
+            if both or context.edge_type[0] != context.edge_type[2]:
+                raise error
+            super().__init__(context, options)
+
+    return faulty.kind(Refusing)
+
+
+# What is wrong, the checks that fail, and what the first one says.
+MISTAKES = {
+    "reversed direction": (
+        faulty.kind(faulty.Reversed),
+        ["direction"],
+        "target 0 depends on source 1, but all edges lead from lower numbers to higher ones",
+    ),
+    "a mean over a batch": (faulty.kind(faulty.Leaking), ["batch"], "graph 0 of a batch"),
+    "pairs across a batch": (no_options(faulty.LeakingPairs), ["batch"], "leaks between graphs"),
+    "numbers of rows": (faulty.kind(faulty.ParityOfNodes), ["batch"], "graph 1 of a batch"),
+    "a detached bias": (
+        faulty.kind(faulty.Detached),
+        ["gradients"],
+        "parameter rate gets no gradient: it is unused or detached",
+    ),
+    "a detached attribute": (
+        faulty.kind(faulty.DetachedAttribute),
+        ["gradients"],
+        "the gradient of attribute weight says 0 where finite differences say",
+    ),
+    "a wrong gradient": (
+        faulty.kind(faulty.WrongGradient),
+        ["gradients"],
+        "the gradient of parameter rate says",
+    ),
+    "random pairs": (
+        faulty.kind(faulty.RandomPairs),
+        ["deterministic"],
+        "the same call gives other rows: something random",
+    ),
+    "an option without description": (
+        faulty.kind(options=faulty.UndescribedOptions),
+        ["options_described"],
+        "no description for UndescribedOptions.sharpness; write a string below the field",
+    ),
+    "an option without default": (
+        faulty.kind(options=faulty.NoDefaultOptions),
+        ["default_options"],
+        "NoDefaultOptions() fails: no default for k",
+    ),
+    "unknown options accepted": (
+        faulty.kind(options=faulty.LooseOptions),
+        ["unknown_option"],
+        "the unknown key 'symmetrize_' is not refused",
+    ),
+    "an option that JSON changes": (
+        faulty.kind(options=faulty.TupleOptions),
+        ["round_trip"],
+        "TupleOptions comes back from JSON as",
+    ),
+    "a crash without edges": (
+        faulty.kind(faulty.CrashesWhenEmpty),
+        ["empty_relation"],
+        "faulty_kinds.py:",
+    ),
+    "no gradient without edges": (
+        faulty.kind(faulty.NoGradientWhenEmpty),
+        ["empty_relation"],
+        "rate has no gradient, which distributed training waits for",
+    ),
+    "attributes in the order of the edges": (
+        faulty.kind(faulty.InEdgeOrder),
+        ["edge_order"],
+        "the same edges in another order",
+    ),
+    "duplicates dropped": (
+        faulty.kind(faulty.DropsDuplicates),
+        ["duplicate_edges"],
+        "not one pair with their attributes summed (edges.coalesce does it; attributes: weight)",
+    ),
+    "bias in half precision": (
+        faulty.kind(faulty.HalfPrecision),
+        ["dtypes"],
+        "with a layer and attributes in torch.float32 bias() is torch.float16",
+    ),
+    "bias in float32 always": (
+        faulty.kind(faulty.AlwaysFloat32),
+        ["dtypes"],
+        "with a layer and attributes in torch.float64 bias() is torch.float32",
+    ),
+    "bias of one column": (
+        faulty.kind(faulty.OneColumn),
+        ["produces"],
+        "bias() must be [pairs, heads] = [12, 2], got [12, 1]",
+    ),
+    "a bias row too few": (
+        faulty.kind(faulty.BiasOfEdges),
+        ["produces"],
+        "bias() must be [pairs, heads] = [12, 2], got [11, 2]",
+    ),
+    "a bias that was not declared": (
+        faulty.kind(produces=frozenset({"mask"})),
+        ["produces"],
+        "bias() returned a bias, but produces does not declare 'bias'",
+    ),
+    "a declared bias that does not come": (
+        faulty.kind(faulty.NoBias),
+        ["produces"],
+        "bias() returned None, but produces declares 'bias'",
+    ),
+    "pairs that are a tensor": (
+        faulty.kind(faulty.NoPairs),
+        ["produces"],
+        "pairs() must return an EdgeSet, got Tensor",
+    ),
+    "unsorted pairs": (
+        faulty.kind(faulty.UnsortedPairs),
+        ["produces"],
+        "not unique and sorted by (query, key)",
+    ),
+    "state from the first graph": (
+        faulty.kind(faulty.KeepsState),
+        ["stateless"],
+        "depend on which graphs went before it",
+    ),
+    "state that counts": (faulty.kind(faulty.CountsCalls), ["stateless"], "is kept in the module"),
+    "a branch on values in bias()": (
+        faulty.kind(faulty.NotCompiled),
+        ["compiles"],
+        "raised U",
+    ),
+    "a branch on values in pairs()": (
+        faulty.kind(faulty.PairsNotCompiled),
+        ["compiles_pairs"],
+        "raised U",
+    ),
+    "bias() needs pairs() of its own": (
+        faulty.kind(faulty.PairsInSelf),
+        ["shared_pairs"],
+        "bias() of a second layer fails with the pairs of the first: AttributeError",
+    ),
+    "inputs written to": (
+        faulty.kind(faulty.WritesToInputs),
+        ["inputs_unchanged"],
+        "a call writes to weight_dict[('node', 'joins', 'node')]; work on a copy",
+    ),
+    "numbers that are not saved": (
+        faulty.kind(faulty.NotSaved),
+        ["state_dict"],
+        "a new layer with the state dict of another one gives other rows",
+    ),
+    "dead nodes count": (
+        faulty.kind(faulty.DeadNodesCount),
+        ["deleted_nodes"],
+        "rows are not those of the graph without the deleted nodes",
+    ),
+    "as many targets as sources": (
+        faulty.kind(faulty.SquarePairs),
+        ["bipartite"],
+        "default options, edge type (source, to, target): raised ValueError",
+    ),
+    "the first dimension for nodes": (
+        faulty.kind(faulty.FirstDimension),
+        ["copies"],
+        "raised ValueError",
+    ),
+    "a transposed mask": (
+        no_options(faulty.TransposedMask, requires=(("edge_index", "adj_mask"),)),
+        ["alternatives"],
+        "the same edges give other rows as 'adj_mask' than as 'edge_index'",
+    ),
+    "a field that was not asked for": (
+        faulty.kind(inputs=lambda options: ("edge_index",)),
+        ["produces"],
+        "has no 'weight'; pass weight_dict=",
+    ),
+    "no field at all": (
+        no_options(faulty.LeakingPairs, requires=()),
+        ["declaration"],
+        "requires is empty, so no field of the edge type would be collected",
+    ),
+    "an interface of the future": (
+        faulty.kind(api=(99, 0)),
+        ["declaration"],
+        "api=(99, 0) is not spoken by this pyg_nsa",
+    ),
+    "a summary of two lines": (
+        faulty.kind(summary="One.\nTwo."),
+        ["declaration"],
+        "summary has several lines",
+    ),
+    "a crash in build": (
+        refusing(TypeError("no"), both=False),
+        ["builds"],
+        "default options, edge type (source, to, target): build raised TypeError: no; refuse",
+    ),
+    "every edge type refused": (
+        refusing(ValueError("not today"), both=True),
+        ["builds"],
+        "build refuses every edge type:",
+    ),
+    "no module": (
+        faulty.kind(lambda context, options: 3),
+        ["builds"],
+        "built a int for edge type",
+    ),
+    "a reversed convolution": (
+        faulty.message_kind(faulty.ReversedConv),
+        ["direction"],
+        "target 0 depends on source 1",
+    ),
+    "zero over zero": (
+        faulty.message_kind(faulty.ZeroOverZero),
+        ["isolated_nodes"],
+        "rows are NaN or infinite where nodes have no edges",
+    ),
+    "a mean over all rows": (
+        faulty.message_kind(faulty.CentredConv),
+        ["direction"],
+        "all edges lead from lower numbers to higher ones",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_it_is_found_by_name(mistake):
+    kind, names, text = MISTAKES[mistake]
+    checks = EDGE_KIND_CHECKS if names[0].startswith("compiles") else QUICK
+    results = edge_kind_suite(kind, checks=checks).results()
+    failed = {result.check: result for result in results if result.status == "failed"}
+    if names[0] in BEFORE_MODULES:
+        names = [*names, "coverage"]
+    assert list(failed) == names, {name: result.message for name, result in failed.items()}
+    assert text in failed[names[0]].message
+
+
+def test_rows_that_are_not_finite_or_all_zero():
+    class Infinite(faulty.SoundTerm):
+        def bias(self, inputs, edges):
+            return super().bias(inputs, edges) * float("nan")
+
+    class Nothing(faulty.MeanConv):
+        def forward(self, x, edge_index):
+            return super().forward(x, edge_index) * 0
+
+    for kind, text in (
+        (faulty.kind(Infinite), "rows are NaN or infinite"),
+        (faulty.message_kind(Nothing), "all rows are zero, although there are edges"),
+    ):
+        results = edge_kind_suite(kind, checks=QUICK).results()
+        (failed,) = [result for result in results if result.status == "failed"]
+        assert failed.check == "runs" and text in failed.message
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        faulty.kind(),
+        faulty.message_kind(),
+        refusing(ValueError("within one node type only"), both=False),
+    ],
+    ids=["weighted", "mean_conv", "within"],
+)
+def test_sound_kinds_pass(kind):
+    results = check_edge_kind(kind)
+    assert [(r.check, r.message) for r in results if r.status == "failed"] == []
+    assert sum(r.status == "passed" for r in results) >= 18
+
+
+def test_every_check_of_graphs_and_training_finds_something():
+    found = {name for _, names, _ in MISTAKES.values() for name in names}
+    everything = {check.name for check in EDGE_KIND_CHECKS}
+    # There is no CUDA device in most places; `runs` is tested on its own.
+    assert everything - found == {"runs", "cpu_equals_gpu"}
