@@ -365,17 +365,20 @@ class HeteroNSAConfig(_Config):
     @classmethod
     def _columns(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         # By hand: for a union pydantic reports one problem for every member, at paths that no file has.
-        by_type = value if isinstance(value, Mapping) else {None: value}
-        for node_type, columns in by_type.items():
+        found = []
+        for node_type, columns in value.items() if isinstance(value, Mapping) else [(None, value)]:
             columns = whole(columns)
             is_whole = isinstance(columns, int) and not isinstance(columns, bool)
             if not is_whole or columns < -1 or not (node_type is None or isinstance(node_type, str)):
-                place = "" if node_type is None else f" for node type {node_type!r}"
-                raise PydanticCustomError(
+                error = PydanticCustomError(
                     "in_channels",
-                    "expected a whole number from -1 on, or one for each node type, got {got}{place}; -1 infers it",
-                    {"got": repr(columns), "place": place},
+                    "expected a whole number from -1 on, or one for each node type, got {got}; -1 infers it",
+                    {"got": repr(columns)},
                 )
+                loc = (node_type,) if isinstance(node_type, str) else ()
+                found.append(InitErrorDetails(type=error, loc=loc, input=columns))
+        if found:
+            raise ValidationError.from_exception_data(cls.__name__, found)
         return handler(value)
 
     @field_validator("heads")
@@ -473,9 +476,6 @@ class HeteroNSAConfig(_Config):
                             message=f"the graph has edge type {_show(edge_type)}, which no entry mentions; add an entry "
                             "for it, or set 'unmatched: skip' to leave such edges out",
                             code="unmatched_edge_type",
-                            suggestion=nearest(
-                                _show(edge_type), [_show(one) for one in declared if one not in present]
-                            ),
                         )
                     )
         if problems:

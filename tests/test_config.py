@@ -200,6 +200,15 @@ def test_bad_patterns(pattern):
     assert problems(pattern=pattern)["pattern"].endswith(f"or is null; got {pattern!r}")
 
 
+def test_a_misspelt_node_type_of_in_channels_is_told():
+    with pytest.raises(ConfigError) as caught:
+        load_config({"in_channels": {"gene": 4, "raection": 2}, "edges": EDGES}, registry=REGISTRY)
+    (problem,) = caught.value.problems
+    assert problem.path == "in_channels.raection"
+    assert problem.code == "unknown_node_type"
+    assert problem.suggestion == "reaction"
+
+
 @pytest.mark.parametrize("columns", [-1, 0, 3, {"gene": 4, "reaction": -1}])
 def test_good_in_channels(columns):
     assert make(in_channels=columns).in_channels == columns
@@ -207,11 +216,10 @@ def test_good_in_channels(columns):
 
 @pytest.mark.parametrize("columns", [-2, "3x", 1.5, True, None, {"gene": -2}, {"gene": "x"}, [3]])
 def test_bad_in_channels_are_one_problem(columns):
+    path = "in_channels.gene" if isinstance(columns, dict) else "in_channels"
     found = problems(in_channels=columns)
-    assert list(found) == ["in_channels"]
-    assert (
-        "expected a whole number from -1 on, or one for each node type, got" in found["in_channels"]
-    )
+    assert list(found) == [path]
+    assert "expected a whole number from -1 on, or one for each node type, got" in found[path]
 
 
 @pytest.mark.parametrize(

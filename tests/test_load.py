@@ -119,8 +119,8 @@ colour: red
         + by.format("weighted")
         + "nsa.yaml:12:7: edges[1].options.clip: input should be a finite number, got inf\n"
         + by.format("weighted")
-        + "nsa.yaml:13:7: edges[1].options.size: input should be a valid integer, unable to parse string as an "
-        "integer, got 'big'; or: input should be a valid number, unable to parse string as a number, got 'big'\n"
+        + "nsa.yaml:13:7: edges[1].options.size: input should be a valid integer, got 'big'; or: input should "
+        "be a valid number, got 'big'\n"
         + by.format("weighted")
         + "nsa.yaml:14:15: edges[1].options.inner.dpeth: unknown key 'dpeth'\n"
         "    did you mean 'depth'?\n"

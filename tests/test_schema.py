@@ -185,10 +185,10 @@ MUTATIONS = [
     (("version",), "1"),
     (("version",), True),
     (("version",), 1.5),
-    (("$schema",), 3, ("$schema",)),
     (("in_channels",), "4"),
     (("in_channels",), True),
-    (("in_channels", ), {"gene": "4"}, ("in_channels",)),
+    (("in_channels",), {"gene": "4"}, ("in_channels", "gene")),
+    (("in_channels",), {"gene": -2}, ("in_channels", "gene")),
     (("hidden_channels",), "64"),
     (("hidden_channels",), True),
     (("out_channels",), "32"),
@@ -307,6 +307,16 @@ def test_mutated_configurations_fail_in_both(mutation, schema, registry):
     assert places_of_schema(raw, schema, jsonschema.Draft7Validator) == place
 
 
+def test_a_schema_key_has_to_be_text(schema, registry):
+    raw = {**BASE, "$schema": 3}
+    assert places_of_pydantic(raw, registry) == {"['$schema']"}
+    assert places_of_schema(raw, schema) == {"$schema"}
+    # It is a key of the whole file only.
+    raw = changed(("sab", "$schema"), "x")
+    assert places_of_pydantic(raw, registry) == {"sab['$schema']"}
+    assert places_of_schema(raw, schema) == {"sab.$schema"}
+
+
 OUT_OF_REACH = [
     (("heads",), 5, "heads", "heads divides hidden_channels: arithmetic over two fields"),
     ((*E3, "edge_type", 1), "regulates", "edges[3].edge_type", "an edge type stands once"),
@@ -323,6 +333,12 @@ OUT_OF_REACH = [
         "a node type that occurs in some edge type",
     ),
     (("num_nodes",), {"genes": 3}, "num_nodes.genes", "a node type that occurs in some edge type"),
+    (
+        ("in_channels",),
+        {"genes": 3},
+        "in_channels.genes",
+        "a node type that occurs in some edge type (in_channels)",
+    ),
     (
         ("plugins", "require", 0),
         "no-such-dist",

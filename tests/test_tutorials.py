@@ -43,7 +43,7 @@ def run(tmp_path, monkeypatch):
             done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
             got, shown = done.returncode, done.stdout + done.stderr
         assert got == status, f"$ {command}\nexit status {got}\n{shown}"
-        return shown, folder
+        return shown
 
     return run
 

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from pyg_nsa.cell.labels import PAD, LabelTable
 
-__all__ = ["PARTS", "deal", "pair_parts", "part_shares"]
+__all__ = ["ATTEMPTS", "PARTS", "deal", "gene_parts", "pair_parts", "part_shares"]
 
 PARTS: tuple[str, str, str] = ("train", "val", "test")
+ATTEMPTS = 20
+"""Seeds that are tried to give every part an interacting pair."""
 
 
 def part_shares(fractions: Sequence[float]) -> NDArray[np.float64]:
@@ -26,6 +28,56 @@ def part_shares(fractions: Sequence[float]) -> NDArray[np.float64]:
             f"fractions: expected three numbers >= 0 (train, val, test) that sum to 1, got {tuple(fractions)}."
         )
     return shares
+
+
+def gene_parts(
+    table: LabelTable, shares: NDArray[np.float64], seed: int, groups: NDArray[np.int64] | None
+) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int32]]]:
+    """Deal the genes of a table out, those with many interactions and those with few in equal shares.
+
+    Args:
+        table: The labels.
+        shares: Of the parts.
+        seed: Seed of ``numpy.random.default_rng``.
+        groups: [len(table.gene_ids)] int64: genes with one number stay together; ``None``: each by itself.
+
+    Returns:
+        [n] int64, the strictest part of any gene of each instance, so chosen that every part has interacting ones, if that
+        is found within :data:`ATTEMPTS` attempts; and by part its genes, ascending int32 indices.
+
+    Raises:
+        ValueError: If there are too few genes for a part with a positive share, or ``groups`` has another shape.
+    """
+    genes = np.unique(table.genes[table.genes != PAD])
+    if groups is not None and np.shape(groups) != (len(table.gene_ids),):
+        raise ValueError(
+            f"groups: expected one number per gene ({len(table.gene_ids)}), got shape {np.shape(groups)}."
+        )
+    of_gene = genes.astype(np.int64) if groups is None else np.asarray(groups, np.int64)[genes]
+    names, member = np.unique(of_gene, return_inverse=True)
+    sizes = np.bincount(member, minlength=len(names))
+    several = (table.sizes >= 2) & table.interacting
+    partners = table.genes[several]
+    degree = np.bincount(partners[partners != PAD], minlength=len(table.gene_ids))[genes]
+    busiest = np.zeros(len(names), np.int64)
+    np.maximum.at(busiest, member, degree)
+    strata = np.ceil(np.log2(1 + busiest)).astype(np.int64)
+    for attempt in range(ATTEMPTS):
+        generator = np.random.default_rng((seed, attempt) if attempt else seed)
+        dealt = deal(sizes, strata, shares, generator)
+        part = np.zeros(len(table.gene_ids) + 1, np.int64)  # the last entry is what PAD (-1) finds
+        part[genes] = dealt[member]
+        by_part = {name: genes[part[genes] == k].astype(np.int32) for k, name in enumerate(PARTS)}
+        for name, share in zip(PARTS, shares, strict=True):
+            if share > 0 and not len(by_part[name]):
+                raise ValueError(
+                    f"Too few genes ({len(genes)}, in {len(names)} groups) for a {name} part of {share:g}. "
+                    "Use larger fractions or more labels."
+                )
+        strictest = part[table.genes].max(axis=1, initial=0)
+        if all((strictest[several] == k).any() for k in np.flatnonzero(shares)):
+            break
+    return strictest, by_part
 
 
 def deal(

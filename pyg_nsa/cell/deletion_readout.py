@@ -127,7 +127,7 @@ class DeletionReadout(nn.Module):
         """
         device = next(iter(rows.values())).device
         near = self._neighbourhood(cell_graph, device)
-        count = torch.tensor([len(genes) for genes in batch.genes], device=device)
+        count = torch.tensor([len(genes) for genes in batch.genes], dtype=torch.long, device=device)
         # Deletions of one gene are their own sum, so only the genes of the others are looked at alone.
         several = [genes for genes in batch.genes if len(genes) > 1]
         genes, place = torch.cat([*several, batch.index.new_empty(0)]).unique(return_inverse=True)

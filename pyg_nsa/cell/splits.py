@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from pyg_nsa.cell.dealing import PARTS, deal, pair_parts, part_shares
+from pyg_nsa.cell.dealing import ATTEMPTS, PARTS, gene_parts, pair_parts, part_shares
 from pyg_nsa.cell.labels import PAD, LabelTable
 
 __all__ = [
@@ -30,8 +30,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-_ATTEMPTS = 20  # to give every part an interacting pair
 
 
 SplitKind = Literal["gene", "pair", "both"]
@@ -161,7 +159,7 @@ def split_by_gene(
         ValueError: If the fractions are none, or there are too few genes for a part with a positive fraction.
     """
     shares = part_shares(fractions)
-    part, genes = _gene_parts(table, shares, seed, groups)
+    part, genes = gene_parts(table, shares, seed, groups)
     return _split(table, part, genes, seed, "gene", shares)
 
 
@@ -212,47 +210,11 @@ def split_by_both(
         ValueError: As the two functions do.
     """
     shares = part_shares(fractions)
-    part, genes = _gene_parts(table, shares, seed, None)
+    part, genes = gene_parts(table, shares, seed, None)
     left = np.flatnonzero(part == PARTS.index("train"))
-    generator = np.random.default_rng((seed, _ATTEMPTS))  # no seed of an attempt at the genes
+    generator = np.random.default_rng((seed, ATTEMPTS))  # no seed of an attempt at the genes
     part[left] = pair_parts(table, left, shares, generator)
     return _split(table, part, genes, seed, "both", shares)
-
-
-def _gene_parts(
-    table: LabelTable, shares: NDArray[np.float64], seed: int, groups: NDArray[np.int64] | None
-) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int32]]]:
-    """[n] int64, the part of each instance when genes are dealt out; and the genes of each part."""
-    genes = np.unique(table.genes[table.genes != PAD])
-    if groups is not None and np.shape(groups) != (len(table.gene_ids),):
-        raise ValueError(
-            f"groups: expected one number per gene ({len(table.gene_ids)}), got shape {np.shape(groups)}."
-        )
-    of_gene = genes.astype(np.int64) if groups is None else np.asarray(groups, np.int64)[genes]
-    names, member = np.unique(of_gene, return_inverse=True)
-    sizes = np.bincount(member, minlength=len(names))
-    several = (table.sizes >= 2) & table.interacting
-    partners = table.genes[several]
-    degree = np.bincount(partners[partners != PAD], minlength=len(table.gene_ids))[genes]
-    busiest = np.zeros(len(names), np.int64)
-    np.maximum.at(busiest, member, degree)
-    strata = np.ceil(np.log2(1 + busiest)).astype(np.int64)
-    for attempt in range(_ATTEMPTS):
-        generator = np.random.default_rng((seed, attempt) if attempt else seed)
-        dealt = deal(sizes, strata, shares, generator)
-        part = np.zeros(len(table.gene_ids) + 1, np.int64)  # the last entry is what PAD (-1) finds
-        part[genes] = dealt[member]
-        by_part = {name: genes[part[genes] == k].astype(np.int32) for k, name in enumerate(PARTS)}
-        for name, share in zip(PARTS, shares, strict=True):
-            if share > 0 and not len(by_part[name]):
-                raise ValueError(
-                    f"Too few genes ({len(genes)}, in {len(names)} groups) for a {name} part of {share:g}. "
-                    "Use larger fractions or more labels."
-                )
-        strictest = part[table.genes].max(axis=1, initial=0)
-        if all((strictest[several] == k).any() for k in np.flatnonzero(shares)):
-            break
-    return strictest, by_part
 
 
 def _split(

@@ -13,6 +13,7 @@ except ModuleNotFoundError:  # the command is installed with the library, its pa
     sys.exit("pyg-nsa: the command line needs more packages: pip install 'pyg-nsa[cli]'")
 
 import pyg_nsa
+from pyg_nsa.errors import RegistryError
 
 __all__ = ["main"]
 
@@ -68,7 +69,7 @@ class _Group(click.Group):
             raise click.ClickException(
                 f"this command needs the package '{error.name}': pip install 'pyg-nsa[cell]'"
             ) from error
-        except (ValueError, OSError, RuntimeError) as error:
+        except (ValueError, OSError, RuntimeError, RegistryError) as error:
             # These say what is wrong and how to mend it; a traceback would bury that. --debug shows it.
             if ctx.params.get("debug"):
                 raise

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from pyg_nsa.cli import main
+from pyg_nsa.errors import BrokenPluginError
 
 SCRIPT = Path(sys.executable).parent / "pyg-nsa"
 
@@ -21,6 +22,7 @@ def test_help_imports_no_torch():
     code = """
 import sys, click
 from pyg_nsa.cli import main
+from pyg_nsa.errors import BrokenPluginError
 
 def visit(command, names):
     try:
@@ -129,3 +131,13 @@ def test_completion_works_in_bash():
     command = f'PATH={SCRIPT.parent}:$PATH; eval "$(_PYG_NSA_COMPLETE=bash_source pyg-nsa)"; complete -p pyg-nsa'
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert "_pyg_nsa_completion" in done.stdout, done.stderr
+
+
+def test_a_plugin_error_is_a_message_and_no_traceback(monkeypatch):
+    def fail(*arguments, **options):
+        raise BrokenPluginError("edge kind 'near' of near-plugin 1.0 is broken: no module 'scipyy'")
+
+    monkeypatch.setattr("pyg_nsa.registry.Registry.load_all", fail)
+    result = CliRunner().invoke(main, ["plugins", "list", "--load"])
+    assert result.exit_code == 1
+    assert result.output == "Error: edge kind 'near' of near-plugin 1.0 is broken: no module 'scipyy'\n"

@@ -130,7 +130,7 @@ def test_json_and_toml(fill):
         "edges:\n- kind: incidence_mask\n  edge_type:\n  - a\n  - r\n  - b\npattern: >-\n  MS\n\n",
         "\n---\nedges:\n  -\n    edge_type: [a, r, b]\n    kind: incidence_mask\n    options: null\n...\n",
         "plugins:\n# late\nsab: {}   # empty\nedges: [{edge_type: [a, r, b], kind: incidence_mask}]\nnum_nodes: {}\n",
-        "mlp_ratio: 2\ndropout: 1e-3\nedges: [{edge_type: [on, 'no', 'y: z'], kind: incidence_mask}]\nheads: '4'\n",
+        "mlp_ratio: 2\ndropout: 1e-3\nedges: [{edge_type: [on, 'no', 'y: z'], kind: incidence_mask}]\nheads: 4.0\n",
     ],
 )
 def test_other_layouts(fill, text):
