@@ -255,10 +255,11 @@ class PluginsConfig(_Config):
     @classmethod
     def _near_nothing(cls, disable: list[str], info: ValidationInfo) -> list[str]:
         # What is not installed may well be switched off, but hardly what is almost the name of something that is.
-        known = {name for record in registry_of(info).records() for name in record.spellings}
+        records = registry_of(info).records() if disable else []
+        known = sorted({name for record in records for name in record.spellings})
         for item in disable:
-            near = None if item in known else nearest(item, known, cutoff=0.85)
-            if near is not None:
+            near = nearest(item, known, cutoff=0.85)
+            if near is not None and not any(record.is_called(item) for record in records):
                 warnings.warn(
                     f"plugins.disable lists {item!r}, and nothing that is installed has that name; did you mean {near!r}?",
                     PluginWarning,

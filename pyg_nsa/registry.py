@@ -113,6 +113,10 @@ class PluginRecord:
         project = canonicalize_name(self.dist)
         return {self.name, project, f"{self.name}@{project}"}
 
+    def is_called(self, item: str) -> bool:
+        """Whether an item of such a list means this plugin; distributions may be spelt as pip lets them."""
+        return bool(_spellings(item) & self.spellings)
+
     @property
     def provider(self) -> str:
         """The distribution and its version, such as `pyg-nsa 0.1.0`."""
@@ -150,6 +154,10 @@ class _ByHand:
         )
 
 
+_Imported = tuple[Any, BaseException | None]
+"""What an entry point led to, or the error of its import."""
+
+
 @dataclass(eq=False)
 class _Installed:
     """One entry point of one distribution, and how far the registry got with it."""
@@ -159,6 +167,7 @@ class _Installed:
     version: str
     siblings: frozenset[str]
     """The names of all entry points of the distribution in our group."""
+    imported: _Imported | None = None
     status: Status = "available"
     reason: str = ""
     error: BaseException | None = None
@@ -233,8 +242,8 @@ class Registry:
         elif (listed_text := os.environ.get("PYG_NSA_PLUGINS")) is not None:
             self._allowed, self._allowed_by = _items(listed_text), "PYG_NSA_PLUGINS"
 
-        # One lock for all state, held during a plugin's import too: two threads that ask for one name must not both load it.
-        # It is reentrant because a plugin may use the registry while it is loaded.
+        # One lock for all state. It is reentrant because a plugin may use the registry while it is loaded. No import runs under
+        # it: a thread that imports a plugin's module by itself holds that module's import lock, and may wait for this one.
         self._lock = threading.RLock()
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(hookspecs)
@@ -393,8 +402,11 @@ class Registry:
             RegistryError: A plugin cannot be used and the registry is strict.
         """
         with self._lock:
-            for name, found in self._found().items():
-                active = _active(found)
+            names = list(self._found())
+        for name in names:
+            self._import(name)
+            with self._lock:
+                active = _active(self._found()[name])
                 if active[0].status == "disabled" or self._find_by_hand(name) is not None:
                     continue
                 if active[0].status == "available":
@@ -407,7 +419,7 @@ class Registry:
                 if name not in self._warned:
                     self._warned.add(name)
                     _warn(error)
-            return self.records()
+        return self.records()
 
     def without(self, disable: Iterable[str], *, by: str = "Registry.without") -> Registry:
         """Returns a registry like this one with more plugins switched off; this one stays as it is.
@@ -444,8 +456,8 @@ class Registry:
         """
         from pyg_nsa.config import EdgeSpec
 
+        self.load_all()
         with self._lock:
-            self.load_all()
             hook = "pyg_nsa_spec_from_module"
             plugins = [one.plugin for one in reversed(self._manager.hook.pyg_nsa_spec_from_module.get_hookimpls())]
             for plugin in plugins:
@@ -523,6 +535,7 @@ class Registry:
     # --- loading ----------------------------------------------------------------------------------------------------------
 
     def _of_type(self, name: str, wanted: type[D], unknown: type[UnknownNameError]) -> D:
+        self._import(name)
         with self._lock:
             declaration = self._declaration(name, unknown)
             if isinstance(declaration, wanted):
@@ -556,14 +569,25 @@ class Registry:
             raise self._why_not(name, active) from active[0].error
         return active[0].declaration
 
+    def _import(self, name: str) -> None:
+        """Imports the plugin of that name, if that is what it still needs; what goes wrong is kept with it."""
+        with self._lock:
+            active = _active(self._found().get(name, []))
+            one = active[0] if active and active[0].status == "available" else None
+            if one is None or self._find_by_hand(name) is not None:
+                return
+        if one.imported is None:
+            one.imported = _imported(one.entry_point)
+
     def _load(self, one: _Installed) -> None:
-        """Imports and checks one installed plugin; what goes wrong is kept with it and not raised."""
+        """Checks one installed plugin, imported before; what goes wrong is kept with it and not raised."""
         try:
-            source = one.entry_point.load()
+            source, error = one.imported or _imported(one.entry_point)
+            if error is not None:
+                raise error
             if isinstance(source, EdgeKind | Operator):
                 source = _Single(source)
             one.declaration = _named(one, self._admit(source).declared)
-        # A plugin that calls sys.exit() at import must not end the program; Ctrl-C must.
         except (Exception, SystemExit) as error:
             one.status = "incompatible" if isinstance(error, IncompatiblePluginError) else "broken"
             one.error, one.reason = error, _brief(error)
@@ -782,6 +806,14 @@ def _discover() -> Iterator[_Installed]:
             if (entry_point.name, entry_point.value) not in seen:
                 seen.add((entry_point.name, entry_point.value))
                 yield _Installed(entry_point, name, dist.version, siblings)
+
+
+def _imported(entry_point: importlib.metadata.EntryPoint) -> _Imported:
+    try:
+        return entry_point.load(), None
+    # A plugin that calls sys.exit() at import must not end the program; Ctrl-C must.
+    except (Exception, SystemExit) as error:
+        return None, error
 
 
 def _hashable(plugin: object) -> ModuleType:

@@ -48,11 +48,12 @@ def follow(page: Path, folder: Path, run: Run) -> Followed:
         assert block["language"] == "console", f"a block that nothing is done with:\n{block[0]}"
         before, *steps = re.split(r"^\$ (.*)\n", block["text"], flags=re.M)
         assert not before, f"output without a command:\n{block[0]}"
-        for command, wanted in zip(steps[::2], steps[1::2], strict=True):
+        commands, shown = steps[::2], steps[1::2]
+        for number, (command, wanted) in enumerate(zip(commands, shown, strict=True), start=1):
             if command.startswith("cd "):
                 folder = folder / command.removeprefix("cd ")
                 continue
-            status = int(block["status"] or 0) if wanted is steps[-1] else 0
+            status = int(block["status"] or 0) if number == len(commands) else 0
             got = run(command, folder, status)
             assert _matches(wanted, got), (
                 f"$ {command}\nThe page says:\n{wanted}\nbut it is:\n{got}"

@@ -249,7 +249,7 @@ def test_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     speeds = {1: [10.0, 12.0, 11.0], 2: [18.0, 25.0, 22.0]}
 
     def measured(number: int, args: Any) -> dict[str, Any]:
-        return {**found, "instances_per_second": speeds[number].pop(0)}
+        return {**found, "instances_per_second": speeds[number].pop(0), "core_seconds": number / 8}
 
     monkeypatch.setattr(processes, "_in_processes", measured)
     page_file = tmp_path / "scale_out.md"
@@ -260,6 +260,7 @@ def test_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row["processes"] for row in results["rows"]] == [1, 2]
     assert [row["instances_per_second"] for row in results["rows"]] == [11.0, 22.0]
     assert results["rows"][1]["times"] == 2.0
+    assert results["training"]["core_seconds"] == 1 / 8  # of one process
     text = page_file.read_text()
     assert "| 2 | 22.0 | 18.0–25.0 | 3 | 2.00 |" in text
     assert "20 bytes per instance" in text
@@ -270,12 +271,13 @@ def test_a_plan_counts_from_what_was_measured() -> None:
     from benchmarks.plan import plan
 
     results = {
-        "labels": {"bytes_per_instance": 20.0, "seconds": 36.0, "instances": 10**6, "lps": 1800},
-        "training": {"nodes": 8640, "batch_size": 8, "parameters": 10**6},
-        "rows": [
-            {"processes": 2, "instances_per_second": 99.0},
-            {"processes": 1, "instances_per_second": 50.0},
-        ],
+        "labels": {
+            "bytes_per_instance": 20.0,
+            "core_seconds": 36.0,
+            "instances": 10**6,
+            "lps": 1800,
+        },
+        "training": {"nodes": 8640, "batch_size": 8, "parameters": 10**6, "core_seconds": 0.02},
     }
     values = {row["what"]: row["value"] for row in plan(results, 10**8)}
     assert values["genes and labels"] == "2.0 GB in 100 shards of 20 MB"

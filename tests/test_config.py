@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from pyg_nsa import config as config_module
 from pyg_nsa.api import Options, PairOptions
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig, PluginsConfig, SABConfig
-from pyg_nsa.errors import ConfigError
+from pyg_nsa.errors import ConfigError, PluginWarning
 from pyg_nsa.load import load_config
 from pyg_nsa.registry import DisabledPluginError, Registry, use_registry
 
@@ -202,7 +202,12 @@ def test_bad_patterns(pattern):
 
 def test_a_misspelt_node_type_of_in_channels_is_told():
     with pytest.raises(ConfigError) as caught:
-        load_config({"in_channels": {"gene": 4, "raection": 2}, "edges": EDGES}, registry=REGISTRY)
+        load_config(
+            {
+                "in_channels": {"gene": 4, "raection": 2},
+                "edges": [{"edge_type": GR, "kind": "pairs"}],
+            }
+        )
     (problem,) = caught.value.problems
     assert problem.path == "in_channels.raection"
     assert problem.code == "unknown_node_type"
@@ -350,6 +355,31 @@ def test_disable_settles_a_conflict_for_one_configuration(install):
     )
     assert config.edges[0].resolved(config.registry(base)).name == "fake_one"
     config.bind((["gene"], [GG]), registry=base)
+
+
+def test_a_misspelt_disable_is_noted(install):
+    install("fake-kinds", {"fake_one": "fake_mod"}, {"fake_mod": kind_module("fake_one")})
+    raw = {"edges": [{"edge_type": GG, "kind": "fake_one"}], "plugins": {"disable": ["fake_on"]}}
+    with pytest.warns(PluginWarning) as warned:
+        load_config(raw, registry=Registry(allow=["fake-kinds"]))
+    (warning,) = {str(one.message) for one in warned}
+    assert warning == (
+        "plugins.disable lists 'fake_on', and nothing that is installed has that name; did you mean 'fake_one'?"
+    )
+    # What is not installed, or is, may be switched off without a word.
+    raw["edges"][0]["kind"] = "adjacency_mask"
+    for quiet in (["another"], ["Fake_Kinds"], ["fake_one@fake_kinds"], []):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            load_config({**raw, "plugins": {"disable": quiet}}, registry=Registry())
+
+
+def test_a_required_distribution_with_a_typo():
+    found = problems(plugins={"require": ["pyg-nsaa>=0.1"]})
+    assert found["plugins.require.0"] == (
+        "'pyg-nsaa>=0.1' is required, but pyg-nsaa is not installed; did you mean 'pyg-nsa', which is installed? Otherwise: "
+        'pip install "pyg-nsaa>=0.1"'
+    )
 
 
 def test_disable_leaves_the_registry_as_it_was(registry):

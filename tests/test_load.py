@@ -12,6 +12,7 @@ from pyg_nsa.errors import ConfigError, Problem, nearest, path_text
 from pyg_nsa.load import load_config
 from pyg_nsa.registry import Registry
 
+GG = ["gene", "interacts", "gene"]
 EDGE = "edges:\n  - {edge_type: [gene, interacts, gene], kind: pairs}\n"
 
 
@@ -73,6 +74,31 @@ def test_paths_and_near_names():
     assert path_text(()) == ""
     assert nearest("Adjacency-Mask", ["adjacency_mask", "bias"]) == "adjacency_mask"
     assert nearest("zzz", ["adjacency_mask"]) is None
+
+
+def test_numbers_in_quotes_are_told_as_such():
+    raw = {"heads": "4", "dropout": "much", "edges": [{"edge_type": GG, "kind": "pairs", "options": {"self_loops": "true"}}]}
+    with pytest.raises(ConfigError) as caught:
+        load_config(raw, registry=fake_registry())
+    assert {problem.path: problem.message for problem in caught.value.problems} == {
+        "heads": "input should be a valid integer, got '4', which is text: remove the quotes",
+        "dropout": "input should be a valid number, got 'much'",
+        "edges[0].options.self_loops": "input should be a valid boolean, got 'true', which is text: remove the quotes",
+    }
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".json", ".toml"])
+def test_a_schema_key_of_an_editor_is_left_unread(suffix, tmp_path):
+    raw = {"$schema": "./pyg_nsa.schema.json", "edges": [{"edge_type": GG, "kind": "pairs"}]}
+    text = json.dumps(raw)  # JSON is YAML
+    if suffix == ".toml":
+        text = '"$schema" = "x"\n[[edges]]\nedge_type = ["gene", "interacts", "gene"]\nkind = "pairs"\n'
+    (tmp_path / f"nsa{suffix}").write_text(text)
+    config = load_config(tmp_path / f"nsa{suffix}", registry=fake_registry())
+    assert config == load_config({"edges": raw["edges"]}, registry=fake_registry())
+    assert load_config(raw, registry=fake_registry()) == config
+    with pytest.raises(ConfigError, match=r"\['\$schema'\]: unknown key"):
+        load_config({**raw, "$schema": 1}, registry=fake_registry())
 
 
 def test_all_problems_with_their_places(refused):

@@ -4,7 +4,6 @@ import importlib.metadata
 import pickle
 import sys
 import threading
-import time
 import types
 import warnings
 
@@ -190,15 +189,13 @@ def test_registries_do_not_know_each_other(install):
     assert "nearest" not in other.names()
 
 
-def test_discovery_is_quick_and_bothered_by_no_damaged_distribution(install, tmp_path):
+def test_discovery_is_bothered_by_no_damaged_distribution(install):
     path = install("fake-bad", {}, {})
     (path / "fake_bad-1.0.dist-info" / "entry_points.txt").write_text("[pyg_nsa]\nno equals\n")
     install("fake-kinds", {"fake_one": "fake_mod"}, {"fake_mod": kind_module("fake_one")})
-    started = time.perf_counter()
     with pytest.warns(PluginWarning, match="the entry points of fake-bad cannot be read"):
         names = Registry().names()
     assert "fake_one" in names
-    assert time.perf_counter() - started < 2
 
 
 # --- broken ---------------------------------------------------------------------------------------
@@ -250,6 +247,19 @@ BROKEN = {
         kind_module("fake_one").replace("'fake_one'", "'Fake One'"),
         "ValueError: edge kind 'Fake One': a name is lower case letters, digits and '_'",
     ),
+    "syntax": ("def (", "SyntaxError: invalid syntax"),
+    "class that cannot be made": (
+        "class Plugin:\n    def __init__(self):\n        raise OSError('no licence file')",
+        "OSError: no licence file",
+        "fake_mod:Plugin",
+    ),
+    "no such class": ("", "AttributeError: module 'fake_mod' has no attribute 'Plugin'", "fake_mod:Plugin"),
+    "breaks while it is registered": (
+        "class Plugin:\n    def __dir__(self):\n        raise RuntimeError('not now')",
+        "RuntimeError: not now",
+        "fake_mod:Plugin",
+    ),
+    "error without text": ("raise ValueError", "is broken: ValueError. Mend it"),
     "hook raises": (
         kind_module("fake_one").replace("return [", "raise KeyError('data')\n    return ["),
         "KeyError: 'data'",
@@ -259,10 +269,10 @@ BROKEN = {
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_plugin_warns_at_load_and_raises_in_use(install, case):
-    source, reason = BROKEN[case]
+    source, reason, target = (*BROKEN[case], "fake_mod")[:3]
     install(
         "fake-kinds",
-        {"fake_one": "fake_mod", "fake_two": "fake_two_mod"},
+        {"fake_one": target, "fake_two": "fake_two_mod"},
         {"fake_mod": source, "fake_two_mod": kind_module("fake_two")},
         version="2.1",
     )
@@ -277,7 +287,7 @@ def test_a_broken_plugin_warns_at_load_and_raises_in_use(install, case):
     with pytest.raises(BrokenPluginError) as caught:
         registry.edge_kind("fake_one")
     text = str(caught.value)
-    assert text.startswith("plugin 'fake_one' of fake-kinds 2.1 (fake_mod) is broken: ")
+    assert text.startswith(f"plugin 'fake_one' of fake-kinds 2.1 ({target}) is broken: ")
     assert reason in text
     assert text.endswith("Mend it, upgrade it (pip install -U fake-kinds), or do without it.")
     assert caught.value.name == "fake_one"

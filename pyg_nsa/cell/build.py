@@ -109,13 +109,12 @@ def build_no_messages(config: CellConfig, graph: HeteroData) -> HeteroCellNSA:
 
 
 def build_embedding(config: CellConfig, graph: HeteroData) -> GeneEmbeddingModel:
-    """The model without a graph, of the same width."""
+    """The model without a graph, of the same width; its learned vectors are there whatever ``data.embeddings`` says."""
     return GeneEmbeddingModel(
         graph,
         config.operator.hidden_channels,
         config.readout.hidden_channels,
         config.operator.dropout,
-        embeddings=config.data.embeddings,
     )
 
 

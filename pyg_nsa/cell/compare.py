@@ -23,6 +23,7 @@ from rich.progress import track
 
 from pyg_nsa.cell.baselines import BASELINES
 from pyg_nsa.cell.cache import open_dataset
+from pyg_nsa.cell.checkpoint import graph_fingerprint, training_fingerprint
 from pyg_nsa.cell.compare_match import count_parameters, match_parameters
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.dataset import PerturbationDataset
@@ -41,7 +42,7 @@ __all__ = ["Cell", "CompareError", "Contender", "Match", "contenders_of", "plan"
 
 Match = Literal["parameters", "time", "none"]
 
-_SHARED = ("model", "labels", "fractions", "evaluation_pairs")  # what makes a split, in `data`
+_SHARED = ("model", "labels", "split", "fractions", "evaluation_pairs")  # what makes a split, in `data`
 _ENDLESS = 1_000_000  # epochs, where time is the limit
 
 
@@ -59,6 +60,7 @@ class Contender:
         model: Its name in checkpoints: that of an operator or baseline.
         build: What builds it.
         parameters: How many it has; 0 until :func:`plan` has counted.
+        data: What graph, labels and split are, as a hash.
     """
 
     name: str
@@ -66,16 +68,13 @@ class Contender:
     model: str
     build: Builder
     parameters: int = 0
+    data: str = ""
 
     @property
     def key(self) -> str:
         """Name of its folder, with a hash of all that its result depends on."""
-        content = {
-            "model": self.model,
-            "config": self.config.model_dump(
-                mode="json", exclude={"title", "baselines", "node_order"}
-            ),
-        }
+        unread = {"title", "baselines", "node_order"}
+        content = [self.model, self.data, self.config.model_dump(mode="json", exclude=unread)]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
         return f"{self.name}-{digest}"
 
@@ -137,7 +136,7 @@ def plan(
     match: Match,
     folder: Path,
     seeds: int,
-    graph_of: Callable[[CellConfig], PerturbationDataset],
+    dataset_of: Callable[[CellConfig], PerturbationDataset],
 ) -> list[Cell]:
     """Puts the contenders on equal terms, and lists what is to be trained.
 
@@ -147,14 +146,14 @@ def plan(
             the first one's ``training.max_minutes``, and nothing else ends their training; ``none``: as configured.
         folder: Folder of the comparison.
         seeds: How many, from the configuration's seed on.
-        graph_of: The dataset of a configuration.
+        dataset_of: The dataset of a configuration.
 
     Raises:
         CompareError: ``time``, and the first has no time.
         MatchError: No width has the number of parameters.
     """
     first = contenders[0]
-    wanted = count_parameters(first.config, first.build, graph_of(first.config).graph)
+    wanted = count_parameters(first.config, first.build, dataset_of(first.config).graph)
     minutes = first.config.training.max_minutes
     if match == "time" and minutes is None:
         raise CompareError(
@@ -162,7 +161,8 @@ def plan(
         )
     out = []
     for contender in contenders:
-        graph, config, count = graph_of(contender.config).graph, contender.config, wanted
+        dataset, config, count = dataset_of(contender.config), contender.config, wanted
+        graph = dataset.graph
         if match == "time":
             training = config.training.model_copy(
                 update={"max_minutes": minutes, "epochs": _ENDLESS, "patience": None}
@@ -173,11 +173,15 @@ def plan(
                 config, count = match_parameters(config, contender.build, graph, wanted)
             else:
                 count = count_parameters(config, contender.build, graph)
-        out.append(replace(contender, config=config, parameters=count))
+        out.append(
+            replace(contender, config=config, parameters=count, data=_data_of(dataset, config))
+        )
     return [
         Cell(c, c.config.seed + k, folder / "cells" / c.key / f"seed-{c.config.seed + k}")
+        for k in range(
+            seeds
+        )  # all models with one seed, then with the next: a part of a comparison is one, too
         for c in out
-        for k in range(seeds)
     ]
 
 
@@ -248,6 +252,16 @@ def _run(cell: Cell, dataset: PerturbationDataset, progress: bool, console: Cons
     partial = cell.folder / "cell.json.part"
     partial.write_text(json.dumps(facts, indent=2), encoding="utf-8")
     partial.replace(cell.folder / "cell.json")
+
+
+def _data_of(dataset: PerturbationDataset, config: CellConfig) -> str:
+    split, parts = split_and_parts(dataset, config)
+    digest = hashlib.sha256(graph_fingerprint(dataset.graph).encode())
+    digest.update(training_fingerprint(dataset.table, split).encode())
+    for index in parts.values():
+        digest.update(np.ascontiguousarray(index).tobytes())
+        digest.update(np.ascontiguousarray(dataset.table.y[index]).tobytes())
+    return digest.hexdigest()
 
 
 def split_and_parts(

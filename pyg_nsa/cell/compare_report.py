@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from pyg_nsa.cell.report_figures import BLUE, GREY, INK, VERMILION
+from pyg_nsa.cell.figure_style import BLUE, GREY, INK, VERMILION, new_figure, quiet
 
 __all__ = ["comparison_figure", "markdown_table", "shown_rows", "summary"]
 
@@ -98,8 +97,7 @@ def comparison_figure(metrics: pd.DataFrame, models: Sequence[str], caption: str
         models: Rows of the panels, from the top.
         caption: A line below.
     """
-    figure = Figure(figsize=(12, 1.6 + 2 * 0.42 * (len(models) + 1.5)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(12, 1.6 + 0.84 * (len(models) + 1.5))
     axes = figure.subplots(2, 3, sharey=True)
     place = {model: -i for i, model in enumerate(models)}
     for axis, (row, title) in zip(axes.flat, _PANELS, strict=True):
@@ -130,7 +128,7 @@ def comparison_figure(metrics: pd.DataFrame, models: Sequence[str], caption: str
         axis.set_title(title, fontsize=9, loc="left")
         axis.set_yticks([place[m] for m in models], list(models), fontsize=8)
         axis.tick_params(axis="x", labelsize=8)
-        axis.spines[["top", "right"]].set_visible(False)
+        quiet(axis)
     if caption:
         figure.supxlabel(caption, fontsize=8, color=GREY)
     return figure

@@ -32,7 +32,7 @@ from pyg_nsa.cell.compare_report import (
     summary,
 )
 from pyg_nsa.cell.config import CellConfig
-from pyg_nsa.cell.report_figures import save
+from pyg_nsa.cell.figure_style import save
 
 __all__ = ["run_comparison"]
 
@@ -88,13 +88,15 @@ def run_comparison(
     computed = computed_baselines(names, dataset_of(first), first)
     found: list[pd.DataFrame] = []
     metrics, facts = pd.DataFrame(), {}
+    before = {cell.folder for cell in cells if cell.done}
     for cell, table in run_cells(cells, dataset_of, console, progress):
         found.append(table.assign(seed=cell.seed))
         metrics = pd.concat(
             [*found, *([computed.assign(seed=first.seed)] if len(computed) else [])]
         )
         facts = _facts(cells, metrics, first, match, seeds, command)
-        _write(folder, metrics, facts)
+        if cell.folder not in before or cell is cells[-1]:
+            _write(folder, metrics, facts)
     models = facts["models"]
     table = Table(title=f"held-out genes, mean ± std over {seeds} seeds")
     for title in ("subset", "target", "metric", *models):

@@ -37,6 +37,7 @@ from pyg_nsa.cell.sealed_file import DamagedFileError, read_sealed, remove_lefto
 from pyg_nsa.cell.simulated_labels import Deletions, simulate_labels, simulated_label_file
 from pyg_nsa.cell.sizes import dense_mask_bytes, graph_bytes, readable
 from pyg_nsa.cell.tables import TableError
+from pyg_nsa.errors import nearest
 
 __all__ = ["MaterialisedDataset", "PerturbationDataset"]
 
@@ -353,5 +354,7 @@ def _content(table: str | Path | pd.DataFrame, what: str) -> bytes:
         return table.to_csv().encode()
     path = Path(table).expanduser()
     if not path.is_file():
-        raise TableError(f"{path}: no such file ({what}).")
+        near = nearest(table, SIMULATED) if what == "labels" else None
+        hint = f" Did you mean {near!r}?" if near else ""
+        raise TableError(f"{path}: no such file ({what}).{hint}")
     return hashlib.sha256(path.read_bytes()).digest() + path.suffix.encode()

@@ -24,7 +24,6 @@ class GeneEmbeddingModel(nn.Module):
         channels: Size of embeddings and of :math:`\mathbf{z}_p`.
         hidden_channels: Width of the head (default: ``channels``).
         dropout: Dropout in the head.
-        embeddings: Whether genes get learned vectors :math:`\mathbf{e}_g`; without features they always do.
 
     Shapes:
         As :class:`~pyg_nsa.cell.model.HeteroCellNSA`: predictions ``[B, 2]``, and ``z_w`` ``[1, channels]`` (zero), ``z_i`` and
@@ -37,17 +36,14 @@ class GeneEmbeddingModel(nn.Module):
         channels: int,
         hidden_channels: int | None = None,
         dropout: float = 0.0,
-        embeddings: bool = True,
     ) -> None:
         super().__init__()
         genes = graph["gene"]
         columns = 0 if genes.get("x") is None else genes.x.size(1)
-        self.embedding: nn.Embedding | None = None
-        if embeddings or not columns:
-            self.embedding = nn.Embedding(int(genes.num_nodes), channels)
-            # Small, so that a gene that training never deletes is close to none in particular.
-            nn.init.normal_(self.embedding.weight, std=0.1)
-        size = columns + (channels if self.embedding is not None else 0)
+        self.embedding = nn.Embedding(int(genes.num_nodes), channels)
+        # Small, so that a gene that training never deletes is close to none in particular.
+        nn.init.normal_(self.embedding.weight, std=0.1)
+        size = columns + channels
         hidden = hidden_channels or channels
         self.columns = columns
         self.inner = nn.Sequential(
@@ -75,7 +71,7 @@ class GeneEmbeddingModel(nn.Module):
         device = self.head[0].weight.device
         genes = torch.cat([*batch.genes, torch.empty(0, dtype=torch.long)]).to(device)
         count = torch.tensor([len(g) for g in batch.genes], dtype=torch.long, device=device)
-        parts = [] if self.embedding is None else [self.embedding(genes)]
+        parts = [self.embedding(genes)]
         if self.columns:
             parts.append(cell_graph["gene"].x.to(device)[genes])
         owner = torch.arange(len(batch), device=device).repeat_interleave(count)
@@ -84,5 +80,4 @@ class GeneEmbeddingModel(nn.Module):
         return self.head(z_p), {"z_w": torch.zeros_like(z_p[:1]), "z_i": -z_p, "z_p": z_p}
 
     def __repr__(self) -> str:
-        learned = "learned vectors" if self.embedding is not None else "no learned vectors"
-        return f"{type(self).__name__}({learned}, {self.columns} features per gene)"
+        return f"{type(self).__name__}({self.embedding.num_embeddings} genes, {self.columns} features each)"

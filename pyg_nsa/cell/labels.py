@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
 from pyg_nsa.cell.deletions import INTERACTING
 from pyg_nsa.cell.sealed_file import DamagedFileError, read_sealed, write_sealed
 

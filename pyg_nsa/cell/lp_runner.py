@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -199,6 +200,8 @@ _worker_solver: LpSolver | None = None
 
 def _start_worker(network: MetabolicNetwork) -> None:
     """Prepare a process."""
+    # Ctrl-C reaches every process of a terminal; the parent ends its own when their chunks are done.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     global _worker_solver
     _worker_solver = LpSolver(network)
     parent = multiprocessing.parent_process()

@@ -170,7 +170,10 @@ def _write_config(folder: Path, config: CellConfig, text: str | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(text or _as_yaml(config), encoding="utf-8")
     whole = config.model_dump(mode="json")
-    (folder / "config.json").write_text(json.dumps(whole, indent=2), encoding="utf-8")
+    # At once: other processes of this run may be reading what was there.
+    partial = folder / "config.json.part"
+    partial.write_text(json.dumps(whole, indent=2), encoding="utf-8")
+    partial.replace(folder / "config.json")
 
 
 def _as_yaml(config: CellConfig) -> str:

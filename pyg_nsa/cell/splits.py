@@ -238,6 +238,8 @@ def _split(
                 len(interacting),
             )
     train, val, test = (np.flatnonzero(part == k) for k in range(3))
+    held_out = np.concatenate([genes["val"], genes["test"]])
+    seen = np.asarray(~np.isin(table.genes, held_out).any(axis=1), np.bool_)
     return Split(
         train=train,
         val=val,
@@ -246,7 +248,7 @@ def _split(
         sizes=table.sizes,
         seed=seed,
         kind=kind,
-        seen_genes=~np.isin(table.genes, np.concatenate([genes["val"], genes["test"]])).any(axis=1),
+        seen_genes=seen,
     )
 
 

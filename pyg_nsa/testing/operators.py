@@ -78,6 +78,7 @@ def operator_suite(
     expected_failures: Mapping[str, str] | None = None,
     registry: Registry | None = None,
     options: Sequence[Mapping[str, Any]] | None = None,
+    checks: Sequence[Check] = OPERATOR_CHECKS,
 ) -> Suite:
     """The checks of an operator, ready to run; arguments as in :func:`check_operator`."""
     if isinstance(operator, Operator):
@@ -90,4 +91,4 @@ def operator_suite(
         return [("", under_test)] if scope == "declared" else under_test.subjects
 
     name = under_test.declared.name
-    return Suite(name, OPERATOR_CHECKS, targets, frozenset({"module"}), expected_failures)
+    return Suite(name, checks, targets, frozenset({"module"}), expected_failures)

@@ -30,3 +30,9 @@ def all_tables() -> str:
         f"## Checks of edge kinds\n\n{checks_table()}\n"
         f"## Checks of operators\n\n{checks_table(OPERATOR_CHECKS)}"
     )
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(all_tables())

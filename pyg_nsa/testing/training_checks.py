@@ -6,7 +6,7 @@ Their target is a :class:`~pyg_nsa.testing.subject.Subject`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from pyg_nsa.testing.results import NotApplicable, Tally
 from pyg_nsa.testing.subject import Call, Layered, Subject
 
 __all__ = [
+    "agree",
     "compiles",
     "compiles_pairs",
     "cpu_equals_gpu",
@@ -46,7 +47,7 @@ def gradients(subject: Subject, tally: Tally) -> None:
         raise NotApplicable("the kind has no parameters and reads no floating-point attribute")
     effective = 0
     for name, leaf in leaves.items():
-        found, wanted = directional_derivative(subject, layer, call, leaf)
+        found, wanted = directional_derivative(subject, layer, call, [leaf])
         if name.startswith("parameter"):
             tally.expect(
                 found is not None,
@@ -54,7 +55,7 @@ def gradients(subject: Subject, tally: Tally) -> None:
             )
         got = 0.0 if found is None else found
         tally.expect(
-            abs(got - wanted) <= 1e-6 + 1e-4 * abs(wanted),
+            agree(found, wanted),
             f"the gradient of {name} says {got:.6g} where finite differences say {wanted:.6g}"
             + ("; it is detached somewhere" if got == 0 else ""),
         )
@@ -63,33 +64,36 @@ def gradients(subject: Subject, tally: Tally) -> None:
 
 
 def directional_derivative(
-    subject: Layered, layer: nn.Module, call: Call, leaf: Tensor
+    subject: Layered, layer: nn.Module, call: Call, leaves: Sequence[Tensor]
 ) -> tuple[float | None, float]:
-    """How a fixed weighted sum of the rows changes along a random direction of `leaf`: by its gradient (None without one) and by
-    central differences.
+    """How a fixed weighted sum of the rows changes along a random direction of `leaves`: by the gradients (None if there is none
+    at all) and by central differences.
     """
 
     def loss() -> Tensor:
-        # Attention keeps what it found in an index tensor, so the same tensors serve all calls.
         rows = subject.rows(layer, call=call)
         return (rows * torch.linspace(-1, 1, rows.numel(), dtype=rows.dtype).view_as(rows)).sum()
 
+    def moved(by: float) -> float:
+        for leaf, start, step in zip(leaves, starts, steps, strict=True):
+            leaf.copy_(start + by * step)
+        return float(loss())
+
     with seeded(7):
-        step = torch.randn(leaf.shape, dtype=leaf.dtype)
-    value = loss()
-    (grad,) = (
-        torch.autograd.grad(value, [leaf], allow_unused=True) if value.requires_grad else (None,)
-    )
+        steps = [torch.randn(leaf.shape, dtype=leaf.dtype) for leaf in leaves]
+    grads = torch.autograd.grad(loss(), list(leaves), allow_unused=True)
     size = 1e-5
     with torch.no_grad():
-        before = leaf.clone()
-        leaf.copy_(before + size * step)
-        above = loss()
-        leaf.copy_(before - size * step)
-        below = loss()
-        leaf.copy_(before)
-    found = None if grad is None else float((grad * step).sum())
-    return found, float(above - below) / (2 * size)
+        starts = [leaf.clone() for leaf in leaves]
+        wanted = (moved(size) - moved(-size)) / (2 * size)
+        moved(0.0)
+    parts = [float((g * s).sum()) for g, s in zip(grads, steps, strict=True) if g is not None]
+    return (sum(parts) if parts else None), wanted
+
+
+def agree(got: float | None, wanted: float) -> bool:
+    """Whether the two numbers of :func:`directional_derivative` are the same but for rounding."""
+    return abs((got or 0.0) - wanted) <= 1e-6 + 1e-4 * abs(wanted)
 
 
 def gradients_of(layer: nn.Module, rows: Tensor) -> dict[str, Tensor | None]:

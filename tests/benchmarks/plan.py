@@ -30,10 +30,10 @@ def plan_table(results: dict[str, Any], instances: int = INSTANCES) -> str:
 def plan(results: dict[str, Any], instances: int = INSTANCES) -> list[dict[str, str]]:
     """Rows of the plan: what, what it is counted from, and the value."""
     labels, training = results["labels"], results["training"]
-    one = min(results["rows"], key=lambda row: row["processes"])["instances_per_second"]
     size = labels["bytes_per_instance"]
-    per_instance = labels["seconds"] / labels["instances"]
-    per_lp = labels["seconds"] / labels["lps"]
+    per_instance = labels["core_seconds"] / labels["instances"]
+    per_lp = labels["core_seconds"] / labels["lps"]
+    step = training["core_seconds"]
     alive = training["nodes"] * training["batch_size"]
     return [
         {
@@ -53,18 +53,18 @@ def plan(results: dict[str, Any], instances: int = INSTANCES) -> list[dict[str, 
         },
         {
             "what": "labels, if new instances share LPs as all pairs do",
-            "from": f"{1e6 * per_instance:,.0f} µs per instance ({labels['lps']:,} LPs for {labels['instances']:,})",
+            "from": f"{1e6 * per_instance:,.0f} µs of a core per instance ({labels['lps']:,} LPs for {labels['instances']:,})",
             "value": f"{instances * per_instance / HOUR:,.1f} core hours",
         },
         {
             "what": "labels, if every instance needs an LP of its own",
-            "from": f"{1 / per_lp:,.0f} LPs/s, all else that labels need included",
+            "from": f"{1e3 * per_lp:,.0f} ms of a core per LP, all else that labels need included",
             "value": f"{instances * per_lp / HOUR:,.0f} core hours",
         },
         {
             "what": "one pass of training on CPUs",
-            "from": f"{one:,.1f} instances/s in one process",
-            "value": f"{instances / one / HOUR:,.0f} core hours",
+            "from": f"{1e3 * step:,.0f} ms of a core per instance, in one process",
+            "value": f"{instances * step / HOUR:,.0f} core hours",
         },
         {
             "what": "one pass of training on GPUs",

@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
         "rows": [],
     }
     samples: dict[int, list[float]] = {n: [] for n in args.processes}
+    work: list[float] = []
     order = list(samples)
     for number in range(args.rounds):
         random.Random(number).shuffle(order)
@@ -64,7 +65,9 @@ def run(args: argparse.Namespace) -> int:
                 print(f"FAILED: {processes} processes: {found['error']}", file=sys.stderr)
                 return 1
             samples[processes].append(found.pop("instances_per_second"))
-            results["training"] = found
+            if processes == min(args.processes):
+                work.append(found.pop("core_seconds"))
+            results["training"] = {**found, "core_seconds": statistics.median(work or [0.0])}
     results["rows"] = rows(samples)
     if args.labels:
         progress("== labels")
@@ -99,46 +102,46 @@ def rows(samples: dict[int, list[float]]) -> list[dict[str, float]]:
 def render(results: dict[str, Any]) -> dict[str, str]:
     """Markdown by the names of the page's markers."""
     training = results["training"]
-    lines = [
+    head = [
         f"{results['date']}, {machine.one_line(results['machine'])}.",
         f"Command: `{results['command']}`.",
         f"{training['graph']}, {training['parameters']:,} parameters, joint batches of {training['batch_size']}, "
-        f"{results['threads_per_process']} thread for each process.",
+        f"threads for each process: {results['threads_per_process']}.",
         "",
-        table(
-            ("processes", "instances/s", "lowest and highest", "runs", "times one process"),
-            [
-                (
-                    f"{row['processes']}",
-                    f"{row['instances_per_second']:.1f}",
-                    f"{row['lowest']:.1f}–{row['highest']:.1f}",
-                    f"{row['runs']}",
-                    f"{row['times']:.2f}",
-                )
-                for row in results["rows"]
-            ],
-            left=0,
-        ),
     ]
-    out = {"processes": "\n".join(lines)}
+    speeds = table(
+        ("processes", "instances/s", "lowest and highest", "runs", "times one process"),
+        [
+            (
+                f"{row['processes']}",
+                f"{row['instances_per_second']:.1f}",
+                f"{row['lowest']:.1f}–{row['highest']:.1f}",
+                f"{row['runs']}",
+                f"{row['times']:.2f}",
+            )
+            for row in results["rows"]
+        ],
+        left=0,
+    )
+    out = {"processes": "\n".join([*head, speeds])}
     if "labels" in results:
-        out["plan"] = plan_table(results)
+        out["plan"] = "\n".join([*head, plan_table(results)])
     return out
 
 
 def simulate(model: str) -> dict[str, Any]:
-    """Labels of all singles and pairs, simulated anew: how many instances and LPs, and how long it takes."""
+    """Labels of all singles and pairs, simulated anew by one core: how many instances and LPs, and the core's seconds."""
     network = MetabolicNetwork.from_cobra(load_model(model))
     with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
+        start = time.process_time()
         labels = simulate_labels(network, folder, progress=False)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
     return {
         "model": model,
         "instances": len(labels),
         "interacting": int(labels.interacting.sum()),
         "lps": labels.provenance["lps"],
-        "seconds": seconds,
+        "core_seconds": seconds,
         "bytes_per_instance": labels.nbytes / len(labels),
     }
 
@@ -201,6 +204,8 @@ def measure_here(
 ) -> dict[str, Any]:
     """Instances per second of training steps: batch, forward, backward, gradients of all processes, AdamW.
 
+    ``core_seconds`` for each instance are this process's, which other work on the machine changes less than the time.
+
     Args:
         config: What to train.
         cache: Folder of graph and labels (default: as for ``pyg-nsa train``).
@@ -230,21 +235,22 @@ def measure_here(
     loss: nn.Module = DistributedDataParallel(Loss(module)) if together else Loss(module)
     optimizer = module.configure_optimizers()
     batches = iter(loader)
-    start = 0.0
+    start = start_of_work = 0.0
     for number in range(warm_up + steps):
         if number == warm_up:
             if together:
                 dist.barrier()
-            start = time.perf_counter()
+            start, start_of_work = time.perf_counter(), time.process_time()
         loss(next(batches)).backward()
         optimizer.step()
         optimizer.zero_grad()
     if together:
         dist.barrier()
-    seconds = time.perf_counter() - start
+    seconds, work = time.perf_counter() - start, time.process_time() - start_of_work
     nodes = ", ".join(f"{dataset.graph[t].num_nodes:,} {t}s" for t in dataset.graph.node_types)
     return {
         "instances_per_second": steps * batch_size / seconds,
+        "core_seconds": work * (dist.get_world_size() if together else 1) / (steps * batch_size),
         "batch_size": batch_size,
         "graph": f"{config.data.model} ({nodes})",
         "nodes": sum(int(dataset.graph[t].num_nodes) for t in dataset.graph.node_types),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from cell.networks import YEAST, toy_network
+from cell.tiny import TEXT, tiny_config
 from scipy.sparse import csc_array
 
 from pyg_nsa.cell.metabolic_model import MetabolicNetwork, load_model
@@ -61,3 +62,20 @@ def toy():
         {"ab": [{"a", "b"}, {"c"}], "bc": [{"d"}]},
         {"ab": (-10.0, 10.0)},
     )
+
+
+@pytest.fixture(scope="session")
+def cell_cache(tmp_path_factory):
+    """Graphs and labels, for all tests that train."""
+    return tmp_path_factory.mktemp("cell-cache")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(cell_cache, tmp_path_factory):
+    """The folder of a finished run of seconds; tests must not change it."""
+    from pyg_nsa.cell.run import run_training
+
+    folder = tmp_path_factory.mktemp("tiny-run")
+    config = tiny_config(folder)
+    run_training(config, folder / "run", cache=cell_cache, config_text=TEXT, progress=False)
+    return folder / "run"

@@ -565,6 +565,13 @@ def test_measured_labels_with_unknown_genes(tmp_path, toy, caplog):
         PerturbationDataset(tmp_path, toy, labels=path)  # not the cache of the other option
 
 
+def test_misspelt_labels(tmp_path, toy):
+    with pytest.raises(TableError) as error:
+        PerturbationDataset(tmp_path, toy, labels="simulated-tripels")
+    expected = "simulated-tripels: no such file (labels). Did you mean 'simulated-triples'?"
+    assert str(error.value) == expected
+
+
 def test_which_deletions(tmp_path, toy):
     assert len(PerturbationDataset(tmp_path, toy, labels="simulated-singles")) == 4
     # a, b and c, of which c interacts with both others.

@@ -56,7 +56,9 @@ def naive_shares(graph, genes):
     for v, reaction in enumerate(index):
         members = {u for u, other in enumerate(index) if other == reaction}
         if members & dead["reaction"]:
-            found["reaction"][v]["isozyme of reaction"] = len(members & dead["reaction"]) / len(members)
+            found["reaction"][v]["isozyme of reaction"] = len(members & dead["reaction"]) / len(
+                members
+            )
     return found
 
 
@@ -99,7 +101,9 @@ def test_isozymes_are_told_from_the_reaction_that_both_are_needed_for(graph):
     assert (excess[:2] == 0).all() and (product[:2] == 0).all()
     torch.testing.assert_close(excess[2], joint[2] - joint[0] - joint[1])
     assert excess[2].abs().max() > 1e-3
-    torch.testing.assert_close(product[2], joint[0].asinh() * joint[1].asinh(), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        product[2], joint[0].asinh() * joint[1].asinh(), rtol=1e-4, atol=1e-6
+    )
 
 
 def test_genes_that_share_nothing_have_no_excess(graph):
@@ -109,7 +113,10 @@ def test_genes_that_share_nothing_have_no_excess(graph):
         for g in range(graph["gene"].num_nodes)
     ]
     a, b = next(
-        (i, j) for i in range(len(touched)) for j in range(i) if touched[i] and touched[j] and not touched[i] & touched[j]
+        (i, j)
+        for i in range(len(touched))
+        for j in range(i)
+        if touched[i] and touched[j] and not touched[i] & touched[j]
     )
     readout = DeletionReadout(graph, TYPES, 4, 6)
     read = readout(make_rows(graph), graph, make_batch(graph, [b, a])).together[0]
@@ -128,7 +135,9 @@ def test_an_empty_batch_is_read(graph):
 
 def test_nothing_to_read_is_named(graph):
     other = copy.copy(graph)
-    with pytest.raises(ValueError, match=r"touches no node of type protein; it touches gene, reaction, metabolite"):
+    with pytest.raises(
+        ValueError, match=r"touches no node of type protein; it touches gene, reaction, metabolite"
+    ):
         DeletionReadout(other, ["protein"], 4, 6)
 
 

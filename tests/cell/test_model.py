@@ -98,7 +98,9 @@ def test_a_batch_gives_what_single_instances_give(model, graph):
 
 def test_every_parameter_gets_a_gradient(model, graph):
     model.train()
-    prediction, _ = model(graph, make_batch(graph, [5], [7, 30]))
+    # One of them from a complex: among the genes of a reaction that has only one there is nothing to attend to.
+    member = int(graph["gene", "co_complex", "gene"].edge_index[0, 0])
+    prediction, _ = model(graph, make_batch(graph, [5], [7, 30], [member]))
     prediction.square().sum().backward()
     missing = [n for n, p in model.named_parameters() if p.grad is None]
     assert not missing
@@ -222,7 +224,10 @@ def test_only_copies_cost_copies(graph):
 def test_mistakes_in_the_configuration_are_named(graph):
     for readout, message in (
         ({"copies": False}, "set readout.deletion or readout.copies to true"),
-        ({"deletion": True, "epistasis": True}, "set readout.deletion: true and readout.copies: false"),
+        (
+            {"deletion": True, "epistasis": True},
+            "set readout.deletion: true and readout.copies: false",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             make_config(readout=readout)

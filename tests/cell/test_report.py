@@ -12,9 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pyg_nsa.cell import report_figures as draw
+from pyg_nsa.cell import figure_style, report_gallery
+from pyg_nsa.cell.figure_style import save
+from pyg_nsa.cell.knockout_figure import knockout_figure, node_label
 from pyg_nsa.cell.metrics import evaluate
+from pyg_nsa.cell.metrics_figure import metrics_figure
+from pyg_nsa.cell.neighbourhood import MAX_NODES, choose_neighbourhood
 from pyg_nsa.cell.report import RunFolderError, write_report
+from pyg_nsa.cell.report_figures import loss_figure, scatter_figure
 
 NASTY = "<b>&\"x'$y$</b>"
 REQUIRED = ["config.yaml", "run.json", "history.csv", "predictions.csv", "metrics.csv"]
@@ -113,7 +118,11 @@ def make_run(folder, *, n_singles=6, n_pairs=9, n_reactions=4, epochs=3, optiona
         "label_source": "simulated by FBA",
         "knockout": {
             "genes": [NASTY],
-            "names": {NASTY: "gltA<i>"},
+            "names": {
+                "gene": {NASTY: "gltA<i>"},
+                "reaction": {"R0": "citrate <synthase>"},
+                "metabolite": {},
+            },
             "fitness": 0.0,
             "fitness_pred": 0.1,
         },
@@ -137,7 +146,7 @@ def make_run(folder, *, n_singles=6, n_pairs=9, n_reactions=4, epochs=3, optiona
     predictions = make_predictions(n_singles, n_pairs)
     predictions.to_csv(folder / "predictions.csv", index=False)
     with np.errstate(all="ignore"):
-        evaluate(predictions).to_csv(folder / "metrics.csv", index=False)
+        evaluate(predictions, replicates=50).to_csv(folder / "metrics.csv", index=False)
     if optional:
         make_attention(n_reactions).to_csv(folder / "attention.csv", index=False)
         pd.DataFrame(
@@ -175,13 +184,13 @@ def fresh(run, tmp_path):
 def quick(fresh, monkeypatch):
     """The same, with figures that are made but not rendered."""
 
-    def save(figure, path):
+    def fake(figure, path):
         assert figure.axes
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"not rendered")
         return b"not rendered"
 
-    monkeypatch.setattr(draw, "save", save)
+    monkeypatch.setattr(report_gallery, "save", fake)
     return fresh
 
 
@@ -213,7 +222,7 @@ class Page(HTMLParser):
 def rows_of(page, heading):
     """Cells of the table's rows, as text, from a heading to the next."""
     part = page.split(heading, 1)[1]
-    part = part.split("<h", 1)[0]
+    part = re.split("<h|<details", part, maxsplit=1)[0]
     rows = re.findall(r"<tr[^>]*>(.*?)</tr>", part, re.S)
     clean = [re.findall(r"<t[hd]([^>]*)>(.*?)</t[hd]>", row, re.S) for row in rows]
     return [[(a, re.sub(r"<[^>]+>", "", c).strip()) for a, c in row] for row in clean]
@@ -239,7 +248,7 @@ def test_pictures_are_the_files_beside_the_page(run, page):
     pictures = [a for t, a in Page(page).tags if t == "img"]
     files = re.findall(r"figures/\w+\.png", page)
     assert sorted(files) == sorted(f"figures/{p.name}" for p in (run / "figures").iterdir())
-    assert len(files) == len(pictures) == 7
+    assert len(files) == len(pictures) == 8
     for picture, file in zip(pictures, files, strict=True):
         data = base64.b64decode(picture["src"].partition(",")[2])
         assert data == (run / file).read_bytes()
@@ -307,13 +316,13 @@ def test_best_value_is_marked(quick):
     assert [c for _, c in pearson] == [
         "fitness, Pearson correlation ↑",
         "0.500",
-        "0.700",
-        "0.700",
+        "0.700 ★",
+        "0.700 ★",
         "–*",
         "27",
     ]
     assert ["best" in a for a, _ in pearson] == [False, False, True, True, False, False]
-    assert [c for _, c in mse][1:] == ["0.200", "0.300", "1.20×10⁻⁴", "0.400", "27"]
+    assert [c for _, c in mse][1:] == ["0.200", "0.300", "1.20×10⁻⁴ ★", "0.400", "27"]
     assert ["best" in a for a, _ in mse] == [False, False, False, True, False, False]
     assert "undefined: a constant has no correlation" in page
 
@@ -337,13 +346,69 @@ def test_singles_and_pairs_are_apart(page):
     assert groups == ["single deletions", "pairs", "interacting pairs only"]
 
 
-def test_headlines_name_the_guess_that_has_to_be_beaten(page):
+def test_headlines_say_how_well_how_sure_and_compared_with_what(page):
     words = Page(page).words
     assert re.search(
-        r"simulated fitness after one deletion, hetero_\w+ has the highest Pearson correlation",
+        r"Growth after one deletion \(simulated fitness\): (hetero_\w+) predicts it best, with a correlation of \S+ \(95 % "
+        r"interval \S+ to \S+\) over 6 held-out genes\. Next comes (?!\1)hetero_\w+ with \S+; the difference is \S+ \(\S+ to "
+        r"\S+\), (which may be chance|more than chance explains)\. The mean squared error of \1 is \S+; always guessing the "
+        r"mean gives",
         words,
     )
-    assert "always guessing the mean gives" in words
+    assert "genes, not instances, since pairs that share a gene are not independent" in words
+
+
+def test_a_clear_difference_is_told_from_chance(quick):
+    rng = np.random.default_rng(0)
+    truth = rng.random(60)
+    tables = [
+        pd.DataFrame(
+            {
+                "model": model,
+                "part": "test",
+                "size": 1,
+                "genes": [f"g{i}" for i in range(60)],
+                "fitness": truth,
+                "gene_interaction": np.nan,
+                "fitness_pred": truth + noise * rng.normal(size=60),
+                "gene_interaction_pred": np.nan,
+            }
+        )
+        for model, noise in (("hetero_nsa", 0.05), ("hetero_conv", 2.0))
+    ]
+    table = pd.concat(tables)
+    table.to_csv(quick / "predictions.csv", index=False)
+    evaluate(table, replicates=50).to_csv(quick / "metrics.csv", index=False)
+    assert "more than chance explains" in write_report(quick).read_text()
+    table["fitness_pred"] = rng.random(120)
+    table.to_csv(quick / "predictions.csv", index=False)
+    evaluate(table, replicates=50).to_csv(quick / "metrics.csv", index=False)
+    assert "which may be chance" in write_report(quick).read_text()
+
+
+def test_intervals_stand_under_the_values_where_there_are_any(quick):
+    columns = ["model", "part", "subset", "target", "metric", "value", "n", "low", "high"]
+    rows = [
+        ("a", "test", "singles", "fitness", "pearson", 0.5, 27, 0.25, 0.75),
+        ("b", "test", "singles", "fitness", "pearson", 0.4, 27, "", ""),
+    ]
+    pd.DataFrame(rows, columns=columns).to_csv(quick / "metrics.csv", index=False)
+    page = write_report(quick).read_text()
+    assert '<span class="ci">0.250 to 0.750</span>' in page
+    assert page.count('class="ci"') == 1
+    # Runs of earlier versions have no intervals.
+    pd.DataFrame(rows, columns=columns).drop(columns=["low", "high"]).to_csv(
+        quick / "metrics.csv", index=False
+    )
+    page = write_report(quick).read_text()
+    assert 'class="ci"' not in page
+    assert "How sure" not in page
+
+
+def test_names_of_what_is_drawn(page):
+    words = Page(page).words
+    assert "What the ids in the drawings stand for" in words
+    assert "R0citrate <synthase>" in words.replace(" R0 citrate", "R0citrate")
 
 
 # ---- missing and broken files --------------------------------------------------------------------
@@ -358,6 +423,7 @@ def test_optional_files_may_be_missing(quick):
     assert "This run has no occupancy.csv" in page
     # Drawings of the earlier report are gone.
     assert {p.stem for p in (quick / "figures").iterdir()} == {
+        "metrics",
         "loss",
         "fitness_singles",
         "fitness_pairs",
@@ -439,7 +505,7 @@ def test_only_what_is_needed_in_run_json(quick):
 
 
 def test_thousands_of_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(draw, "DPI", 40)
+    monkeypatch.setattr(figure_style, "DPI", 40)
     folder = make_run(tmp_path / "large", n_singles=200, n_pairs=5000, n_reactions=300, epochs=80)
     page = write_report(folder).read_text()
     assert "n = 4,999" in page  # one label is missing
@@ -448,7 +514,7 @@ def test_thousands_of_rows(tmp_path, monkeypatch):
 
 def test_scatter_panels_share_axes_and_tell_n():
     predictions = make_predictions()
-    figure = draw.scatter_figure(predictions, "fitness")
+    figure = scatter_figure(predictions, "fitness")
     panels = [ax for ax in figure.axes if ax.get_title()]
     assert [ax.get_title().split("\n")[0] for ax in panels] == [
         "hetero_nsa",
@@ -464,7 +530,7 @@ def test_scatter_panels_share_axes_and_tell_n():
 @pytest.mark.parametrize("n", [1, 5, 2000])
 def test_constant_truth_and_constant_predictor(tmp_path, n):
     table = pd.DataFrame({"model": "mean", "fitness": np.ones(n), "fitness_pred": np.full(n, 0.7)})
-    draw.save(draw.scatter_figure(table, "fitness"), tmp_path / "x.png")
+    save(scatter_figure(table, "fitness"), tmp_path / "x.png")
 
 
 @pytest.mark.parametrize("n", [20, 2000])
@@ -473,32 +539,51 @@ def test_a_wild_prediction_does_not_squash_the_axes(tmp_path, n):
     pred = truth.copy()
     pred[:3] = [1e6, -1e6, np.inf]
     table = pd.DataFrame({"model": "m", "fitness": truth, "fitness_pred": pred})
-    figure = draw.scatter_figure(table, "fitness")
+    figure = scatter_figure(table, "fitness")
     low, high = figure.axes[0].get_xlim()
     assert -1.3 < low < high < 2.3
     assert [t.get_text() for t in figure.axes[0].texts] == ["2 outside"]
-    draw.save(figure, tmp_path / "x.png")
+    save(figure, tmp_path / "x.png")
 
 
 def test_no_points_no_figure():
     table = pd.DataFrame({"model": ["m"], "fitness": [np.nan], "fitness_pred": [1.0]})
-    assert draw.scatter_figure(table, "fitness") is None
+    assert scatter_figure(table, "fitness") is None
     empty = pd.DataFrame(
         {"model": ["m"], "epoch": [0], "train_loss": [np.nan], "val_loss": [np.inf]}
     )
-    assert draw.loss_figure(empty) is None
+    assert loss_figure(empty) is None
+
+
+def test_the_figure_of_metrics_draws_what_is_known():
+    rows = [
+        ("a", "test", "singles", "fitness", "pearson", 0.5, 0.2, 0.7),
+        ("b", "test", "singles", "fitness", "pearson", 0.4, np.nan, np.nan),
+        ("c", "test", "singles", "fitness", "pearson", np.nan, np.nan, np.nan),
+        ("a", "val", "pairs", "fitness", "pearson", 0.5, 0.2, 0.7),
+    ]
+    names = ["model", "part", "subset", "target", "metric", "value", "low", "high"]
+    table = pd.DataFrame(rows, columns=names)
+    (ax,) = metrics_figure(table).axes
+    assert ax.get_title().startswith("fitness of single deletions")
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["b", "a"]
+    lines = [list(line.get_xdata()) for line in ax.lines]
+    assert [0.2, 0.7] in lines
+    assert [0.5] in lines
+    assert [0.4] in lines
+    assert metrics_figure(table[table["part"] == "val"]) is None
 
 
 def test_loss_over_decades_is_logarithmic():
     t = np.arange(10.0)
     table = pd.DataFrame({"model": "m", "epoch": t, "train_loss": 10.0**-t, "val_loss": np.nan})
-    assert draw.loss_figure(table).axes[0].get_yscale() == "log"
+    assert loss_figure(table).axes[0].get_yscale() == "log"
 
 
 def test_neighbourhood_is_connected_and_small():
     attention = make_attention(300)
-    near = draw.choose_neighbourhood(attention, [NASTY])
-    assert len(near.nodes) == draw.MAX_NODES
+    near = choose_neighbourhood(attention, [NASTY])
+    assert len(near.nodes) == MAX_NODES
     assert near.nodes[0] == ("gene", NASTY)
     assert near.left_out + len(near.nodes) == len(
         set(zip(attention.source_type, attention.source, strict=True))
@@ -514,7 +599,7 @@ def test_neighbourhood_is_connected_and_small():
 
 
 def test_deleted_nodes_are_the_gene_and_its_reactions():
-    near = draw.choose_neighbourhood(make_attention(4), [NASTY])
+    near = choose_neighbourhood(make_attention(4), [NASTY])
     # Metabolite m0_c has only dead reactions, and lives.
     assert near.deleted == {
         ("gene", NASTY),
@@ -524,17 +609,17 @@ def test_deleted_nodes_are_the_gene_and_its_reactions():
 
 
 def test_a_gene_that_attention_does_not_mention(tmp_path):
-    near = draw.choose_neighbourhood(make_attention(30), ["elsewhere"], max_nodes=10)
+    near = choose_neighbourhood(make_attention(30), ["elsewhere"], max_nodes=10)
     assert len(near.nodes) == 10
-    draw.save(draw.knockout_figure(near, weight="weight_knockout"), tmp_path / "x.png")
+    save(knockout_figure(near, weight="weight_knockout"), tmp_path / "x.png")
 
 
 def test_unknown_node_types_are_drawn(tmp_path):
     attention = make_attention(4).replace({"metabolite": "compartment"})
-    near = draw.choose_neighbourhood(attention, [NASTY])
-    figure = draw.knockout_figure(near, weight="weight_wildtype")
+    near = choose_neighbourhood(attention, [NASTY])
+    figure = knockout_figure(near, weight="weight_wildtype")
     assert "compartments" in [t.get_text() for t in figure.axes[0].texts]
-    draw.save(figure, tmp_path / "x.png")
+    save(figure, tmp_path / "x.png")
 
 
 def test_both_drawings_of_a_knockout_have_the_same_size(run):
@@ -557,7 +642,7 @@ def test_both_drawings_of_a_knockout_have_the_same_size(run):
     ],
 )
 def test_labels(node, label):
-    assert draw.node_label(*node, names={"b0720": "gltA"}) == label
+    assert node_label(*node, names={"b0720": "gltA"}) == label
 
 
 def test_pyplot_is_left_alone(run):

@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from cell.tiny import tiny_config
 from click.testing import CliRunner
 
 from pyg_nsa.cell.batch import PerturbationLoader
 from pyg_nsa.cell.build import build_model
+from pyg_nsa.cell.cache import open_dataset
 from pyg_nsa.cell.config import CellConfig, TrainingConfig
-from pyg_nsa.cell.dataset import PerturbationDataset
 from pyg_nsa.cell.lightning_module import CellModule, NotFiniteError, label_statistics
 from pyg_nsa.cell.metrics import compare
+from pyg_nsa.cell.restore import restore
 from pyg_nsa.cell.run import run_training
 from pyg_nsa.cell.training import predict
 from pyg_nsa.cli import main
@@ -24,25 +26,24 @@ from pyg_nsa.load import load_config
 TEXTBOOK = Path(__file__).parents[2] / "pyg_nsa" / "cell" / "textbook.yaml"
 
 
-def small_config():
-    config = load_config(TEXTBOOK, CellConfig)
-    training = config.training.model_copy(update={"epochs": 2, "instances_per_epoch": 64})
-    data = config.data.model_copy(update={"evaluation_pairs": 40, "features": ["degree"]})
-    baselines = ["mean", "product_of_singles", "hetero_conv"]
-    return config.model_copy(update={"training": training, "data": data, "baselines": baselines})
+@pytest.fixture
+def run(tiny_run):
+    return tiny_run
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+def cache(cell_cache):
+    return cell_cache
 
 
-@pytest.fixture(scope="module")
-def run(cache, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    report = run_training(small_config(), folder, cache=cache, progress=False)
-    assert report == folder / "report.html"
-    return folder
+@pytest.fixture
+def config(tmp_path):
+    return tiny_config(tmp_path)
+
+
+@pytest.fixture
+def dataset(config, cache):
+    return open_dataset(config, cache, progress=False)
 
 
 def test_it_writes_what_the_report_and_a_reader_need(run):
@@ -74,43 +75,49 @@ def test_metrics_are_those_of_the_predictions_and_of_held_out_genes_only(run, ca
     assert not val["genes"].str.split(";").map(lambda ids: bool(held_out & set(ids))).any()
 
 
-def test_the_checkpoint_holds_the_configuration_and_gives_the_same_predictions(run, cache):
-    state = torch.load(run / "hetero_nsa" / "best.ckpt", weights_only=True)
-    config = CellConfig.model_validate(state["pyg_nsa_config"])
-    assert config == small_config()
-    dataset = PerturbationDataset(cache, "textbook", features=["degree"], progress=False)
-    model = build_model(config, dataset.graph)
-    module = CellModule(model, dataset.graph, config.training, torch.zeros(2, 2), 1)
-    with torch.no_grad():  # lazy layers take their sizes
-        model(dataset.graph, next(iter(PerturbationLoader(dataset[:1], 1))))
-    module.load_state_dict(state["state_dict"])
+def test_the_checkpoint_holds_the_configuration_and_gives_the_same_predictions(run, cache, config):
+    restored = restore(run / "hetero_nsa" / "best.ckpt", cache)
+    assert restored.config == config
+    dataset = open_dataset(config, cache, progress=False)
     wanted = pd.read_csv(run / "predictions.csv").query("model == 'hetero_nsa' and part == 'test'")
-    got = predict(module, dataset[wanted["index"].to_numpy()[:20]], 8)
+    got = predict(restored.module, dataset[wanted["index"].to_numpy()[:20]], 8)
     np.testing.assert_allclose(got[:, 0], wanted["fitness_pred"][:20], rtol=1e-3, atol=1e-4)
 
 
-def test_a_second_run_reuses_graph_and_labels_and_is_the_same(run, cache, tmp_path, caplog):
+def test_a_second_run_reuses_graph_and_labels_and_is_the_same(run, cache, tmp_path, config, caplog):
     built = sorted((cache / "processed").glob("*"))
-    config = small_config().model_copy(update={"baselines": []})
+    config = config.model_copy(update={"baselines": []})
     with caplog.at_level(logging.INFO, "pyg_nsa.cell"):
-        run_training(config, tmp_path, cache=cache, progress=False)
+        run_training(config, tmp_path / "run", cache=cache, progress=False)
     assert sorted((cache / "processed").glob("*")) == built
     assert "simulated" not in caplog.text
     first = pd.read_csv(run / "predictions.csv").query("model == 'hetero_nsa'")
-    second = pd.read_csv(tmp_path / "predictions.csv")
+    second = pd.read_csv(tmp_path / "run" / "predictions.csv")
     np.testing.assert_array_equal(first["fitness_pred"], second["fitness_pred"])
 
 
 def test_it_stops_when_the_time_is_up_and_validates_what_it_has(cache, tmp_path):
-    config = small_config()
-    training = config.training.model_copy(update={"max_minutes": 1e-4, "epochs": 50})
-    config = config.model_copy(update={"training": training, "baselines": []})
-    run_training(config, tmp_path, cache=cache, progress=False)
-    history = pd.read_csv(tmp_path / "history.csv")
+    config = tiny_config(tmp_path, "baselines=[]", max_minutes=1e-4, epochs=50)
+    run_training(config, tmp_path / "run", cache=cache, progress=False)
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
     assert len(history) == 1
-    assert history["step"].item() < 2  # an epoch has two batches
+    assert history["step"].item() < 3  # an epoch has three batches
     assert np.isfinite(history["val_loss"].item())
-    assert (tmp_path / "hetero_nsa" / "last.ckpt").exists()
+    assert (tmp_path / "run" / "hetero_nsa" / "last.ckpt").exists()
+
+
+def test_an_operator_without_attention_of_its_own_has_no_drawing(cache, tmp_path):
+    sets = [
+        "operator.operator=hgt",
+        "operator.dropout=0.0",
+        "operator.pattern=M",
+        "baselines=[mean]",
+    ]
+    config = tiny_config(tmp_path, *sets, epochs=1)
+    run_training(config, tmp_path / "run", cache=cache, progress=False)
+    assert (tmp_path / "run" / "hgt" / "best.ckpt").exists()
+    assert not (tmp_path / "run" / "attention.csv").exists()
+    assert "This run has no attention.csv" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_label_statistics_leave_missing_values_out():
@@ -120,11 +127,10 @@ def test_label_statistics_leave_missing_values_out():
     assert std.tolist() == pytest.approx([2**0.5, 1.0])
 
 
-def test_missing_labels_do_not_count_and_nan_loss_names_the_instances(cache):
-    dataset = PerturbationDataset(cache, "textbook", features=["degree"], progress=False)
+def test_missing_labels_do_not_count_and_nan_loss_names_the_instances(dataset, config):
     batch = next(iter(PerturbationLoader(dataset[:4], 4)))  # singles have no interaction
     assert batch.y[:, 1].isnan().all()
-    model = build_model(small_config(), dataset.graph)
+    model = build_model(config, dataset.graph).eval()  # no dropout
     y_train = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
     module = CellModule(model, dataset.graph, TrainingConfig(), y_train, 1)
     loss = module.loss(batch)
@@ -160,7 +166,8 @@ def test_command_line_reports_mistakes_without_a_traceback(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["check"], ["train"], ["demo"], ["plugins"], ["plugins", "list"]]
+    "command",
+    [[], ["check"], ["train"], ["demo"], ["predict"], ["report"], ["plugins"], ["plugins", "list"]],
 )
 def test_every_command_has_help(command):
     result = CliRunner().invoke(main, [*command, "--help"])

@@ -141,3 +141,10 @@ def test_a_plugin_error_is_a_message_and_no_traceback(monkeypatch):
     result = CliRunner().invoke(main, ["plugins", "list", "--load"])
     assert result.exit_code == 1
     assert result.output == "Error: edge kind 'near' of near-plugin 1.0 is broken: no module 'scipyy'\n"
+
+
+def test_a_misspelt_command_is_told():
+    result = CliRunner().invoke(main, ["chek"])
+    assert result.exit_code == 2
+    assert result.stderr.endswith("Error: No such command 'chek'. Did you mean 'check'?\n")
+    assert CliRunner().invoke(main, ["zzz"]).stderr.endswith("Error: No such command 'zzz'.\n")

@@ -143,6 +143,22 @@ def test_other_layouts(fill, text):
     assert result.stdout.count("#") == text.count("#")
 
 
+@pytest.mark.parametrize("name", ["nsa.yaml", "nsa.json"])
+def test_a_schema_key_of_an_editor_stays(fill, name):
+    text = '{"$schema": "./s.json", "edges": [{"edge_type": ["a", "r", "b"], "kind": "incidence_mask"}]}'
+    if name == "nsa.yaml":
+        text = f"# mine\n$schema: ./s.json\nedges: {json.loads(text)['edges']}\n"
+    Path(name).write_text(text)
+    result = fill(name, "--in-place")
+    assert (result.exit_code, result.stderr) == (0, "")
+    filled = Path(name).read_text()
+    raw = YAML(typ="safe", pure=True).load(filled)
+    assert next(iter(raw)) == "$schema" and raw["$schema"] == "./s.json"
+    assert "heads" in raw
+    assert ("# mine" in filled) == (name == "nsa.yaml")
+    assert fill(name).stdout == filled
+
+
 def test_anchors_cannot_be_edited_and_that_is_said(fill):
     Path("nsa.yaml").write_text(
         "# lost\nedges:\n  - &first {edge_type: [a, r, a], kind: adjacency_mask}\n"

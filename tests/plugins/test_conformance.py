@@ -9,17 +9,17 @@ from pyg_nsa.testing import parametrize_with_checks
 
 KINDS = {
     "adjacency_mask": [{}, {"symmetrize": True, "self_loops": True}, {"source": "adj_mask"}],
-    "all_pairs": [{}, {"max_pairs": 1000}],
-    "distance_bias": [{}, {"directed": False, "self_loops": True}, {"max_distance": 1}],
+    "all_pairs": [{}],
+    "distance_bias": [{"max_distance": 2}, {"directed": False, "self_loops": True}],
     "edge_attr_bias": [{}, {"edge_attr": "edge_weight", "self_loops": True}],
-    "incidence_mask": [{}, {"self_loops": True}, {"source": "inc_mask", "symmetrize": True}],
+    "incidence_mask": [{"self_loops": True}, {"source": "inc_mask", "symmetrize": True}],
     "pyg_conv": [
         {"args": {"edge_dim": 3}},
         {"conv": "SAGEConv"},
         {"conv": "GCNConv", "fields": ["edge_weight"]},
         {"conv": "TransformerConv", "args": {"heads": 4}},
     ],
-    "stoichiometry_bias": [{}, {"symmetrize": True, "self_loops": True}, {"edge_attr": "flux"}],
+    "stoichiometry_bias": [{}, {"symmetrize": True, "self_loops": True, "edge_attr": "flux"}],
 }
 OPERATORS = {
     "hetero_conv": [{}, {"conv": "SAGEConv"}],

@@ -88,8 +88,8 @@ import faulty_kinds as faulty
 from pyg_nsa.testing import parametrize_with_checks
 
 @parametrize_with_checks(
-    [faulty.kind(faulty.Detached), faulty.kind(faulty.Reversed, "reversed"), faulty.kind(name="sound")],
-    {"reversed": {"direction": "from behind"}, "sound": {"batch": "it was once broken"}},
+    [faulty.kind(faulty.OneColumn), faulty.kind(faulty.OneColumn, "known"), faulty.kind(name="sound")],
+    {"known": {"produces": "one column is enough"}, "sound": {"produces": "it was once broken"}},
 )
 def test_conformance(check):
     check()
@@ -100,17 +100,17 @@ def test_a_run_of_pytest(tmp_path):
     (tmp_path / "test_it.py").write_text(FILE)
     (tmp_path / "pytest.ini").write_text(f"[pytest]\npythonpath = {Path(faulty.__file__).parent}\n")
     command = [sys.executable, "-m", "pytest", "-q", "-rxsfp", "-p", "no:cacheprovider"]
-    done = subprocess.run(
-        [*command, "-k", "gradients or direction or batch or copies or gpu"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
+    selected = "produces or builds or weighted-copies"
+    done = subprocess.run([*command, "-k", selected], capture_output=True, text=True, cwd=tmp_path)
     text = done.stdout
     assert done.returncode == 1, text + done.stderr
-    assert "FAILED test_it.py::test_conformance[weighted-gradients]" in text
-    assert "weighted, gradients: default options" in text
-    assert "XFAIL test_it.py::test_conformance[reversed-direction] - from behind" in text
-    assert "FAILED test_it.py::test_conformance[sound-batch] - [XPASS(strict)] it was once" in text
-    assert "PASSED test_it.py::test_conformance[sound-direction]" in text
-    assert "2 failed" in text and "1 xfailed" in text
+    assert "FAILED test_it.py::test_conformance[weighted-produces]" in text
+    assert (
+        "weighted, produces: default options, edge type (node, joins, node): bias() must be" in text
+    )
+    assert "weighted, copies does not apply: waits for 'produces', which failed" in text
+    assert "XFAIL test_it.py::test_conformance[known-produces] - one column is enough" in text
+    assert "FAILED test_it.py::test_conformance[sound-produces]" in text
+    assert "[XPASS(strict)] it was once broken" in text
+    assert "PASSED test_it.py::test_conformance[sound-builds]" in text
+    assert "2 failed, 3 passed, 1 skipped" in text and "1 xfailed" in text

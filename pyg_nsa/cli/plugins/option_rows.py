@@ -14,7 +14,7 @@ from pyg_nsa.api import EdgeKind, Operator
 from pyg_nsa.registry import Registry
 from pyg_nsa.schema import json_schema
 
-__all__ = ["OptionRow", "option_rows"]
+__all__ = ["OptionRow", "option_rows", "rows_of_model"]
 
 _Schema = Mapping[str, Any]
 
@@ -58,6 +58,16 @@ def option_rows(declared: EdgeKind | Operator, name: str) -> list[OptionRow]:
         if options is not None and "properties" in options:
             return list(_rows(options, defs))
     return _without_schema(declared)
+
+
+def rows_of_model(model: _Schema, defs: _Schema) -> list[OptionRow]:
+    """Returns the fields of a model, as its part of a JSON Schema says them.
+
+    Args:
+        model: The part, with `properties`.
+        defs: The definitions of the schema.
+    """
+    return list(_rows(model, defs))
 
 
 def _rows(

@@ -1,0 +1,250 @@
+"""`pyg-nsa compare`: equal terms, nothing trained twice, tables that say what was measured."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from pyg_nsa.cell import compare as module
+from pyg_nsa.cell.build import build_embedding, build_model
+from pyg_nsa.cell.cache import open_dataset
+from pyg_nsa.cell.compare import CompareError, contenders_of, plan
+from pyg_nsa.cell.compare_match import MatchError, count_parameters, match_parameters, with_width
+from pyg_nsa.cell.compare_report import markdown_table, shown_rows, summary
+from pyg_nsa.cell.config import CellConfig
+from pyg_nsa.cli import main
+from pyg_nsa.load import load_config
+
+TEXTBOOK = Path(__file__).parents[2] / "pyg_nsa" / "cell" / "textbook.yaml"
+SETTINGS = [
+    "training.epochs=1",
+    "training.instances_per_epoch=32",
+    "data.evaluation_pairs=20",
+    "data.features=[degree]",
+    "data.embeddings=false",
+    "readout={deletion: true, copies: false}",
+    "baselines=[mean, product_of_singles, embedding]",
+]
+
+
+def textbook(*overrides):
+    return load_config(TEXTBOOK, CellConfig, overrides=[*SETTINGS, *overrides])
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def dataset(cache):
+    return open_dataset(textbook(), cache, progress=False)
+
+
+def run(folder, cache, *more, configs=(TEXTBOOK,)):
+    words = [
+        "compare",
+        *map(str, configs),
+        "-o",
+        str(folder),
+        "--cache",
+        str(cache),
+        "--seeds",
+        "2",
+    ]
+    for setting in SETTINGS:
+        words += ["--set", setting]
+    result = CliRunner().invoke(main, [*words, "--no-progress", *more], catch_exceptions=False)
+    return result
+
+
+# ---- equal terms ---------------------------------------------------------------------------------------------------------
+
+
+def test_widths_are_chosen_for_equal_numbers_of_parameters(dataset):
+    config = textbook()
+    wanted = count_parameters(config, build_model, dataset.graph)
+    matched, count = match_parameters(config, build_embedding, dataset.graph, wanted)
+    assert abs(count - wanted) <= 0.05 * wanted
+    assert count == count_parameters(matched, build_embedding, dataset.graph)
+    assert matched.operator.hidden_channels > config.operator.hidden_channels
+    # Widths of the operator are multiples of the heads; a number between two of them is met by the head.
+    between = [count_parameters(with_width(config, w), build_model, dataset.graph) for w in (4, 6)]
+    wanted = sum(between) // 2
+    assert min(abs(b - wanted) for b in between) > 0.05 * wanted
+    matched, count = match_parameters(config, build_model, dataset.graph, wanted)
+    assert abs(count - wanted) <= 0.05 * wanted
+    assert matched.readout.hidden_channels not in (None, matched.operator.hidden_channels)
+
+
+def test_a_number_that_no_width_has_is_named(dataset):
+    with pytest.raises(
+        MatchError,
+        match=r"no operator.hidden_channels gives 3 parameters within 5%; the nearest is 2 with",
+    ):
+        match_parameters(textbook(), build_model, dataset.graph, 3)
+
+
+def test_equal_time_needs_a_time(dataset, tmp_path):
+    contenders = contenders_of({"a": textbook()})
+    with pytest.raises(CompareError, match=r"hetero_nsa has no training.max_minutes"):
+        plan(contenders, "time", tmp_path, 1, lambda config: dataset)
+    contenders = contenders_of({"a": textbook("training.max_minutes=0.5")})
+    cells = plan(contenders, "time", tmp_path, 1, lambda config: dataset)
+    assert {c.contender.config.training.max_minutes for c in cells} == {0.5}
+    assert {c.contender.config.training.epochs for c in cells} == {1_000_000}
+    assert {c.contender.config.operator.hidden_channels for c in cells} == {16}
+
+
+def test_only_one_split_is_compared():
+    with pytest.raises(
+        CompareError,
+        match=r"b: data.fractions is .*, but .* in a; models are compared on one split",
+    ):
+        contenders_of({"a": textbook(), "b": textbook("data.fractions=[0.6, 0.2, 0.2]")})
+    with pytest.raises(CompareError, match="b: seed is 1, but 0 in a"):
+        contenders_of({"a": textbook(), "b": textbook("seed=1")})
+    with pytest.raises(CompareError, match="nothing to compare"):
+        contenders_of({})
+    several = contenders_of(
+        {"a": textbook(), "b": textbook("operator.operator=hgt", "data.features=false")}
+    )
+    assert [(c.name, c.model) for c in several] == [("a", "hetero_nsa"), ("b", "hgt")]
+
+
+def test_other_settings_get_another_folder_and_titles_do_not():
+    (one, *_), (same, *_), (other, *_) = (
+        contenders_of({"a": textbook(*changes)})
+        for changes in ((), ("title=Another", "baselines=[]"), ("training.learning_rate=0.1",))
+    )
+    assert one.key == same.key != other.key
+
+
+# ---- the command ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(cache, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compare")
+    result = run(folder, cache)
+    assert result.exit_code == 0, result.output
+    assert "hetero_nsa" in result.output and "embedding" in result.output
+    return folder
+
+
+def test_it_writes_table_figure_and_facts(folder):
+    table = pd.read_csv(folder / "comparison.csv")
+    assert set(table["model"]) == {"hetero_nsa", "embedding", "mean", "product_of_singles"}
+    assert set(table[table["model"] == "embedding"]["seed"]) == {0, 1}
+    facts = json.loads((folder / "comparison.json").read_text())
+    row = next(
+        r
+        for r in facts["summary"]
+        if (r["model"], r["subset"], r["target"], r["metric"])
+        == ("hetero_nsa", "singles", "fitness", "mse")
+    )
+    chosen = table.query(
+        "model == 'hetero_nsa' and subset == 'singles' and target == 'fitness' and metric == 'mse'"
+    )
+    assert row["mean"] == pytest.approx(chosen["value"].mean())
+    assert row["std"] == pytest.approx(np.std(chosen["value"], ddof=1))
+    assert row["std"] > 0  # seeds differ
+    sizes = {c["model"]: c["parameters"] for c in facts["cells"]}
+    assert abs(sizes["embedding"] - sizes["hetero_nsa"]) <= 0.05 * sizes["hetero_nsa"]
+    assert all(c["steps"] == 1 for c in facts["cells"])  # 32 instances, one batch
+    assert (folder / "comparison.png").stat().st_size > 10_000
+    page = (folder / "comparison.md").read_text()
+    assert "instances seen" in page and "±" in page
+
+
+def test_all_models_are_judged_on_the_same_instances(folder):
+    tables = [pd.read_csv(f) for f in sorted(folder.glob("cells/*/*/predictions.csv"))]
+    assert len(tables) == 4
+    for table in tables[1:]:
+        assert table["index"].tolist() == tables[0]["index"].tolist()
+
+
+def test_what_is_done_is_not_trained_again(folder, cache, monkeypatch):
+    before = json.loads((folder / "comparison.json").read_text())
+    trained = []
+    monkeypatch.setattr(
+        module, "run_experiment", lambda name, *args, **kwargs: trained.append(name)
+    )
+    result = run(folder, cache)
+    assert result.exit_code == 0 and trained == []
+    assert result.output.count("done before") == 4
+    assert json.loads((folder / "comparison.json").read_text())["summary"] == before["summary"]
+
+
+def test_what_was_interrupted_is_trained(folder, cache, monkeypatch, tmp_path):
+    victim = sorted(folder.glob("cells/embedding-*/seed-1"))[0]
+    kept = (victim / "cell.json").read_text()
+    (victim / "cell.json").unlink()
+    called = []
+
+    def spy(name, build, dataset, split, config, folder, **kwargs):
+        called.append((name, kwargs["seed"], kwargs["resume"], Path(folder)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "run_experiment", spy)
+    result = run(folder, cache)
+    (victim / "cell.json").write_text(kept)
+    assert called == [("embedding", 1, True, victim)]
+    assert result.exit_code == 130 and "go on with: pyg-nsa" in result.output
+
+
+def test_a_dry_run_lists_what_would_run(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "run_experiment", None)
+    result = run(tmp_path / "none", cache, "--dry-run", "--json")
+    cells = json.loads(result.stdout)["cells"]
+    assert [(c["model"], c["seed"], c["done"]) for c in cells] == [
+        ("hetero_nsa", 0, False),
+        ("embedding", 0, False),
+        ("hetero_nsa", 1, False),
+        ("embedding", 1, False),
+    ]
+    assert all(c["parameters"] > 100 for c in cells)
+    assert not (tmp_path / "none").exists()
+
+
+def test_two_files_of_one_name_are_refused(cache, tmp_path):
+    other = tmp_path / "textbook.yaml"
+    other.write_text(TEXTBOOK.read_text())
+    result = run(tmp_path, cache, configs=(TEXTBOOK, other))
+    assert result.exit_code == 2
+    assert "two configurations are called 'textbook'" in result.output
+
+
+# ---- the table -----------------------------------------------------------------------------------------------------------
+
+
+def make_metrics():
+    rows = []
+    for model, values in (("a", [0.5, 0.7, 0.9]), ("b", [0.1, np.nan, 0.3]), ("c", [0.25])):
+        for seed, value in enumerate(values):
+            rows.append((model, seed, "singles", "fitness", "pearson", value, 10))
+            rows.append((model, seed, "pairs", "gene_interaction", "mse", 0.01 * (seed + 1), 20))
+    return pd.DataFrame(rows, columns=["model", "seed", "subset", "target", "metric", "value", "n"])
+
+
+def test_mean_and_standard_deviation_over_seeds():
+    table = summary(make_metrics()).set_index(["model", "metric"])
+    assert table.loc[("a", "pearson"), "mean"] == pytest.approx(0.7)
+    assert table.loc[("a", "pearson"), "std"] == pytest.approx(0.2)  # of a sample of three
+    assert np.isnan(
+        table.loc[("b", "pearson"), "mean"]
+    )  # undefined for one seed is not the mean of the others
+    assert np.isnan(table.loc[("c", "pearson"), "std"])
+    assert table.loc[("a", "mse"), "seeds"] == 3
+
+
+def test_the_printed_table():
+    rows = shown_rows(summary(make_metrics()), ["b", "a", "c"])
+    assert rows == [
+        ["singles", "fitness", "pearson", "–", "0.700 ± 0.200", "0.250"],
+        ["pairs", "gene_interaction", "mse", "0.0200 ± 0.0100", "0.0200 ± 0.0100", "0.0100"],
+    ]
+    assert markdown_table(["x", "y"], [["1", "2"]]) == "| x | y |\n|---|---|\n| 1 | 2 |\n"

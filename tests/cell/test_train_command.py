@@ -1,0 +1,288 @@
+"""``pyg-nsa train``: --resume, --set, --dry-run, and what interrupts it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from cell.tiny import TEXT, tiny_config, write_config
+from click.testing import CliRunner
+from ruamel.yaml import YAML
+
+from pyg_nsa.cell import dry_run as dry
+from pyg_nsa.cell import run as run_module
+from pyg_nsa.cell import training
+from pyg_nsa.cell.build import build_model
+from pyg_nsa.cell.cache import open_dataset
+from pyg_nsa.cell.checkpoint import read_checkpoint
+from pyg_nsa.cell.lightning_module import CellModule
+from pyg_nsa.cli import main
+
+RESULTS = ("predictions.csv", "metrics.csv", "hetero_nsa/predictions.csv")
+
+
+@pytest.fixture
+def invoke(cell_cache, tmp_path, monkeypatch):
+    """Runs a command; the configuration lies in the working folder."""
+    write_config(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYG_NSA_CACHE", str(cell_cache))
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["pyg-nsa", *words])
+        return CliRunner().invoke(main, words)
+
+    return run
+
+
+def train(invoke, *more):
+    return invoke("train", "tiny.yaml", "-o", "run", "--no-progress", *more)
+
+
+def files_of(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+
+
+def signal_at(monkeypatch, step, model=None):
+    """Sends Ctrl-C in the middle of a step, once."""
+    real, sent = CellModule.on_train_batch_start, []
+
+    def hook(self, batch, batch_idx):
+        name = self.identity["pyg_nsa"]["name"]
+        if self.global_step == step and not sent and model in (None, name):
+            sent.append(name)
+            signal.raise_signal(signal.SIGINT)
+        return real(self, batch, batch_idx)
+
+    monkeypatch.setattr(CellModule, "on_train_batch_start", hook)
+
+
+# ---- interrupting and resuming ---------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_saves_and_says_the_command_to_go_on(invoke, monkeypatch, tiny_run):
+    signal_at(monkeypatch, step=3, model="hetero_conv")
+    result = train(invoke)
+    assert result.exit_code == 130, result.output
+    assert "stopping after this step" in result.output
+    assert "stopped in epoch 1, at step 4; saved to run/hetero_conv/last.ckpt" in result.output
+    command = "pyg-nsa train tiny.yaml -o run --no-progress --resume"
+    assert f"go on with: {command}\n" in result.output
+    assert read_checkpoint("run/hetero_conv/last.ckpt")["global_step"] == 4
+    trained = []
+    real = training._trainer
+    monkeypatch.setattr(training, "_trainer", lambda *a: (trained.append(a[1].name), real(*a))[1])
+    result = invoke(*command.split()[1:])
+    assert result.exit_code == 0, result.output
+    assert "hetero_nsa: done (epoch 1, step 6)" in result.output
+    assert "hetero_conv: interrupted in epoch 1, step 4" in result.output
+    assert trained == ["hetero_conv"]
+    for name in RESULTS:
+        assert (Path("run") / name).read_bytes() == (tiny_run / name).read_bytes(), name
+    history, wanted = (pd.read_csv(Path(f) / "history.csv") for f in ("run", tiny_run))
+    pd.testing.assert_frame_equal(
+        history.drop(columns="seconds"), wanted.drop(columns="seconds"), check_exact=True
+    )
+
+
+def test_ctrl_c_outside_of_training(invoke, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "open_dataset", interrupted)
+    result = train(invoke)
+    assert result.exit_code == 130
+    assert "go on with: pyg-nsa train tiny.yaml -o run --no-progress --resume" in result.output
+
+
+KILLED = """
+import os, signal, sys
+from pyg_nsa.cell.lightning_module import CellModule
+real = CellModule.on_train_batch_start
+def hook(self, batch, batch_idx):
+    if self.global_step == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(self, batch, batch_idx)
+CellModule.on_train_batch_start = hook
+from pyg_nsa.cli import main
+main(sys.argv[1:])
+"""
+
+
+def test_a_kill_loses_the_work_since_the_last_checkpoint(invoke, tiny_run):
+    words = ["train", "tiny.yaml", "-o", "run", "--no-progress"]
+    words += ["--set", "training.checkpoint_every.steps=1", "--set", "baselines=[]"]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, *words], capture_output=True, timeout=300
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert read_checkpoint("run/hetero_nsa/last.ckpt")["global_step"] == 4
+    assert not list(Path("run").rglob("*.part"))
+    result = invoke(*words, "--resume")
+    assert result.exit_code == 0, result.output
+    name = "hetero_nsa/predictions.csv"
+    assert Path("run", name).read_bytes() == (tiny_run / name).read_bytes()
+
+
+def test_resuming_a_finished_run_trains_nothing(invoke, monkeypatch, tiny_run):
+    shutil.copytree(tiny_run, "run")
+    monkeypatch.setattr(training, "_trainer", lambda *_: pytest.fail("trained again"))
+    result = train(invoke, "--resume")
+    assert result.exit_code == 0, result.output
+    assert re.findall(r"(\w+): done", result.output) == ["hetero_nsa", "hetero_conv"]
+    for name in RESULTS:
+        assert Path("run", name).read_bytes() == (tiny_run / name).read_bytes(), name
+
+
+def test_a_further_baseline_is_trained_alone(invoke, monkeypatch, tiny_run):
+    shutil.copytree(tiny_run, "run")
+    trained = []
+    real = training._trainer
+    monkeypatch.setattr(training, "_trainer", lambda *a: (trained.append(a[1].name), real(*a))[1])
+    result = train(invoke, "--resume", "--set", "baselines=[mean, embedding]")
+    assert result.exit_code == 0, result.output
+    assert "embedding: not begun" in result.output
+    assert trained == ["embedding"]
+    assert set(pd.read_csv("run/metrics.csv")["model"]) == {"hetero_nsa", "embedding", "mean"}
+
+
+def far_enough(*args, **kwargs):
+    raise ValueError("far enough")
+
+
+def test_resuming_what_is_not_there_starts(invoke, monkeypatch):
+    monkeypatch.setattr(run_module, "open_dataset", far_enough)
+    result = train(invoke, "--resume")
+    assert "hetero_nsa: not begun" in result.output
+    assert "far enough" in result.output
+    assert Path("run/config.yaml").read_text() == TEXT
+
+
+def test_a_changed_configuration_is_refused_before_anything_is_built(invoke, monkeypatch, tiny_run):
+    shutil.copytree(tiny_run, "run")
+    before = files_of("run")
+    monkeypatch.setattr(run_module, "open_dataset", lambda *a, **k: pytest.fail("built"))
+    result = train(invoke, "--resume", "--set", "training.learning_rate=0.5", "--set", "seed=1")
+    assert result.exit_code == 1
+    assert "run: cannot be resumed, since what matters for the result has changed" in result.output
+    assert "    seed: 0 before, 1 now\n" in result.output
+    assert "    training.learning_rate: 0.002 before, 0.5 now\n" in result.output
+    assert (
+        "Undo the changes, or train anew: without --resume, or into another folder (-o)."
+        in result.output
+    )
+    assert files_of("run") == before
+
+
+# ---- --set -----------------------------------------------------------------------------------------------------------
+
+
+def test_set_is_recorded_in_the_run(invoke, monkeypatch):
+    monkeypatch.setattr(
+        run_module, "open_dataset", lambda *a, **k: (_ for _ in ()).throw(ValueError("far enough"))
+    )
+    result = train(invoke, "--set", "training.epochs=7", "--set", "operator.edges[0].options={}")
+    assert "far enough" in result.output
+    text = Path("run/config.yaml").read_text()
+    assert text.startswith("# --set training.epochs=7\n# --set operator.edges[0].options={}\n")
+    assert "title: Tiny  # kept" in text
+    assert YAML(typ="safe").load(text)["training"]["epochs"] == 7
+    assert json.loads(Path("run/config.json").read_text())["training"]["epochs"] == 7
+
+
+def test_set_is_checked_as_the_file_is(invoke):
+    result = train(invoke, "--set", "training.epoch=7", "--set", "data.fractions=[0.5, 0.1, 0.1]")
+    assert result.exit_code == 1
+    assert (
+        "--set training.epoch=7: training.epoch: unknown key 'epoch'\n    did you mean 'epochs'?"
+        in result.output
+    )
+    assert not Path("run").exists()
+    result = train(invoke, "--set", "data.fractions=[0.5, 0.1, 0.1]")
+    assert (
+        "tiny.yaml with --set data.fractions=[0.5, 0.1, 0.1]: data.fractions must be three"
+        in result.output
+    )
+
+
+# ---- --dry-run -------------------------------------------------------------------------------------------------------
+
+
+def test_dry_run_describes_and_writes_nothing(invoke, cell_cache, tmp_path):
+    before = {p for p in cell_cache.rglob("*") if not p.name.endswith(".lock")}
+    for cache, note in ((cell_cache, False), (tmp_path / "empty", True)):
+        result = train(invoke, "--dry-run", "--cache", str(cache))
+        assert result.exit_code == 0, result.output
+        assert ("built for this dry run only" in result.output) == note
+    assert {p for p in cell_cache.rglob("*") if not p.name.endswith(".lock")} == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["tiny.yaml"]
+    text = result.output
+    assert "3 steps of 16 instances per epoch, 2 epochs: 6 steps at most" in text
+    assert "137 gene, 207 reaction, 72 metabolite" in text
+    assert re.search(r"train: 96 genes, 96 singles, [\d,]+ pairs", text)
+    blocks = re.split(r"\nmodel +", text)[1:]
+    assert [block.split()[0] for block in blocks] == ["hetero_nsa", "hetero_conv"]
+    for block in blocks:
+        counts = [
+            int(count.replace(",", "")) for count in re.findall(r" ([\d,]+) parameters", block)
+        ]
+        assert sum(counts[:-1]) == counts[-1] > 1000
+        assert "kept for the backward pass of 16 instances" in block
+        assert "measured on one forward and backward pass on the CPU" in block
+
+
+def test_parameter_counts_are_those_of_the_model(cell_cache, tmp_path):
+    config = tiny_config(tmp_path)
+    dataset = open_dataset(config, cell_cache, progress=False)
+    model = build_model(config, dataset.graph)
+    training.run_once(
+        CellModule(model, dataset.graph, config.training, torch.zeros(2, 2), 1),
+        training.PerturbationLoader(dataset[:1], 1),
+    )
+    counts = dry.parameter_counts(model)
+    assert sum(counts.values()) == sum(p.numel() for p in model.parameters())
+    assert counts["head"] == sum(p.numel() for p in model.head.parameters())
+    assert counts["operator.inputs"] == sum(p.numel() for p in model.operator.inputs.parameters())
+
+
+class Squares(torch.nn.Module):
+    """Keeps its input and what comes of it, for the backward pass: 2 × 1,000 numbers; a parameter and views cost nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1000))
+        self.graph = type("Graph", (), {"to_dict": lambda self: {}})()
+        self.model = torch.nn.Module()
+        self.config = None
+
+    def loss(self, x):
+        y = x * self.weight  # keeps x and the parameter
+        return (y.view(10, 100) ** 2).sum()  # keeps y
+
+
+def test_bytes_kept_for_the_backward_pass_are_counted_once():
+    module = Squares()
+    assert dry.saved_bytes(module, torch.randn(1000)) == 2 * 1000 * 4
+    assert module.weight.grad is None
+
+
+def test_memory_grows_with_the_batch(cell_cache, tmp_path):
+    config = tiny_config(tmp_path)
+    dataset = open_dataset(config, cell_cache, progress=False)
+    module = CellModule(
+        build_model(config, dataset.graph), dataset.graph, config.training, torch.zeros(2, 2), 1
+    )
+    loader = training.PerturbationLoader
+    training.run_once(module, loader(dataset[:1], 1))
+    few, many = (dry.saved_bytes(module, next(iter(loader(dataset[:n], n)))) for n in (4, 40))
+    assert 5 < many / few < 11
+    assert np.isfinite(many)
