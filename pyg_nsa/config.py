@@ -10,17 +10,13 @@ Checking has two phases. Validation needs no data; `HeteroNSAConfig.bind` compar
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import warnings
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from typing import Annotated, Any, Literal, Protocol, TypeGuard
+from typing import Annotated, Any, Literal
 
-from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -35,17 +31,17 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from pyg_nsa.across import across, get, items
 from pyg_nsa.api import EdgeKind, Operator, Options
 from pyg_nsa.errors import (
     ConfigError,
     PluginWarning,
-    Problem,
     RegistryError,
     UnknownNameError,
     nearest,
-    path_text,
 )
 from pyg_nsa.registry import Registry, default_registry
+from pyg_nsa.requirements import unmet
 from pyg_nsa.scalars import StrictScalars, whole
 
 __all__ = [
@@ -244,10 +240,10 @@ class SABConfig(_Config):
 class PluginsConfig(_Config):
     """Which plugins a configuration needs, and which it wants switched off."""
 
-    require: list[str] = []
+    require: list[str] = Field(default=[])
     """Distributions that have to be installed, with versions as pip writes them: `pyg-nsa-stoich>=0.3`."""
 
-    disable: list[str] = []
+    disable: list[str] = Field(default=[])
     """Plugins to switch off for this configuration before anything is imported: a name, a distribution, or
     `name@distribution`."""
 
@@ -272,7 +268,7 @@ class PluginsConfig(_Config):
     def _installed(cls, require: list[str]) -> list[str]:
         found = []
         for index, text in enumerate(require):
-            error = _unmet(text)
+            error = unmet(text)
             if error is not None:
                 found.append(InitErrorDetails(type=error, loc=(index,), input=text))
         if found:
@@ -324,7 +320,7 @@ class HeteroNSAConfig(_Config):
     sab: SABConfig = Field(default_factory=SABConfig)
     """The self-attention blocks."""
 
-    num_nodes: dict[str, Annotated[int, Field(ge=1)]] = {}
+    num_nodes: dict[str, Annotated[int, Field(ge=1)]] = Field(default={})
     """Node types that get a learned embedding for each node, with the number of nodes in the base graph."""
 
     numbering: Literal["auto", "compact", "wildtype"] = "auto"
@@ -370,7 +366,11 @@ class HeteroNSAConfig(_Config):
         for node_type, columns in value.items() if isinstance(value, Mapping) else [(None, value)]:
             columns = whole(columns)
             is_whole = isinstance(columns, int) and not isinstance(columns, bool)
-            if not is_whole or columns < -1 or not (node_type is None or isinstance(node_type, str)):
+            if (
+                not is_whole
+                or columns < -1
+                or not (node_type is None or isinstance(node_type, str))
+            ):
                 error = PydanticCustomError(
                     "in_channels",
                     "expected a whole number from -1 on, or one for each node type, got {got}; -1 infers it",
@@ -418,17 +418,17 @@ class HeteroNSAConfig(_Config):
         cls, data: Any, handler: ModelWrapValidatorHandler[HeteroNSAConfig], info: ValidationInfo
     ) -> HeteroNSAConfig:
         # `plugins.disable` has to act before the edge specs look up (and import) their kinds.
-        disable = [name for name in _items(_get(_get(data, "plugins"), "disable")) if name]
+        disable = [name for name in items(get(get(data, "plugins"), "disable")) if name]
         token = _restricted.set(_registry_in(info.context).without(disable, by="plugins.disable"))
         try:
             config = handler(data)
         except ValidationError as error:
             # Checks across fields run even so: a user should see all problems at once.
-            found = [_kept(entry) for entry in error.errors()] + list(_across(data))
+            found = [_kept(entry) for entry in error.errors()] + list(across(data))
             raise ValidationError.from_exception_data(cls.__name__, found) from None
         finally:
             _restricted.reset(token)
-        found = list(_across(config))
+        found = list(across(config))
         if found:
             raise ValidationError.from_exception_data(cls.__name__, found)
         return config
@@ -450,35 +450,9 @@ class HeteroNSAConfig(_Config):
                 `unmatched` is `skip`), inputs that an edge kind requires and the graph lacks, and inputs of a wrong shape,
                 dtype or range.
         """
-        present, fields = _graph(data)
-        registry = self.registry(registry)
-        source = _source_of(self)
-        problems = []
-        for index, spec in enumerate(self.edges):
-            path = ("edges", index)
-            if spec.edge_type not in present:
-                problems.append(source((*path, "edge_type"), **_absent(spec.edge_type, present)))
-            elif fields is not None:
-                problems.extend(
-                    source(path, **missing)
-                    for missing in _missing_inputs(spec, registry, fields(spec.edge_type))
-                )
-                if hasattr(data, "node_types"):
-                    problems.extend(
-                        source(path, **wrong) for wrong in _wrong_inputs(spec, registry, data)
-                    )
-        if self.unmatched == "error":
-            declared = {spec.edge_type for spec in self.edges}
-            for edge_type in present:
-                if edge_type not in declared:
-                    problems.append(
-                        source(
-                            ("edges",),
-                            message=f"the graph has edge type {_show(edge_type)}, which no entry mentions; add an entry "
-                            "for it, or set 'unmatched: skip' to leave such edges out",
-                            code="unmatched_edge_type",
-                        )
-                    )
+        from pyg_nsa.fit import misfits
+
+        problems = misfits(self, data, self.registry(registry))
         if problems:
             raise ConfigError(problems)
 
@@ -494,69 +468,6 @@ def _is_absent_default(operator: str, registry: Registry) -> bool:
 
 def _no_module(context: Any, options: Any) -> Any:
     raise AssertionError("a stand-in for an operator that is not there is never built")
-
-
-# --- checks across fields -------------------------------------------------------------------------------------------------------
-
-
-def _across(data: Any) -> Iterator[InitErrorDetails]:
-    """Finds contradictions between fields, in a valid configuration or in raw data that may have any shape."""
-    first: dict[tuple[str, ...], int] = {}
-    complete = True
-    for index, entry in enumerate(_items(_get(data, "edges"))):
-        edge_type = _get(entry, "edge_type")
-        if not _is_edge_type(edge_type):
-            complete = False
-            continue
-        edge_type = tuple(edge_type)
-        if edge_type in first:
-            yield InitErrorDetails(
-                type=PydanticCustomError(
-                    "duplicate_edge_type",
-                    "edge type ({edge_type}) is there already, in edges[{first}]; one entry per edge type: merge them, or "
-                    "give the relations different names",
-                    {"edge_type": ", ".join(edge_type), "first": first[edge_type]},
-                ),
-                loc=("edges", index, "edge_type"),
-                input=edge_type,
-            )
-        first.setdefault(edge_type, index)
-    if not complete:
-        return  # What is unreadable may be the node type that is looked for.
-    known = sorted({name for source, _, target in first for name in (source, target)})
-    wanted: list[tuple[tuple[str | int, ...], Any]] = [
-        (("sab", "node_types", index), name)
-        for index, name in enumerate(_items(_get(_get(data, "sab"), "node_types")))
-    ]
-    for key in ("num_nodes", "in_channels"):
-        by_type = _get(data, key)
-        if isinstance(by_type, Mapping):
-            wanted += [((key, name), name) for name in by_type if isinstance(name, str)]
-    for loc, name in wanted:
-        if known and isinstance(name, str) and name not in known:
-            context: dict[str, Any] = {"name": name, "allowed": known}
-            suggestion = nearest(name, known)
-            if suggestion is not None:
-                context["suggestion"] = suggestion
-            yield InitErrorDetails(
-                type=PydanticCustomError(
-                    "unknown_node_type", "no edge type in edges has the node type '{name}'", context
-                ),
-                loc=loc,
-                input=name,
-            )
-
-
-def _get(data: Any, key: str) -> Any:
-    return data.get(key) if isinstance(data, Mapping) else getattr(data, key, None)
-
-
-def _items(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list | tuple) else ()
-
-
-def _is_edge_type(value: Any) -> TypeGuard[Sequence[str]]:
-    return len(_items(value)) == 3 and all(isinstance(name, str) for name in value)
 
 
 def _kept(entry: Any) -> InitErrorDetails:
@@ -586,144 +497,3 @@ def _as_pydantic(code: str) -> Iterator[None]:
         raise PydanticCustomError(code, "{reason}", context) from error
     except RegistryError as error:
         raise PydanticCustomError("unusable_plugin", "{reason}", {"reason": str(error)}) from error
-
-
-def _unmet(text: str) -> PydanticCustomError | None:
-    """Says why a required distribution is not there, or returns None if it is."""
-    try:
-        requirement = Requirement(text)
-    except InvalidRequirement as error:
-        return PydanticCustomError(
-            "requirement",
-            "'{text}' is no requirement ({error}); write a distribution and perhaps versions, such as pyg-nsa-stoich>=0.3",
-            {"text": text, "error": str(error).splitlines()[0]},
-        )
-    if requirement.marker is not None and not requirement.marker.evaluate():
-        return None
-    mend = f'pip install "{text}"'
-    try:
-        version = importlib.metadata.version(requirement.name)
-    except importlib.metadata.PackageNotFoundError:
-        installed = {dist.metadata["Name"] or "" for dist in importlib.metadata.distributions()}
-        near = nearest(requirement.name, installed, cutoff=0.8)
-        if near is not None:
-            mend = f"did you mean {near!r}, which is installed? Otherwise: {mend}"
-        return PydanticCustomError(
-            "missing_distribution",
-            "'{text}' is required, but {name} is not installed; {mend}",
-            {"text": text, "name": requirement.name, "mend": mend},
-        )
-    if not requirement.specifier.contains(version, prereleases=True):
-        return PydanticCustomError(
-            "wrong_version",
-            "'{text}' is required, but {name} {version} is installed; {mend}",
-            {"text": text, "name": requirement.name, "version": version, "mend": mend},
-        )
-    return None
-
-
-# --- the graph that a configuration is for ---------------------------------------------------------------------------------------
-
-_Type = tuple[str, str, str]
-
-
-def _graph(data: Any) -> tuple[list[_Type], Callable[[_Type], list[str]] | None]:
-    """Returns the edge types of a graph, and how to ask for the fields of each; None if `data` is mere metadata."""
-    if isinstance(data, tuple) and len(data) == 2:
-        return [(source, name, target) for source, name, target in data[1]], None
-    if not hasattr(data, "metadata"):
-        raise TypeError(
-            "bind expects a torch_geometric HeteroData or its metadata (node_types, edge_types), got "
-            f"{type(data).__name__}"
-        )
-    return list(data.metadata()[1]), lambda edge_type: sorted(map(str, data[edge_type].keys()))
-
-
-def _absent(edge_type: _Type, present: list[_Type]) -> dict[str, Any]:
-    shown = [_show(one) for one in present]
-    return {
-        "message": f"the graph has no edge type {_show(edge_type)}",
-        "code": "missing_edge_type",
-        "allowed": tuple(shown),
-        "suggestion": nearest(_show(edge_type), shown),
-    }
-
-
-def _missing_inputs(
-    spec: EdgeSpec, registry: Registry, fields: list[str]
-) -> Iterator[dict[str, Any]]:
-    kind = spec.resolved(registry)
-    for names in kind.missing(spec.options, fields):
-        wanted = " or ".join(repr(name) for name in names)
-        yield {
-            "message": f"edge kind {spec.kind!r} needs {wanted}, but edge type {_show(spec.edge_type)} of the graph has "
-            f"{', '.join(map(repr, fields)) or 'no fields'}",
-            "code": "missing_input",
-            "suggestion": next((near for name in names if (near := nearest(name, fields))), None),
-            "plugin": f"edge kind {spec.kind!r} of {registry.provider(spec.kind)}",
-        }
-
-
-def _wrong_inputs(spec: EdgeSpec, registry: Registry, data: Any) -> Iterator[dict[str, Any]]:
-    from pyg_nsa.bind import wrong_inputs  # torch is there once there is a graph
-
-    kind = spec.resolved(registry)
-    choices = [entry for entry in kind.requires if isinstance(entry, tuple)]
-    for message in wrong_inputs(data, spec.edge_type, kind.fields(spec.options), choices):
-        yield {
-            "message": message,
-            "code": "wrong_input",
-            "plugin": f"edge kind {spec.kind!r} of {registry.provider(spec.kind)}",
-        }
-
-
-def _show(edge_type: Iterable[str]) -> str:
-    return f"({', '.join(edge_type)})"
-
-
-# --- where a configuration came from -----------------------------------------------------------------------------------------------
-
-
-class Positions(Protocol):
-    """Knows where the parts of a configuration stand in a file."""
-
-    file: str | None
-
-    def locate(self, path: Sequence[str | int]) -> tuple[int | None, int | None]:
-        """Returns line and column, from 1, of what is at the path or of the nearest thing around it."""
-
-
-# Not in the models: a configuration equals another whatever file it came from. By id, since a model with a list has no hash.
-_sources: dict[int, tuple[weakref.ref[BaseModel], Positions, tuple[str | int, ...]]] = {}
-
-
-def remember_source(
-    config: BaseModel, positions: Positions, prefix: tuple[str | int, ...] = ()
-) -> None:
-    """Keeps where a configuration came from, for as long as it lives, so that `bind` can name the lines."""
-    key = id(config)
-    _sources[key] = (weakref.ref(config, lambda _: _sources.pop(key, None)), positions, prefix)
-
-
-def place_of(
-    config: BaseModel, path: Sequence[str | int]
-) -> tuple[str | None, int | None, int | None]:
-    """Returns file, line and column of a part of a configuration that was read from a file."""
-    found = _source_of(config)(path, message="")
-    return found.file, found.line, found.column
-
-
-def _source_of(config: BaseModel) -> Callable[..., Problem]:
-    """Returns a maker of problems that fills in the place in the file, as far as it is known."""
-    reference, positions, prefix = _sources.get(id(config), (None, None, ()))
-    if reference is None or reference() is not config or positions is None:
-        return lambda path, **facts: Problem(path_text(path), **facts)
-
-    def make(path: Sequence[str | int], **facts: Any) -> Problem:
-        full = (*prefix, *path)
-        line, column = positions.locate(full)
-        return Problem(
-            path_text(full), file=positions.source(full), line=line, column=column, **facts
-        )
-
-    return make

@@ -95,7 +95,7 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[Override]) -> di
         ConfigError: A path leads through a plain value, or to a list item that is not there; all such are listed.
     """
     result = copy.deepcopy(dict(raw))
-    problems = []
+    problems: list[Problem] = []
     for override in overrides:
         try:
             _put(result, override)
@@ -147,7 +147,7 @@ def _put(content: Any, override: Override) -> None:
                 override.path,
             )
         if last:
-            here[step] = override.value  # type: ignore[index]
+            here[step] = override.value
             return
         if isinstance(here, Mapping) and here.get(step) is None:
             here[step] = {}  # type: ignore[index]
@@ -155,6 +155,4 @@ def _put(content: Any, override: Override) -> None:
 
 
 def _refused(text: str, message: str, path: _Path = ()) -> ConfigError:
-    return ConfigError(
-        [Problem(path_text(path), message, "override", file=f"--set {text}")]
-    )
+    return ConfigError([Problem(path_text(path), message, "override", file=f"--set {text}")])

@@ -459,7 +459,10 @@ class Registry:
         self.load_all()
         with self._lock:
             hook = "pyg_nsa_spec_from_module"
-            plugins = [one.plugin for one in reversed(self._manager.hook.pyg_nsa_spec_from_module.get_hookimpls())]
+            plugins = [
+                one.plugin
+                for one in reversed(self._manager.hook.pyg_nsa_spec_from_module.get_hookimpls())
+            ]
             for plugin in plugins:
                 others = self._manager.get_plugins() - {plugin}
                 try:
@@ -467,7 +470,11 @@ class Registry:
                         answer = self._manager.subset_hook_caller(hook, others)(
                             module=module, edge_type=edge_type
                         )
-                    wrong = None if isinstance(answer, EdgeSpec | None) else f"it returned {_shown(answer)}"
+                    wrong = (
+                        None
+                        if isinstance(answer, EdgeSpec | None)
+                        else f"it returned {_shown(answer)}"
+                    )
                 except Exception as error:
                     raise BrokenPluginError(
                         f"{hook} of {_origin(plugin)} failed for a {type(module).__name__}: {_brief(error)}"

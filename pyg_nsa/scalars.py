@@ -70,18 +70,14 @@ def _strict(schema: Any) -> Any:
     if kind == "literal" and any(type(value) is int for value in schema["expected"]):
         literal: Any = schema
         return core_schema.no_info_before_validator_function(_no_truth_value(literal), literal)
-    return {
-        key: value if key in _NOT_SCHEMAS else _strict(value) for key, value in schema.items()
-    }
+    return {key: value if key in _NOT_SCHEMAS else _strict(value) for key, value in schema.items()}
 
 
 class StrictScalars(BaseModel):
     """A model whose numbers and truth values are not converted from anything else."""
 
     @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Makes the scalars of pydantic's own schema strict, inside of lists, mappings and unions too."""
         strict: CoreSchema = _strict(handler(source))
         return strict

@@ -246,10 +246,11 @@ def test_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["batch_size"] == 2
     assert found["nodes"] == 137 + 207 + 72
 
-    speeds = {1: [10.0, 12.0, 11.0], 2: [18.0, 25.0, 22.0]}
+    speeds = {(1, 2): [10.0, 12.0, 11.0], (2, 2): [18.0, 25.0, 16.5], (2, 4): [18.0, 25.0, 22.0]}
 
-    def measured(number: int, args: Any) -> dict[str, Any]:
-        return {**found, "instances_per_second": speeds[number].pop(0), "core_seconds": number / 8}
+    def measured(number: int, size: int, args: Any) -> dict[str, Any]:
+        speed = speeds[number, size].pop(0)
+        return {**found, "instances_per_second": speed, "core_seconds": number / 8}
 
     monkeypatch.setattr(processes, "_in_processes", measured)
     page_file = tmp_path / "scale_out.md"
@@ -257,12 +258,12 @@ def test_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = ["--out", str(tmp_path / "processes.json"), "--rounds", "3", "--labels", "--write-docs"]
     assert main(["processes", *small, *out]) == 0
     results = json.loads((tmp_path / "processes.json").read_text())
-    assert [row["processes"] for row in results["rows"]] == [1, 2]
-    assert [row["instances_per_second"] for row in results["rows"]] == [11.0, 22.0]
-    assert results["rows"][1]["times"] == 2.0
+    assert [(row["processes"], row["batch_size"]) for row in results["rows"]] == list(speeds)
+    assert [row["instances_per_second"] for row in results["rows"]] == [11.0, 18.0, 22.0]
+    assert results["rows"][2]["times"] == 2.0
     assert results["training"]["core_seconds"] == 1 / 8  # of one process
     text = page_file.read_text()
-    assert "| 2 | 22.0 | 18.0–25.0 | 3 | 2.00 |" in text
+    assert "| 2 | 4 | 22.0 | 18.0–25.0 | 3 | 2.00 |" in text
     assert "20 bytes per instance" in text
     assert page.fill(page_file, processes.render(results)) == []  # every part has its place
 
@@ -292,7 +293,7 @@ def test_processes_reports_a_failure(
 ) -> None:
     from benchmarks import processes
 
-    monkeypatch.setattr(processes, "_in_processes", lambda n, args: {"error": "ended with 1"})
+    monkeypatch.setattr(processes, "_in_processes", lambda *_: {"error": "ended with 1"})
     out = tmp_path / "processes.json"
     assert main(["processes", "--out", str(out), "--processes", "2"]) == 1
     assert "FAILED: 2 processes: ended with 1" in capsys.readouterr().err

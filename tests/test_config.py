@@ -14,7 +14,7 @@ from fake_distributions import kind_module
 from fake_kinds import WeightOptions, fake_registry
 from ruamel.yaml import YAML
 
-from pyg_nsa import config as config_module
+from pyg_nsa import sources
 from pyg_nsa.api import Options, PairOptions
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig, PluginsConfig, SABConfig
 from pyg_nsa.errors import ConfigError, PluginWarning
@@ -558,12 +558,12 @@ def test_sources_are_forgotten_with_their_configuration(tmp_path):
     path = tmp_path / "nsa.yaml"
     path.write_text("edges:\n  - {edge_type: [gene, interacts, gene], kind: pairs}\n")
     gc.collect()
-    before = len(config_module._sources)
+    before = len(sources._sources)
     config = load_config(path)
-    assert len(config_module._sources) == before + 1
+    assert len(sources._sources) == before + 1
     del config
     gc.collect()
-    assert len(config_module._sources) == before
+    assert len(sources._sources) == before
 
 
 def test_options_base_class_is_not_enough():

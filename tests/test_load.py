@@ -77,7 +77,11 @@ def test_paths_and_near_names():
 
 
 def test_numbers_in_quotes_are_told_as_such():
-    raw = {"heads": "4", "dropout": "much", "edges": [{"edge_type": GG, "kind": "pairs", "options": {"self_loops": "true"}}]}
+    raw = {
+        "heads": "4",
+        "dropout": "much",
+        "edges": [{"edge_type": GG, "kind": "pairs", "options": {"self_loops": "true"}}],
+    }
     with pytest.raises(ConfigError) as caught:
         load_config(raw, registry=fake_registry())
     assert {problem.path: problem.message for problem in caught.value.problems} == {

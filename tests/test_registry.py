@@ -253,7 +253,11 @@ BROKEN = {
         "OSError: no licence file",
         "fake_mod:Plugin",
     ),
-    "no such class": ("", "AttributeError: module 'fake_mod' has no attribute 'Plugin'", "fake_mod:Plugin"),
+    "no such class": (
+        "",
+        "AttributeError: module 'fake_mod' has no attribute 'Plugin'",
+        "fake_mod:Plugin",
+    ),
     "breaks while it is registered": (
         "class Plugin:\n    def __dir__(self):\n        raise RuntimeError('not now')",
         "RuntimeError: not now",

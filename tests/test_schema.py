@@ -141,7 +141,12 @@ VALID = {
         "edges": [{"edge_type": ["a", "r", "b"], "kind": "adjacency_mask", "options": None}],
     },
     "by type": changed(("in_channels",), {"gene": 0, "reaction": 3}),
-    "whole numbers with a point": {**changed(("in_channels",), 4.0), "version": 1.0, "heads": 4.0, "num_nodes": {"gene": 3.0}},
+    "whole numbers with a point": {
+        **changed(("in_channels",), 4.0),
+        "version": 1.0,
+        "heads": 4.0,
+        "num_nodes": {"gene": 3.0},
+    },
     "whole numbers as numbers": changed(("edges", 3, "options", "clip"), 2),
     "schema key": {"$schema": "./pyg_nsa.schema.json", **BASE},
     "union": changed(("edges", 3, "options", "size"), 1.5),

@@ -50,9 +50,7 @@ def pyg_nsa_edge_kinds() -> Iterable[EdgeKind]:
 
 
 @hookimpl(trylast=True)
-def pyg_nsa_spec_from_module(
-    module: nn.Module, edge_type: tuple[str, str, str]
-) -> EdgeSpec | None:
+def pyg_nsa_spec_from_module(module: nn.Module, edge_type: tuple[str, str, str]) -> EdgeSpec | None:
     """An attention conv that reads edge attributes."""
     from pyg_nsa_plugins.attention_convs import attends, reads_attributes
 

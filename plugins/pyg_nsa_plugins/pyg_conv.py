@@ -98,9 +98,7 @@ def pyg_nsa_edge_kinds() -> Iterable[EdgeKind]:
 
 
 @hookimpl(trylast=True)
-def pyg_nsa_spec_from_module(
-    module: nn.Module, edge_type: tuple[str, str, str]
-) -> EdgeSpec | None:
+def pyg_nsa_spec_from_module(module: nn.Module, edge_type: tuple[str, str, str]) -> EdgeSpec | None:
     """A conv of PyG by its class, unless it attends: then `adjacency_mask` or `edge_attr_bias` has the answer."""
     from pyg_nsa_plugins.attention_convs import attends
     from pyg_nsa_plugins.conv_by_name import named_as

@@ -131,13 +131,14 @@ def saved_bytes(module: CellModule, batch: Any) -> int:
     found: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
         key = _storage(tensor)
         if key not in known:
             found[key] = tensor.untyped_storage().nbytes()
         return tensor
 
     kept: list[Tensor] = []  # a storage that is freed and used again would be counted once
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or pack(t), lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         loss = module.loss(batch)
     loss.backward()
     module.zero_grad(set_to_none=True)

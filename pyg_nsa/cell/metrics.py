@@ -111,8 +111,8 @@ def compare_models(
     tables = [own[own["model"] == m].set_index("genes", drop=False) for m in models]
     both = tables[0].index.intersection(tables[1].index)
     tables = [t.loc[both].reset_index(drop=True) for t in tables]
-    known = [_known(_subset(t, subset), target)[2] for t in tables]
-    at = np.intersect1d(*known)
+    first, second = (_known(_subset(t, subset), target)[2] for t in tables)
+    at = np.intersect1d(first, second)
     if not len(at):
         return np.nan, np.nan, np.nan
     bootstrap = GeneBootstrap(tables[0]["genes"], replicates, seed)

@@ -45,7 +45,7 @@ class ResumableLoader(PerturbationLoader):
         self._given = 0
         self._skip = 0
 
-    def __iter__(self) -> Iterator[PerturbationBatch]:
+    def __iter__(self) -> Iterator[PerturbationBatch]:  # type: ignore[override]
         skip, self._skip = self._skip, 0
         self._given = skip
         for batch in islice(super().__iter__(), skip, None):

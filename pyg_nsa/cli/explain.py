@@ -49,7 +49,7 @@ def explain(file: Path, as_json: bool, training: bool) -> None:
 
 
 def _rows(config: HeteroNSAConfig) -> list[dict[str, Any]]:
-    from pyg_nsa.config import place_of
+    from pyg_nsa.sources import place_of
 
     registry = config.registry()
     rows = []

@@ -64,7 +64,9 @@ def init(
             f"{str(output)!r} is not a YAML file; name it .yaml", param_hint="-o"
         )
     if is_file and output.exists() and not force:
-        raise click.ClickException(f"{output} is there already; --force writes over it, -o names another file")
+        raise click.ClickException(
+            f"{output} is there already; --force writes over it, -o names another file"
+        )
     with warnings_as_notes():
         if data is not None:
             suggestion = _from_data(data, hidden_channels)
@@ -77,7 +79,11 @@ def init(
         return
     output.write_text(text, encoding="utf-8")
     open_ones = sum(edge.kind is None for edge in suggestion.edges)
-    left = f"; not decided: {open_ones} of {len(suggestion.edges)} edge types, see the comments" if open_ones else ""
+    left = (
+        f"; not decided: {open_ones} of {len(suggestion.edges)} edge types, see the comments"
+        if open_ones
+        else ""
+    )
     click.echo(f"wrote {output}{left}")
 
 

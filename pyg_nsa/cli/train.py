@@ -113,6 +113,7 @@ def _run(
         click.echo(describe(config, cache))
         return
 
+    from pyg_nsa.cell.distributed import is_first
     from pyg_nsa.cell.interrupt import TrainingInterrupted
     from pyg_nsa.cell.run import run_training
 
@@ -127,8 +128,9 @@ def _run(
             resume=resume,
         )
     except (TrainingInterrupted, KeyboardInterrupt) as error:
-        click.echo(f"\n{error}" if str(error) else "\ninterrupted", err=True)
-        click.echo(f"go on with: {_go_on()}", err=True)
+        if is_first():
+            click.echo(f"\n{error}" if str(error) else "\ninterrupted", err=True)
+            click.echo(f"go on with: {_go_on()}", err=True)
         raise click.exceptions.Exit(130) from error
 
 

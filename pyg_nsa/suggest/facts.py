@@ -28,7 +28,9 @@ def rows_of(graph: Any, node_type: str) -> int | None:
 
 def _num_nodes(graph: Any, node_type: str) -> int | None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # where PyG has only the edges to go by, their largest index will do here
+        warnings.simplefilter(
+            "ignore"
+        )  # where PyG has only the edges to go by, their largest index will do here
         found = graph[node_type].num_nodes
     return None if found is None else int(found)
 

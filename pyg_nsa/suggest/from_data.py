@@ -66,7 +66,9 @@ def suggest_from_data(
     taken = dict.fromkeys(t for e in decided for t in (e.edge_type[0], e.edge_type[2]))
     nodes, num_nodes = _nodes(several, list(taken))
     more = []
-    if any((rows_of(several[0], t) or 0) > _MANY_NODES for t in taken if t in several[0].node_types):
+    if any(
+        (rows_of(several[0], t) or 0) > _MANY_NODES for t in taken if t in several[0].node_types
+    ):
         more.append(
             "sab: {induced_points: 64}  # self-attention by way of 64 learned points: there are many nodes; remove it for full "
             "self-attention"
@@ -140,7 +142,9 @@ def _edge(
         tried.append((kind, why))
     else:
         return SuggestedEdge(edge_type, None, facts=facts, reason=_reason(tried, fields))
-    alternatives = [kind.name for kind in kinds if _fits(kind, edge_type, fields) and kind.name != chosen]
+    alternatives = [
+        kind.name for kind in kinds if _fits(kind, edge_type, fields) and kind.name != chosen
+    ]
     facts += [f"not {kind}: {why}" for kind, why in tried]
     weights = _weights(having[0][edge_type], fields)
     if chosen in ("adjacency_mask", "incidence_mask") and weights:
@@ -171,9 +175,7 @@ def _candidates(fields: set[str]) -> list[str]:
     return found
 
 
-def _why_not(
-    kind: str, graphs: Sequence[Any], edge_type: EdgeType, registry: Registry
-) -> str:
+def _why_not(kind: str, graphs: Sequence[Any], edge_type: EdgeType, registry: Registry) -> str:
     """Says why a kind does not fit, or nothing if it does."""
     raw = {"unmatched": "skip", "edges": [{"edge_type": list(edge_type), "kind": kind}]}
     try:

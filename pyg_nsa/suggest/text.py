@@ -14,7 +14,7 @@ EdgeType = tuple[str, str, str]
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 # Booleans and null of YAML 1.1, which editors and other readers may still speak.
-_RESERVED = frozenset("on off yes no y n true false null none".split())
+_RESERVED = frozenset(["on", "off", "yes", "no", "y", "n", "true", "false", "null", "none"])
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,13 @@ class Suggestion:
         if self.nodes:
             lines += ["# Nodes:", *(f"#   {plain(line)}" for line in self.nodes)]
         if self.num_nodes:
-            lines.append(f"num_nodes: {flow(dict(self.num_nodes))}  # these get a learned embedding for each node")
+            lines.append(
+                f"num_nodes: {flow(dict(self.num_nodes))}  # these get a learned embedding for each node"
+            )
         if any(edge.kind is None for edge in self.edges):
-            lines.append("unmatched: skip  # since some edge types below are not decided; 'error' once they are")
+            lines.append(
+                "unmatched: skip  # since some edge types below are not decided; 'error' once they are"
+            )
         lines.append("edges:")
         for edge in self.edges:
             lines += edge.lines()

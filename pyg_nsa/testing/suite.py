@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pydantic
+import torch
+import torch_geometric
+
+import pyg_nsa
 from pyg_nsa.errors import nearest
 from pyg_nsa.testing.graphs import seeded
 from pyg_nsa.testing.results import Check, CheckResult, Finding, NotApplicable, Tally
@@ -16,6 +22,12 @@ __all__ = ["COVERAGE", "Outcome", "Suite"]
 
 #: The check that the kit makes of itself.
 COVERAGE = "coverage"
+
+#: Whose lines say less about a plugin's mistake than the plugin's own.
+_LIBRARIES = tuple(
+    str(Path(str(library.__file__)).parent) + os.sep
+    for library in (pyg_nsa, torch, torch_geometric, pydantic)
+)
 
 #: Of another's exception; torch.compile's go on for pages.
 _MAX_LINES = 6
@@ -189,6 +201,4 @@ def _described(error: BaseException) -> str:
 
 
 def _is_library(filename: str) -> bool:
-    if filename.startswith("<"):
-        return True
-    return not {"pyg_nsa", "torch", "torch_geometric", "pydantic"}.isdisjoint(Path(filename).parts)
+    return filename.startswith(("<", *_LIBRARIES))

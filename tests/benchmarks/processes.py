@@ -1,8 +1,8 @@
 """Training of the cell model in one process and in several: instances per second, and what a plan for more data needs.
 
-Each measurement is a process group of its own, started by torchrun; one process runs by itself, without a group. The joint
-batch is the same for all, so that every number of processes computes the same training. Rounds alternate between the
-numbers of processes, in a new random order each.
+Each measurement is a process group of its own, started by torchrun; one process runs by itself, without a group. Several
+processes are measured twice: with the joint batch of one process, which is the same training, and with a joint batch that
+grows with them, so that each has as much to do as one by itself. Rounds go through all of it, in a new random order each.
 """
 
 from __future__ import annotations
@@ -53,21 +53,29 @@ def run(args: argparse.Namespace) -> int:
         "threads_per_process": args.threads,
         "rows": [],
     }
-    samples: dict[int, list[float]] = {n: [] for n in args.processes}
+    batch_size = args.batch_size or load_config(args.config, CellConfig).training.batch_size
+    samples: dict[tuple[int, int], list[float]] = {}
+    for n in args.processes:
+        samples |= {(n, batch_size): [], (n, n * batch_size): []}
     work: list[float] = []
     order = list(samples)
     for number in range(args.rounds):
         random.Random(number).shuffle(order)
-        for processes in order:
-            progress(f"== round {number + 1} of {args.rounds}: {processes} processes")
-            found = _in_processes(processes, args)
+        for setting in order:
+            processes, size = setting
+            progress(
+                f"== round {number + 1} of {args.rounds}: {processes} processes, batches of {size}"
+            )
+            found = _in_processes(processes, size, args)
             if "error" in found:
                 print(f"FAILED: {processes} processes: {found['error']}", file=sys.stderr)
                 return 1
-            samples[processes].append(found.pop("instances_per_second"))
-            if processes == min(args.processes):
-                work.append(found.pop("core_seconds"))
-            results["training"] = {**found, "core_seconds": statistics.median(work or [0.0])}
+            samples[setting].append(found.pop("instances_per_second"))
+            seconds = found.pop("core_seconds")
+            if setting == min(samples):
+                work.append(seconds)
+                results["training"] = found
+    results["training"]["core_seconds"] = statistics.median(work)
     results["rows"] = rows(samples)
     if args.labels:
         progress("== labels")
@@ -82,20 +90,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def rows(samples: dict[int, list[float]]) -> list[dict[str, float]]:
-    """Medians, and ratios of medians to that of the smallest number of processes."""
-    medians = {n: statistics.median(values) for n, values in sorted(samples.items())}
+def rows(samples: dict[tuple[int, int], list[float]]) -> list[dict[str, float]]:
+    """Medians, by number of processes and joint batch, and ratios to that of the fewest processes."""
+    medians = {setting: statistics.median(values) for setting, values in sorted(samples.items())}
     first = min(medians)
     return [
         {
-            "processes": n,
+            "processes": setting[0],
+            "batch_size": setting[1],
             "instances_per_second": median,
-            "lowest": min(samples[n]),
-            "highest": max(samples[n]),
-            "runs": len(samples[n]),
+            "lowest": min(samples[setting]),
+            "highest": max(samples[setting]),
+            "runs": len(samples[setting]),
             "times": median / medians[first],
         }
-        for n, median in medians.items()
+        for setting, median in medians.items()
     ]
 
 
@@ -105,15 +114,23 @@ def render(results: dict[str, Any]) -> dict[str, str]:
     head = [
         f"{results['date']}, {machine.one_line(results['machine'])}.",
         f"Command: `{results['command']}`.",
-        f"{training['graph']}, {training['parameters']:,} parameters, joint batches of {training['batch_size']}, "
+        f"{training['graph']}, {training['parameters']:,} parameters, "
         f"threads for each process: {results['threads_per_process']}.",
         "",
     ]
     speeds = table(
-        ("processes", "instances/s", "lowest and highest", "runs", "times one process"),
+        (
+            "processes",
+            "joint batch",
+            "instances/s",
+            "lowest and highest",
+            "runs",
+            "times one process",
+        ),
         [
             (
                 f"{row['processes']}",
+                f"{row['batch_size']}",
                 f"{row['instances_per_second']:.1f}",
                 f"{row['lowest']:.1f}–{row['highest']:.1f}",
                 f"{row['runs']}",
@@ -149,7 +166,7 @@ def simulate(model: str) -> dict[str, Any]:
 # ---- one measurement -------------------------------------------------------------------------------------------------
 
 
-def _in_processes(processes: int, args: argparse.Namespace) -> dict[str, Any]:
+def _in_processes(processes: int, batch_size: int, args: argparse.Namespace) -> dict[str, Any]:
     """A measurement in new processes."""
     start = [sys.executable]
     if processes > 1:
@@ -158,7 +175,8 @@ def _in_processes(processes: int, args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "found.json"
         command = [*start, str(Path(__file__).parent), "processes", "--child-out", str(path)]
-        for name in ("config", "cache", "batch_size", "steps", "warm_up", "threads"):
+        command += ["--batch-size", str(batch_size)]
+        for name in ("config", "cache", "steps", "warm_up", "threads"):
             if getattr(args, name) is not None:
                 command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
         environment = {**os.environ, "OMP_NUM_THREADS": str(args.threads)}

@@ -161,7 +161,7 @@ def found(out):
 @pytest.fixture(scope="module")
 def alone(dataset):
     """Gradients in one process, on the joint batches."""
-    return two_processes.gradients(dataset)
+    return {name: two_processes.gradients(dataset, name) for name in two_processes.MODELS}
 
 
 @pytest.mark.parametrize(
@@ -175,11 +175,12 @@ def alone(dataset):
         "no gene left on one process",
     ],
 )
-def test_gradients_are_those_of_the_joint_batch(case, found, alone):
-    wanted = alone[case]
+@pytest.mark.parametrize("model", two_processes.MODELS)
+def test_gradients_are_those_of_the_joint_batch(model, case, found, alone):
+    wanted = alone[model][case]
     assert (wanted["loss"] == 0) == (case == "no label at all")
     for process in found:
-        got = process["gradients"][case]
+        got = process["gradients"][model][case]
         torch.testing.assert_close(got["loss"], wanted["loss"], rtol=1e-12, atol=0)
         assert got["gradients"].keys() == wanted["gradients"].keys()
         for name, gradient in wanted["gradients"].items():

@@ -92,10 +92,10 @@ def test_a_table_that_is_none(tmp_path):
 
 def test_all_unknown_genes_are_listed_with_what_was_meant(restored):
     with pytest.raises(UnknownGenesError) as caught:
-        predict_deletions(restored, [("b0720", "b072"), ("GltA",), ("zzzz", "b072")])
-    assert caught.value.genes == ("b072", "GltA", "zzzz")
+        predict_deletions(restored, [("b0720", "b0720x"), ("GltA",), ("zzzz", "b0720x")])
+    assert caught.value.genes == ("b0720x", "GltA", "zzzz")
     assert "3 genes that the graph does not have (it has 137, such as" in str(caught.value)
-    assert "\n  'b072', did you mean 'b0720'?" in str(caught.value)
+    assert "\n  'b0720x', did you mean 'b0720'?" in str(caught.value)
     assert "\n  'GltA', did you mean 'b0720'?" in str(caught.value)  # by the gene's name
     assert str(caught.value).endswith("\n  'zzzz'")
     with pytest.raises(UnknownGenesError, match="1 gene that"):
@@ -281,7 +281,7 @@ def test_report_draws_the_knockout_that_is_asked_for(invoke, copy, restored):
 
 def test_a_knockout_that_cannot_be_drawn(invoke, copy):
     before = {p: p.read_bytes() for p in copy.rglob("*") if p.is_file()}
-    result = invoke("report", copy, "--knockout", "b072")
+    result = invoke("report", copy, "--knockout", "b0720x")
     assert result.exit_code == 1
     assert "did you mean 'b0720'?" in result.output
     facts = json.loads((copy / "run.json").read_text())

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pyg_nsa.cell import lightning_module
 from pyg_nsa.cell.batch import Perturbation, PerturbationBatch, PerturbationCollate
-from pyg_nsa.cell.build import build_model
+from pyg_nsa.cell.build import TRAINED_BASELINES, build_model
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.dataset import PerturbationDataset
 from pyg_nsa.cell.distributed import rank_and_size
@@ -52,11 +52,24 @@ def open_dataset(cache: Path) -> PerturbationDataset:
     return PerturbationDataset(cache, "textbook", features=["degree"], progress=False)
 
 
-def make_module(dataset: PerturbationDataset) -> CellModule:
+#: Every model that a configuration can train: how its readout differs, and what builds it.
+MODELS = {
+    "hetero_nsa": ({}, build_model),
+    "hetero_nsa, wildtype alone": (
+        {"deletion": True, "copies": False, "epistasis": True},
+        build_model,
+    ),
+    **{name: ({"deletion": True}, build) for name, build in TRAINED_BASELINES.items()},
+}
+
+
+def make_module(dataset: PerturbationDataset, name: str = "hetero_nsa") -> CellModule:
     """A model in float64, the same in every process."""
+    readout, build = MODELS[name]
     config = small_config()
+    config = config.model_copy(update={"readout": config.readout.model_copy(update=readout)})
     lightning.seed_everything(config.seed, verbose=False)
-    model = build_model(config, dataset.graph)
+    model = build(config, dataset.graph)
     with torch.no_grad():  # lazy layers take their sizes, in float32
         model(dataset.graph, PerturbationCollate(dataset.graph)([dataset.get(0)]))
     graph = dataset.graph.clone().apply(lambda x: x.double() if x.is_floating_point() else x)
@@ -89,19 +102,22 @@ def my_share(dataset: PerturbationDataset, items: list[Perturbation]) -> Perturb
     return replace(batch, y=batch.y.double())
 
 
-def gradients(dataset: PerturbationDataset) -> dict[str, Any]:
+def gradients(dataset: PerturbationDataset, name: str) -> dict[str, Any]:
     """Loss and gradients of each case; one DDP for all, which fails if one of them leaves a parameter out."""
-    module = make_module(dataset)
+    module = make_module(dataset, name)
     loss: nn.Module = Loss(module)
     if rank_and_size()[1] > 1:
         loss = DistributedDataParallel(loss, find_unused_parameters=False)
     found = {}
-    for name, items in cases(dataset).items():
+    for case, items in cases(dataset).items():
         module.zero_grad(set_to_none=True)
         value = loss(my_share(dataset, items))
         value.backward()
-        grads = {n: p.grad for n, p in module.named_parameters()}
-        found[name] = {"loss": value.detach(), "gradients": grads}
+        # A copy: DDP writes the next gradients to the same place.
+        grads = {
+            n: None if p.grad is None else p.grad.clone() for n, p in module.named_parameters()
+        }
+        found[case] = {"loss": value.detach(), "gradients": grads}
     return found
 
 
@@ -151,7 +167,7 @@ def main(cache: Path, out: Path) -> None:
     dataset = open_dataset(cache)
     folder = out / f"folder-of-{rank}"  # as on two machines that share no disk
     found = {
-        "gradients": gradients(dataset),
+        "gradients": {name: gradients(dataset, name) for name in MODELS},
         "overflow": overflow(dataset),
         "training": training(dataset, folder / "training"),
         "random": torch.rand(4),

@@ -140,7 +140,10 @@ def test_a_plugin_error_is_a_message_and_no_traceback(monkeypatch):
     monkeypatch.setattr("pyg_nsa.registry.Registry.load_all", fail)
     result = CliRunner().invoke(main, ["plugins", "list", "--load"])
     assert result.exit_code == 1
-    assert result.output == "Error: edge kind 'near' of near-plugin 1.0 is broken: no module 'scipyy'\n"
+    assert (
+        result.output
+        == "Error: edge kind 'near' of near-plugin 1.0 is broken: no module 'scipyy'\n"
+    )
 
 
 def test_a_misspelt_command_is_told():

@@ -70,9 +70,13 @@ def codes_of(path):
         values = []
         if isinstance(node, ast.Call):
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-            place = {"Problem": 2, "_refused": 2, "PydanticCustomError": 0, "_as_pydantic": 0}.get(
-                name
-            )
+            place = {
+                "Problem": 2,
+                "_refused": 2,
+                "refused": 2,
+                "PydanticCustomError": 0,
+                "_as_pydantic": 0,
+            }.get(name)
             values = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
             if place is not None and len(node.args) > place:
                 values.append(node.args[place])
@@ -83,7 +87,8 @@ def codes_of(path):
                 if isinstance(key, ast.Constant) and key.value == "code"
             ]
         for value in values:
-            for part in ast.walk(value):
+            parts = [value.body, value.orelse] if isinstance(value, ast.IfExp) else [value]
+            for part in parts:
                 if isinstance(part, ast.Constant) and isinstance(part.value, str):
                     yield part.value
 

@@ -1,0 +1,110 @@
+"""Whether a configuration fits a graph: edge types and the fields that kinds need. Shapes and dtypes are looked at in `pyg_nsa.bind`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from pyg_nsa.errors import Problem, nearest
+from pyg_nsa.registry import Registry
+from pyg_nsa.sources import source_of
+
+if TYPE_CHECKING:
+    from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
+
+__all__ = ["misfits"]
+
+_Type = tuple[str, str, str]
+
+
+def misfits(config: HeteroNSAConfig, data: Any, registry: Registry) -> list[Problem]:
+    """Returns what keeps a configuration and a graph apart; `HeteroNSAConfig.bind` raises it.
+
+    Args:
+        config: A valid configuration.
+        data: A `HeteroData` or a batch, or metadata `(node_types, edge_types)`.
+        registry: Where its edge kinds are looked up, less what it switches off.
+    """
+    present, fields = _graph(data)
+    source = source_of(config)
+    problems = []
+    for index, spec in enumerate(config.edges):
+        path = ("edges", index)
+        if spec.edge_type not in present:
+            problems.append(source((*path, "edge_type"), **_absent(spec.edge_type, present)))
+        elif fields is not None:
+            problems.extend(
+                source(path, **missing)
+                for missing in _missing_inputs(spec, registry, fields(spec.edge_type))
+            )
+            if hasattr(data, "node_types"):
+                problems.extend(
+                    source(path, **wrong) for wrong in _wrong_inputs(spec, registry, data)
+                )
+    if config.unmatched == "error":
+        declared = {spec.edge_type for spec in config.edges}
+        problems.extend(
+            source(
+                ("edges",),
+                message=f"the graph has edge type {_show(edge_type)}, which no entry mentions; add an entry "
+                "for it, or set 'unmatched: skip' to leave such edges out",
+                code="unmatched_edge_type",
+            )
+            for edge_type in present
+            if edge_type not in declared
+        )
+    return problems
+
+
+def _graph(data: Any) -> tuple[list[_Type], Callable[[_Type], list[str]] | None]:
+    """Returns the edge types of a graph, and how to ask for the fields of each; None if `data` is mere metadata."""
+    if isinstance(data, tuple) and len(data) == 2:
+        return [(source, name, target) for source, name, target in data[1]], None
+    if not hasattr(data, "metadata"):
+        raise TypeError(
+            "bind expects a torch_geometric HeteroData or its metadata (node_types, edge_types), got "
+            f"{type(data).__name__}"
+        )
+    return list(data.metadata()[1]), lambda edge_type: sorted(map(str, data[edge_type].keys()))
+
+
+def _absent(edge_type: _Type, present: list[_Type]) -> dict[str, Any]:
+    shown = [_show(one) for one in present]
+    return {
+        "message": f"the graph has no edge type {_show(edge_type)}",
+        "code": "missing_edge_type",
+        "allowed": tuple(shown),
+        "suggestion": nearest(_show(edge_type), shown),
+    }
+
+
+def _missing_inputs(
+    spec: EdgeSpec, registry: Registry, fields: list[str]
+) -> Iterator[dict[str, Any]]:
+    kind = spec.resolved(registry)
+    for names in kind.missing(spec.options, fields):
+        wanted = " or ".join(repr(name) for name in names)
+        yield {
+            "message": f"edge kind {spec.kind!r} needs {wanted}, but edge type {_show(spec.edge_type)} of the graph has "
+            f"{', '.join(map(repr, fields)) or 'no fields'}",
+            "code": "missing_input",
+            "suggestion": next((near for name in names if (near := nearest(name, fields))), None),
+            "plugin": f"edge kind {spec.kind!r} of {registry.provider(spec.kind)}",
+        }
+
+
+def _wrong_inputs(spec: EdgeSpec, registry: Registry, data: Any) -> Iterator[dict[str, Any]]:
+    from pyg_nsa.bind import wrong_inputs  # torch is there once there is a graph
+
+    kind = spec.resolved(registry)
+    choices = [entry for entry in kind.requires if isinstance(entry, tuple)]
+    for message in wrong_inputs(data, spec.edge_type, kind.fields(spec.options), choices):
+        yield {
+            "message": message,
+            "code": "wrong_input",
+            "plugin": f"edge kind {spec.kind!r} of {registry.provider(spec.kind)}",
+        }
+
+
+def _show(edge_type: Iterable[str]) -> str:
+    return f"({', '.join(edge_type)})"
