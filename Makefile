@@ -5,7 +5,7 @@ YEAST  ?=
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup demo test lint format bench bench-gpu clean
+.PHONY: help setup demo test test-slow lint format bench bench-gpu clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -24,6 +24,9 @@ demo: $(STAMP)  ## train on the embedded E. coli model and write a report
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest
+
+test-slow: $(STAMP)  ## the tests that take minutes: published counts of genome-scale models
+	$(BIN)/python -m pytest -m slow
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

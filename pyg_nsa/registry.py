@@ -23,21 +23,30 @@ Environment variables, read when a registry is made:
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
 from packaging.utils import canonicalize_name
 
 from pyg_nsa import hookspecs
-from pyg_nsa.api import PLUGIN_API, EdgeKind, Operator, hookimpl, speaks
+from pyg_nsa.api import EdgeKind, Operator
+from pyg_nsa.discovery import (
+    GROUP,
+    Installed,
+    PluginRecord,
+    Status,
+    discover,
+    import_of,
+    spellings,
+    switched_on,
+    warn,
+)
 from pyg_nsa.errors import (
     BrokenPluginError,
     DisabledPluginError,
@@ -49,6 +58,18 @@ from pyg_nsa.errors import (
     UnknownNameError,
     UnknownOperatorError,
     nearest,
+)
+from pyg_nsa.plugin_contract import (
+    HOOKS,
+    Declaration,
+    Single,
+    answers_of,
+    brief,
+    check_api,
+    hashable,
+    named_by,
+    origin_of,
+    shown,
 )
 
 if TYPE_CHECKING:
@@ -72,57 +93,7 @@ __all__ = [
     "use_registry",
 ]
 
-GROUP = "pyg_nsa"
-"""The entry-point group of plugins."""
-
-Status = Literal["available", "loaded", "disabled", "broken", "incompatible", "conflict"]
-
-Declaration = EdgeKind | Operator
 D = TypeVar("D", EdgeKind, Operator)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PluginRecord:
-    """What a registry knows about one plugin name of one provider, at the moment of asking.
-
-    Attributes:
-        name: The name of the entry point.
-        status: See `pyg_nsa.registry`.
-        dist: The distribution, or None for a plugin that was registered by hand.
-        version: The distribution's version.
-        module: What the entry point leads to, or the module that registered by hand.
-        reason: Why the plugin cannot be used, in one sentence; empty for a plugin that can.
-        error: The exception behind a broken or incompatible plugin, with its traceback.
-        declaration: What the plugin provides, once it is loaded.
-    """
-
-    name: str
-    status: Status
-    dist: str | None = None
-    version: str | None = None
-    module: str | None = None
-    reason: str = ""
-    error: BaseException | None = None
-    declaration: Declaration | None = None
-
-    @property
-    def spellings(self) -> set[str]:
-        """What a list of plugins to switch off or to allow may call it."""
-        if self.dist is None:
-            return {self.name}
-        project = canonicalize_name(self.dist)
-        return {self.name, project, f"{self.name}@{project}"}
-
-    def is_called(self, item: str) -> bool:
-        """Whether an item of such a list means this plugin; distributions may be spelt as pip lets them."""
-        return bool(_spellings(item) & self.spellings)
-
-    @property
-    def provider(self) -> str:
-        """The distribution and its version, such as `pyg-nsa 0.1.0`."""
-        if self.dist is None:
-            return f"{self.module} (registered by hand)"
-        return f"{self.dist} {self.version}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,38 +121,6 @@ class _ByHand:
             name=self.declaration.name,
             status="loaded",
             module=self.origin,
-            declaration=self.declaration,
-        )
-
-
-_Imported = tuple[Any, BaseException | None]
-"""What an entry point led to, or the error of its import."""
-
-
-@dataclass(eq=False)
-class _Installed:
-    """One entry point of one distribution, and how far the registry got with it."""
-
-    entry_point: importlib.metadata.EntryPoint
-    dist: str
-    version: str
-    siblings: frozenset[str]
-    """The names of all entry points of the distribution in our group."""
-    imported: _Imported | None = None
-    status: Status = "available"
-    reason: str = ""
-    error: BaseException | None = None
-    declaration: Declaration | None = None
-
-    def record(self) -> PluginRecord:
-        return PluginRecord(
-            name=self.entry_point.name,
-            status=self.status,
-            dist=self.dist,
-            version=self.version,
-            module=self.entry_point.value,
-            reason=self.reason,
-            error=self.error,
             declaration=self.declaration,
         )
 
@@ -247,7 +186,7 @@ class Registry:
         self._lock = threading.RLock()
         self._manager = pluggy.PluginManager(GROUP)
         self._manager.add_hookspecs(hookspecs)
-        self._installed: dict[str, list[_Installed]] | None = None
+        self._installed: dict[str, list[Installed]] | None = None
         self._by_hand: dict[str, _ByHand] = {}
         self._admitted: dict[int, _Admitted] = {}
         self._warned: set[str] = set()
@@ -317,7 +256,7 @@ class Registry:
             if by_hand is not None:
                 return by_hand.record()
             found = self._found().get(name)
-            return _active(found)[0].record() if found else None
+            return switched_on(found)[0].record() if found else None
 
     def provider(self, name: str) -> str:
         """Returns who provides a name, such as `pyg-nsa 0.1.0`, without importing anything.
@@ -333,7 +272,7 @@ class Registry:
             found = self._found().get(name)
             if not found:
                 raise self._unknown(name, UnknownNameError)
-            active = _active(found)
+            active = switched_on(found)
             if len(active) > 1:
                 raise self._why_not(name, active)
             return active[0].record().provider
@@ -355,10 +294,10 @@ class Registry:
             BrokenPluginError: The plugin breaks the contract.
             IncompatiblePluginError: The plugin was written for another plugin API.
         """
-        source = _Single(plugin) if isinstance(plugin, EdgeKind | Operator) else plugin
+        source = Single(plugin) if isinstance(plugin, EdgeKind | Operator) else plugin
         with self._lock:
             admitted = self._admit(source)
-            answers = _answers(admitted.declared)
+            answers = answers_of(admitted.declared)
             taken = [name for name in answers if self._owner(name) is not None]
             if taken and not replace:
                 self._dismiss_unused(admitted)
@@ -372,7 +311,7 @@ class Registry:
             for name in answers:
                 self._remove_by_hand(name, keep=admitted)
             for name, declaration in admitted.declared.items():
-                self._by_hand[name] = _ByHand(declaration, admitted, _origin(plugin))
+                self._by_hand[name] = _ByHand(declaration, admitted, origin_of(plugin))
             return tuple(admitted.declared)
 
     def unregister(self, name: str) -> None:
@@ -406,7 +345,7 @@ class Registry:
         for name in names:
             self._import(name)
             with self._lock:
-                active = _active(self._found()[name])
+                active = switched_on(self._found()[name])
                 if active[0].status == "disabled" or self._find_by_hand(name) is not None:
                     continue
                 if active[0].status == "available":
@@ -418,7 +357,7 @@ class Registry:
                     raise error from active[0].error
                 if name not in self._warned:
                     self._warned.add(name)
-                    _warn(error)
+                    warn(error)
         return self.records()
 
     def without(self, disable: Iterable[str], *, by: str = "Registry.without") -> Registry:
@@ -436,7 +375,7 @@ class Registry:
             other._allowed, other._allowed_by = self._allowed, self._allowed_by
             other._disabled = {**self._disabled, **dict.fromkeys(listed, by)}
             for name, entry in self._by_hand.items():
-                if not set(_answers({name: entry.declaration})) & set(listed):
+                if not set(answers_of({name: entry.declaration})) & set(listed):
                     other._by_hand[name] = entry
                     other._adopt(entry.admitted)
             return other
@@ -473,15 +412,15 @@ class Registry:
                     wrong = (
                         None
                         if isinstance(answer, EdgeSpec | None)
-                        else f"it returned {_shown(answer)}"
+                        else f"it returned {shown(answer)}"
                     )
                 except Exception as error:
                     raise BrokenPluginError(
-                        f"{hook} of {_origin(plugin)} failed for a {type(module).__name__}: {_brief(error)}"
+                        f"{hook} of {origin_of(plugin)} failed for a {type(module).__name__}: {brief(error)}"
                     ) from error
                 if wrong is not None:
                     raise BrokenPluginError(
-                        f"{hook} of {_origin(plugin)} must return an EdgeSpec or None, {wrong}"
+                        f"{hook} of {origin_of(plugin)} must return an EdgeSpec or None, {wrong}"
                     )
                 if answer is not None:
                     return answer
@@ -489,11 +428,11 @@ class Registry:
 
     # --- finding ----------------------------------------------------------------------------------------------------------
 
-    def _found(self) -> dict[str, list[_Installed]]:
+    def _found(self) -> dict[str, list[Installed]]:
         """The installed plugins by name, found at the first call; nothing is imported."""
         if self._installed is None:
-            found: dict[str, list[_Installed]] = {}
-            for one in _discover() if self._discover else ():
+            found: dict[str, list[Installed]] = {}
+            for one in discover() if self._discover else ():
                 reason = self._switched_off(one.entry_point.name, one.dist)
                 if reason is not None:
                     one.status, one.reason = "disabled", reason
@@ -509,18 +448,18 @@ class Registry:
     def _switched_off(self, name: str, dist: str) -> str | None:
         """Says why a plugin is off, or returns None if it is on."""
         project = canonicalize_name(dist)
-        spellings = {name, project, f"{name}@{project}"}
+        called = {name, project, f"{name}@{project}"}
         for item, by in self._disabled.items():
-            if _spellings(item) & spellings:
+            if spellings(item) & called:
                 return f"switched off by {by}, which lists {item!r}"
         allowed = self._allowed
-        if allowed is not None and not any(_spellings(item) & spellings for item in allowed):
+        if allowed is not None and not any(spellings(item) & called for item in allowed):
             return f"not on the allow-list of {self._allowed_by}, which is {','.join(allowed) or 'empty'}"
         return None
 
     def _find_by_hand(self, name: str) -> _ByHand | None:
         for entry in self._by_hand.values():
-            if name in _answers({entry.declaration.name: entry.declaration}):
+            if name in answers_of({entry.declaration.name: entry.declaration}):
                 return entry
         return None
 
@@ -569,7 +508,7 @@ class Registry:
                     name=name,
                 )
             raise self._unknown(name, unknown)
-        active = _active(found)
+        active = switched_on(found)
         if active[0].status == "available":
             self._load(active[0])
         if active[0].declaration is None:
@@ -579,25 +518,25 @@ class Registry:
     def _import(self, name: str) -> None:
         """Imports the plugin of that name, if that is what it still needs; what goes wrong is kept with it."""
         with self._lock:
-            active = _active(self._found().get(name, []))
+            active = switched_on(self._found().get(name, []))
             one = active[0] if active and active[0].status == "available" else None
             if one is None or self._find_by_hand(name) is not None:
                 return
         if one.imported is None:
-            one.imported = _imported(one.entry_point)
+            one.imported = import_of(one.entry_point)
 
-    def _load(self, one: _Installed) -> None:
+    def _load(self, one: Installed) -> None:
         """Checks one installed plugin, imported before; what goes wrong is kept with it and not raised."""
         try:
-            source, error = one.imported or _imported(one.entry_point)
+            source, error = one.imported or import_of(one.entry_point)
             if error is not None:
                 raise error
             if isinstance(source, EdgeKind | Operator):
-                source = _Single(source)
-            one.declaration = _named(one, self._admit(source).declared)
+                source = Single(source)
+            one.declaration = named_by(one.entry_point, one.siblings, self._admit(source).declared)
         except (Exception, SystemExit) as error:
             one.status = "incompatible" if isinstance(error, IncompatiblePluginError) else "broken"
-            one.error, one.reason = error, _brief(error)
+            one.error, one.reason = error, brief(error)
         else:
             one.status = "loaded"
 
@@ -609,7 +548,7 @@ class Registry:
         if (
             type(plugin).__hash__ is None
         ):  # A SimpleNamespace, for example; pluggy keeps plugins in sets.
-            plugin = _hashable(plugin)
+            plugin = hashable(plugin)
         try:
             # The name is of no use to us; by default it is the module's, and two modules of one name would clash.
             self._manager.register(plugin, name=str(id(plugin)))
@@ -619,7 +558,7 @@ class Registry:
         except pluggy.PluginValidationError as error:
             self._forget(plugin)
             raise BrokenPluginError(
-                f"{'; '.join(str(error).splitlines())}; the hooks are {', '.join(_HOOKS)}"
+                f"{'; '.join(str(error).splitlines())}; the hooks are {', '.join(HOOKS)}"
             ) from error
         except BaseException:
             self._forget(plugin)
@@ -635,22 +574,22 @@ class Registry:
             for answer in self._manager.subset_hook_caller(hook, others)():
                 if isinstance(answer, str | bytes) or not isinstance(answer, Iterable):
                     raise BrokenPluginError(
-                        f"{hook} must return a list of {wanted.__name__}, got {_shown(answer)}"
+                        f"{hook} must return a list of {wanted.__name__}, got {shown(answer)}"
                     )
                 for declaration in answer:
                     if not isinstance(declaration, wanted):
                         raise BrokenPluginError(
                             f"{hook} must return a list of {wanted.__name__}, got one that holds "
-                            f"{_shown(declaration)}"
+                            f"{shown(declaration)}"
                         )
-                    _check_api(declaration)
-                    new = _answers({declaration.name: declaration})
-                    twice = [name for name in new if name in _answers(declared)]
+                    check_api(declaration)
+                    new = answers_of({declaration.name: declaration})
+                    twice = [name for name in new if name in answers_of(declared)]
                     if twice or len(set(new)) < len(new):
                         raise BrokenPluginError(f"it declares {(twice or new)[0]!r} twice")
                     declared[declaration.name] = declaration
         if not declared:
-            unmarked = [hook for hook in _HOOKS if callable(getattr(plugin, hook, None))]
+            unmarked = [hook for hook in HOOKS if callable(getattr(plugin, hook, None))]
             raise BrokenPluginError(
                 "it declares nothing: pyg_nsa_edge_kinds or pyg_nsa_operators must return at least one "
                 "declaration" + (f"; is @hookimpl missing on {unmarked[0]}?" if unmarked else "")
@@ -708,7 +647,7 @@ class Registry:
             )
         return error(text, name=name, available=names, suggestion=suggestion)
 
-    def _why_not(self, name: str, found: list[_Installed]) -> RegistryError:
+    def _why_not(self, name: str, found: list[Installed]) -> RegistryError:
         """The error for a plugin that cannot be used."""
         first = found[0]
         providers = ", ".join(one.record().provider for one in found)
@@ -767,125 +706,7 @@ def register(plugin: object, *, replace: bool = False) -> tuple[str, ...]:
     return default_registry().register(plugin, replace=replace)
 
 
-class _Single:
-    """Gives a lone declaration the shape of a plugin."""
-
-    def __init__(self, declaration: Declaration) -> None:
-        self._declaration = declaration
-
-    @hookimpl
-    def pyg_nsa_edge_kinds(self) -> list[EdgeKind]:
-        return [self._declaration] if isinstance(self._declaration, EdgeKind) else []
-
-    @hookimpl
-    def pyg_nsa_operators(self) -> list[Operator]:
-        return [self._declaration] if isinstance(self._declaration, Operator) else []
-
-
-_HOOKS = tuple(hook for hook in dir(hookspecs) if hook.startswith("pyg_nsa_"))
 _HIDDEN = "replaced by hand with register(…, replace=True)"
-
-
-def _discover() -> Iterator[_Installed]:
-    """Finds the entry points of our group, and imports nothing.
-
-    Not `importlib.metadata.entry_points`: there, one distribution with a damaged file hides the plugins of all others.
-    """
-    names: dict[str, str] = {}
-    for dist in importlib.metadata.distributions():
-        # Most distributions have no plugins for us. Reading one small file is all that they cost.
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            if f"[{GROUP}]" in (dist.read_text("entry_points.txt") or ""):
-                name = dist.metadata["Name"]
-                if name:
-                    names.setdefault(canonicalize_name(name), name)
-    for name in sorted(names.values()):
-        # A distribution may be on sys.path more than once; Python imports the first, so the first is the one that counts.
-        dist = importlib.metadata.distribution(name)
-        try:
-            entry_points = list(dist.entry_points.select(group=GROUP))
-        except Exception as error:
-            _warn(BrokenPluginError(f"the entry points of {name} cannot be read: {_brief(error)}"))
-            continue
-        siblings = frozenset(entry_point.name for entry_point in entry_points)
-        seen: set[tuple[str, str]] = set()
-        for entry_point in entry_points:
-            if (entry_point.name, entry_point.value) not in seen:
-                seen.add((entry_point.name, entry_point.value))
-                yield _Installed(entry_point, name, dist.version, siblings)
-
-
-def _imported(entry_point: importlib.metadata.EntryPoint) -> _Imported:
-    try:
-        return entry_point.load(), None
-    # A plugin that calls sys.exit() at import must not end the program; Ctrl-C must.
-    except (Exception, SystemExit) as error:
-        return None, error
-
-
-def _hashable(plugin: object) -> ModuleType:
-    """Copies the public attributes of an object into one that has a hash."""
-    copy = ModuleType(type(plugin).__name__)
-    for name in dir(plugin):
-        if not name.startswith("__"):
-            setattr(copy, name, getattr(plugin, name))
-    return copy
-
-
-def _active(found: list[_Installed]) -> list[_Installed]:
-    """The providers of a name that are not switched off; all, if all are."""
-    return [one for one in found if one.status != "disabled"] or found
-
-
-def _answers(declared: dict[str, Declaration]) -> list[str]:
-    """All names that declarations answer to, aliases included."""
-    names: list[str] = []
-    for name, declaration in declared.items():
-        names.append(name)
-        if isinstance(declaration, EdgeKind):
-            names.extend(declaration.aliases)
-    return names
-
-
-def _named(one: _Installed, declared: dict[str, Declaration]) -> Declaration:
-    """Picks the declaration that the entry point is named after, and checks that every name has an entry point.
-
-    Without the second rule, whether a name is known would depend on what happens to be loaded already.
-    """
-    name, module = one.entry_point.name, one.entry_point.value
-    answers = _answers(declared)
-    if name not in answers:
-        raise BrokenPluginError(
-            f"the entry point is named {name!r} but leads to {', '.join(map(repr, answers))}; an entry point is "
-            f'named after what it provides: "{answers[0]}" = "{module}"'
-        )
-    nameless = [answer for answer in answers if answer not in one.siblings]
-    if nameless:
-        raise BrokenPluginError(
-            f"it provides {nameless[0]!r} without an entry point of that name, so nobody could find it; add "
-            f'"{nameless[0]}" = "{module}"'
-        )
-    for declaration in declared.values():
-        if name in _answers({declaration.name: declaration}):
-            return declaration
-    raise AssertionError(name)
-
-
-def _check_api(declaration: Declaration) -> None:
-    if speaks(declaration.api):
-        return
-    theirs, ours = (".".join(map(str, api)) for api in (declaration.api, PLUGIN_API))
-    mend = "upgrade pyg-nsa" if declaration.api > PLUGIN_API else "upgrade the plugin"
-    raise IncompatiblePluginError(
-        f"it was written for plugin API {theirs}, and this pyg_nsa speaks {PLUGIN_API[0]}.0 to {ours}; {mend}",
-        name=declaration.name,
-    )
-
-
-def _spellings(item: str) -> set[str]:
-    """An item of a disable or allow list as written, and with the distribution's name in its one true form."""
-    name, at, dist = item.rpartition("@")
-    return {item, f"{name}{at}{canonicalize_name(dist)}"}
 
 
 def _items(text: str) -> tuple[str, ...]:
@@ -896,37 +717,3 @@ def _names(argument: str, names: Iterable[str]) -> tuple[str, ...]:
     if isinstance(names, str):
         raise TypeError(f"{argument} must be a list of names, got {names!r}; write [{names!r}]")
     return tuple(names)
-
-
-def _origin(plugin: object) -> str:
-    """The module that a plugin was registered from, as far as it shows."""
-    if isinstance(plugin, EdgeKind | Operator):
-        return str(getattr(plugin.build, "__module__", "__main__"))
-    if isinstance(plugin, ModuleType):
-        return plugin.__name__
-    return str(getattr(plugin, "__module__", type(plugin).__module__))
-
-
-def _brief(error: BaseException) -> str:
-    if isinstance(error, RegistryError):
-        return str(error)
-    if isinstance(error, SystemExit):
-        return f"it called sys.exit({error.code!r}) at import"
-    text = _first_line(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else ""
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
-
-
-def _warn(error: RegistryError) -> None:
-    # Where warnings are errors (`python -W error`), one bad plugin still must not stop the others; `strict` is for that.
-    with contextlib.suppress(PluginWarning):
-        warnings.warn(str(error), PluginWarning, stacklevel=3)

@@ -23,7 +23,8 @@ class DistanceBiasOptions(Options):
     """Options of ``distance_bias``."""
 
     max_distance: int = Field(default=3, ge=1)
-    """The number of hops up to which nodes attend; the distance of two nodes is the number of edges on a shortest path."""
+    """The number of hops up to which nodes attend; the distance of two nodes is the number of edges on a shortest path. With 1 and
+    without self_loops all pairs have one distance, whose bias cancels in the softmax: take adjacency_mask then."""
 
     directed: bool = True
     """Whether paths follow the direction of the edges (from the source to the target that attends); false: paths take edges

@@ -18,7 +18,7 @@ __all__ = ["GeneBootstrap", "interval", "weighted_auroc", "weighted_metrics"]
 _Array = NDArray[np.float64]
 
 _CHUNK = 2_000_000  # weights at a time
-_MOST = 200_000_000  # weights in all: with very many instances fewer replicates are drawn
+_MOST = 20_000_000  # weights in all: with very many instances fewer replicates are drawn
 _LEVEL = (2.5, 97.5)
 
 
@@ -40,7 +40,7 @@ class GeneBootstrap:
         self._genes = np.full((len(members), width), len(names))
         for row, ids in zip(self._genes, members, strict=True):
             row[: len(ids)] = [index[gene] for gene in ids]
-        few = min(replicates, max(_MOST // max(len(members), 1), 100))
+        few = min(replicates, max(_MOST // max(len(members), 1), 200))
         draws = np.random.default_rng(seed).multinomial(
             len(names), np.full(len(names), 1 / max(len(names), 1)), size=few
         )

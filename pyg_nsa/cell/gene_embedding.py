@@ -68,7 +68,7 @@ class GeneEmbeddingModel(nn.Module):
             cell_graph: The base graph.
             batch: Which genes each instance deletes.
         """
-        device = self.head[0].weight.device
+        device = self.embedding.weight.device
         genes = torch.cat([*batch.genes, torch.empty(0, dtype=torch.long)]).to(device)
         count = torch.tensor([len(g) for g in batch.genes], dtype=torch.long, device=device)
         parts = [self.embedding(genes)]

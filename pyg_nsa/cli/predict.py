@@ -56,14 +56,14 @@ def predict(
     from pyg_nsa.cell.prediction import parse_deletions, predict_deletions, read_deletions
     from pyg_nsa.cell.restore import restore
 
-    is_file = len(genes) == 1 and (
-        Path(genes[0]).is_file() or genes[0].lower().endswith(_SUFFIXES)
-    )
+    is_file = len(genes) == 1 and (Path(genes[0]).is_file() or genes[0].lower().endswith(_SUFFIXES))
     deletions = read_deletions(genes[0]) if is_file else parse_deletions(genes)
     restored = restore(checkpoint, cache)
     table = predict_deletions(restored, deletions, labels=with_labels)
     if with_labels and restored.labels is None:
-        click.echo("note: the cache has no labels of this cell, so only predictions are shown", err=True)
+        click.echo(
+            "note: the cache has no labels of this cell, so only predictions are shown", err=True
+        )
     if output is not None:
         _write(table, output)
         click.echo(f"wrote {output} ({len(table):,} deletions)", err=True)
@@ -102,7 +102,10 @@ def _print(table: pd.DataFrame, labels: str) -> None:
     }
     shown = [name for name in titles if name in table]
     rows = [
-        [str(row[n]) if n == "genes" else "–" if row[n] != row[n] else f"{row[n]:.4f}" for n in shown]
+        [
+            str(row[n]) if n == "genes" else "–" if row[n] != row[n] else f"{row[n]:.4f}"
+            for n in shown
+        ]
         for row in table.to_dict("records")
     ]
     print_table([titles[name] for name in shown], rows)

@@ -1,0 +1,134 @@
+"""What a plugin has to be once it is imported, and how a breach of that is worded."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Collection
+from types import ModuleType
+
+from pyg_nsa import hookspecs
+from pyg_nsa.api import PLUGIN_API, EdgeKind, Operator, hookimpl, speaks
+from pyg_nsa.errors import BrokenPluginError, IncompatiblePluginError, RegistryError
+
+__all__ = [
+    "HOOKS",
+    "Declaration",
+    "Single",
+    "answers_of",
+    "brief",
+    "check_api",
+    "hashable",
+    "named_by",
+    "origin_of",
+    "shown",
+]
+
+Declaration = EdgeKind | Operator
+
+HOOKS = tuple(hook for hook in dir(hookspecs) if hook.startswith("pyg_nsa_"))
+
+
+class Single:
+    """Gives a lone declaration the shape of a plugin."""
+
+    def __init__(self, declaration: Declaration) -> None:
+        self._declaration = declaration
+
+    @hookimpl
+    def pyg_nsa_edge_kinds(self) -> list[EdgeKind]:
+        """The declaration, if it is one."""
+        return [self._declaration] if isinstance(self._declaration, EdgeKind) else []
+
+    @hookimpl
+    def pyg_nsa_operators(self) -> list[Operator]:
+        """The declaration, if it is one."""
+        return [self._declaration] if isinstance(self._declaration, Operator) else []
+
+
+def answers_of(declared: dict[str, Declaration]) -> list[str]:
+    """All names that declarations answer to, aliases included."""
+    names: list[str] = []
+    for name, declaration in declared.items():
+        names.append(name)
+        if isinstance(declaration, EdgeKind):
+            names.extend(declaration.aliases)
+    return names
+
+
+def named_by(
+    entry_point: importlib.metadata.EntryPoint,
+    siblings: Collection[str],
+    declared: dict[str, Declaration],
+) -> Declaration:
+    """Picks the declaration that the entry point is named after, and checks that every name has an entry point.
+
+    Without the second rule, whether a name is known would depend on what happens to be loaded already.
+    """
+    name, module = entry_point.name, entry_point.value
+    answers = answers_of(declared)
+    if name not in answers:
+        raise BrokenPluginError(
+            f"the entry point is named {name!r} but leads to {', '.join(map(repr, answers))}; an entry point is "
+            f'named after what it provides: "{answers[0]}" = "{module}"'
+        )
+    nameless = [answer for answer in answers if answer not in siblings]
+    if nameless:
+        raise BrokenPluginError(
+            f"it provides {nameless[0]!r} without an entry point of that name, so nobody could find it; add "
+            f'"{nameless[0]}" = "{module}"'
+        )
+    for declaration in declared.values():
+        if name in answers_of({declaration.name: declaration}):
+            return declaration
+    raise AssertionError(name)
+
+
+def check_api(declaration: Declaration) -> None:
+    """Refuses a declaration for a plugin API that this pyg_nsa does not speak."""
+    if speaks(declaration.api):
+        return
+    theirs, ours = (".".join(map(str, api)) for api in (declaration.api, PLUGIN_API))
+    mend = "upgrade pyg-nsa" if declaration.api > PLUGIN_API else "upgrade the plugin"
+    raise IncompatiblePluginError(
+        f"it was written for plugin API {theirs}, and this pyg_nsa speaks {PLUGIN_API[0]}.0 to {ours}; {mend}",
+        name=declaration.name,
+    )
+
+
+def hashable(plugin: object) -> ModuleType:
+    """Copies the public attributes of an object into one that has a hash."""
+    copy = ModuleType(type(plugin).__name__)
+    for name in dir(plugin):
+        if not name.startswith("__"):
+            setattr(copy, name, getattr(plugin, name))
+    return copy
+
+
+def origin_of(plugin: object) -> str:
+    """The module that a plugin was registered from, as far as it shows."""
+    if isinstance(plugin, EdgeKind | Operator):
+        return str(getattr(plugin.build, "__module__", "__main__"))
+    if isinstance(plugin, ModuleType):
+        return plugin.__name__
+    return str(getattr(plugin, "__module__", type(plugin).__module__))
+
+
+def brief(error: BaseException) -> str:
+    """An error in one line."""
+    if isinstance(error, RegistryError):
+        return str(error)
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({error.code!r}) at import"
+    text = _first_line(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else ""
+
+
+def shown(value: object) -> str:
+    """A value and its type, cut to what a message bears."""
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
