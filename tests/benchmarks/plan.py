@@ -63,7 +63,7 @@ def plan(results: dict[str, Any], instances: int = INSTANCES) -> list[dict[str, 
         },
         {
             "what": "one pass of training on CPUs",
-            "from": f"{1e3 * step:,.0f} ms of a core per instance, in one process",
+            "from": f"{1e3 * step:,.1f} ms of a core per instance, in one process",
             "value": f"{instances * step / HOUR:,.0f} core hours",
         },
         {
