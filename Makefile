@@ -22,8 +22,9 @@ setup: $(STAMP)  ## make or reuse .venv
 demo: $(STAMP)  ## train on the embedded E. coli model and write a report
 	$(BIN)/pyg-nsa demo
 
+# One process for each core, four at most: more would need much memory.
 test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(STAMP)  ## the tests that take minutes: published counts of genome-scale models
 	$(BIN)/python -m pytest -m slow
