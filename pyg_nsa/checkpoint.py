@@ -1,8 +1,8 @@
 """What a module was made from, as its state dict says it: edge kinds and operator with plugin, version and revision.
 
 A module with declared edge kinds writes one entry more into its state dict, `made_from._extra_state`. It is JSON in a tensor of
-bytes: so `torch.load(weights_only=True)` reads it, and so does all that takes a state dict for tensors by name (safetensors,
-`{name: value.cpu()}`, averages of weights). `describe_checkpoint` shows it; `pyg_nsa.checkpoint_problems` says what is missing or
+bytes: so `torch.load(weights_only=True)` reads it, and code that takes every entry for a tensor (`{name: value.cpu()}`) keeps
+working. `describe_checkpoint` shows it; `pyg_nsa.checkpoint_problems` says what is missing or
 differs. This module imports no torch.
 """
 

@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
+import click
 import pytest
 import torch
 
 from pyg_nsa import default_registry, load_config
+from pyg_nsa.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -75,3 +77,17 @@ def test_the_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^\$ make (\w+)", README, flags=re.M):
         assert re.search(rf"^{target}:", makefile, flags=re.M)
+
+
+def test_the_pages_and_commands_exist():
+    pages = re.findall(r"\]\(((?!https?:)[^)#]+)\)", README)
+    assert len(pages) > 10
+    assert [page for page in pages if not (ROOT / page).exists()] == []
+    commands = set(re.findall(r"`pyg-nsa ([a-z]+)", README))
+    assert commands >= {"demo", "train", "check", "swap", "plugins"}
+    assert commands <= set(main.list_commands(click.Context(main)))
+
+
+def test_every_page_of_the_documentation_is_listed():
+    pages = {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")}
+    assert {page for page in pages if f"({page})" not in README} == set()
