@@ -173,7 +173,9 @@ def _with_readout(
     deletion = None
     if readout.deletion:
         hidden = readout.hidden_channels or channels
-        deletion = DeletionReadout(graph, wanted, channels, hidden, readout.aggregations)
+        deletion = DeletionReadout(
+            graph, wanted, channels, hidden, readout.aggregations, readout.dropout
+        )
     return HeteroCellNSA(
         operator,
         wanted,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from pyg_nsa.config import HeteroNSAConfig
+from pyg_nsa.scalars import StrictScalars
 
 __all__ = [
     "BaselineName",
@@ -18,10 +19,12 @@ __all__ = [
     "TrainingConfig",
 ]
 
-BaselineName = Literal["mean", "product_of_singles", "hetero_conv", "hgt", "no_messages", "embedding"]
+BaselineName = Literal[
+    "mean", "product_of_singles", "hetero_conv", "hgt", "no_messages", "embedding"
+]
 
 
-class _Config(BaseModel):
+class _Config(StrictScalars):
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
@@ -95,6 +98,9 @@ class ReadoutConfig(_Config):
 
     deletion: bool = False
     """Whether the nodes that a deletion removes, and those that lose neighbours, are read from the wildtype's rows."""
+
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Dropout of the operator's rows where deletions are read; node features, which are read beside them, stay."""
 
     epistasis: bool = False
     """Whether gene_interaction is what is left of predicted fitness (of all deleted genes together, less the product of each

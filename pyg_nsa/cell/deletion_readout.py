@@ -66,6 +66,8 @@ class DeletionReadout(nn.Module):
         channels: Size of the rows.
         hidden_channels: Rows of :math:`\mathbf{A}_t`, :math:`\mathbf{V}_t` and :math:`\mathbf{W}_t`.
         aggregations: PyG aggregations by name, concatenated.
+        dropout: Dropout of :math:`\mathbf{h}_v`; features :math:`\mathbf{x}_v` stay, so that a reading does not rest on what
+            messages tell one node from all others by.
 
     Attributes:
         columns: Of each node type the names of its shares.
@@ -82,6 +84,7 @@ class DeletionReadout(nn.Module):
         channels: int,
         hidden_channels: int,
         aggregations: Sequence[str] = ("sum",),
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         found: dict[str, list[str]] = {}
@@ -108,6 +111,7 @@ class DeletionReadout(nn.Module):
         self.outer = ModuleDict(
             {t: nn.Linear(hidden_channels, hidden_channels, bias=False) for t in self.columns}
         )
+        self.dropout = dropout
         self.readouts = nn.ModuleList(aggregation_resolver(name) for name in aggregations)
         self.out_channels = 3 * len(self.columns) * len(aggregations) * hidden_channels
         self._known: tuple[Any, torch.device, _Neighbourhood] | None = None
@@ -168,6 +172,7 @@ class DeletionReadout(nn.Module):
     ) -> list[Tensor]:
         """``[size, hidden_channels]`` of each aggregation."""
         instance, node, shares = near.touched(node_type, dead)
+        h = F.dropout(h, self.dropout, self.training)
         # To lose all of something is another thing than to lose most of it.
         shares = torch.cat([shares, (shares > _ALL).to(shares.dtype)], dim=-1).to(h.dtype)
         known = h if x is None else torch.cat([h, x.to(h)], dim=-1)

@@ -159,3 +159,19 @@ def test_epistasis_is_what_is_left_of_a_product():
     assert f[2] == 0 and alone.grad[2] != 0 and alone.grad.isfinite().all()
     none = torch.empty(0, dtype=torch.long)
     assert (module(together, alone[:0], nothing, none, none) == 0).all()
+
+
+def test_dropout_drops_rows_and_keeps_features(graph):
+    torch.manual_seed(0)
+    readout = DeletionReadout(graph, TYPES, 4, 6, dropout=0.9)
+    rows, batch = make_rows(graph), make_batch(graph, [5])
+    nothing = {t: torch.zeros_like(h) for t, h in rows.items()}
+
+    def read(h):
+        return readout(h, graph, batch).together
+
+    assert (read(rows) - read(rows)).abs().max() > 1e-4
+    torch.testing.assert_close(read(nothing), read(nothing))
+    assert read(nothing).abs().max() > 1e-4
+    readout.eval()
+    torch.testing.assert_close(read(rows), read(rows))
