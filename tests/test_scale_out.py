@@ -136,7 +136,7 @@ def test_the_ray_script(monkeypatch, tmp_path):
     script = script.replace("/net/", f"{tmp_path}/")
     started, called = {}, []
     fake_ray(monkeypatch, started)
-    from pyg_nsa.cell import run
+    from pyg_nsa.cell.training import run
 
     def run_training(config, folder, **arguments):
         called.append((config.data.model, folder, arguments))
@@ -150,8 +150,8 @@ def test_the_ray_script(monkeypatch, tmp_path):
 
 def test_a_loop_of_your_own(tmp_path):
     from pyg_nsa.cell import PerturbationDataset, build_model
-    from pyg_nsa.cell.batch import PerturbationCollate
     from pyg_nsa.cell.config import CellConfig
+    from pyg_nsa.cell.data.batch import PerturbationCollate
     from pyg_nsa.load import load_config
 
     namespace = {}

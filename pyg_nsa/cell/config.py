@@ -51,7 +51,7 @@ class DataConfig(_Config):
     unknown_labels: Literal["error", "skip"] = "error"
     """Rows of a table of measurements with genes that the graph lacks: error, or skip them with a warning."""
 
-    gene_tables: dict[str, str] = {}
+    gene_tables: dict[str, str] = Field(default={})
     """Gene-gene relations by name: CSV, TSV or Parquet files with two columns of gene ids."""
 
     unknown_genes: Literal["error", "skip", "add"] = "error"
@@ -204,7 +204,7 @@ class CellConfig(_Config):
     training: TrainingConfig = TrainingConfig()
     """How the model is trained."""
 
-    baselines: list[BaselineName] = ["mean", "product_of_singles"]
+    baselines: list[BaselineName] = Field(default=["mean", "product_of_singles"])
     """What the model is compared with, on the same split: mean and product_of_singles compute; hetero_conv (GATv2 layers in
     HeteroConv), hgt, no_messages (the same readout of projected features) and embedding (a learned vector per gene, no graph)
     are trained as the model is."""

@@ -64,8 +64,8 @@ def info(
     MODEL is the name of a model that cobra ships (textbook, iJO1366, salmonella) or a file (SBML, JSON, YAML, MATLAB, also .gz
     or .bz2).
     """
-    from pyg_nsa.cell.metabolic_model import load_model, model_file
-    from pyg_nsa.cell.model_info import model_info
+    from pyg_nsa.cell.network.metabolic_model import load_model, model_file
+    from pyg_nsa.cell.network.model_info import model_info
 
     file = model_file(model)
     found = model_info(load_model(model), gene_tables, proxies=proxies, features=features)
@@ -121,9 +121,9 @@ def labels(
             f"{output}: expected a name ending in .csv or .tsv", param_hint="--output"
         )
 
-    from pyg_nsa.cell.cache import cache_folder
-    from pyg_nsa.cell.metabolic_model import as_network, load_model
-    from pyg_nsa.cell.simulated_labels import simulate_labels, simulated_label_file
+    from pyg_nsa.cell.files.cache import cache_folder
+    from pyg_nsa.cell.labels.simulated import simulate_labels, simulated_label_file
+    from pyg_nsa.cell.network.metabolic_model import as_network, load_model
 
     network = as_network(load_model(model))
     folder = (cache or cache_folder()) / "processed"
@@ -146,7 +146,7 @@ def labels(
 
 
 def _print(found: dict[str, Any], features: bool) -> None:
-    from pyg_nsa.cell.sizes import readable
+    from pyg_nsa.cell.network.sizes import readable
 
     click.echo(f"{found['model']['id']} ({found['model']['file']})")
     nodes = [

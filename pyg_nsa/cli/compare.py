@@ -94,8 +94,8 @@ def compare(
 
     from rich.console import Console
 
-    from pyg_nsa.cell.comparison import run_comparison
-    from pyg_nsa.cell.interrupt import TrainingInterrupted
+    from pyg_nsa.cell.evaluation.comparison import run_comparison
+    from pyg_nsa.cell.training.interrupt import TrainingInterrupted
 
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
     command = shlex.join(["pyg-nsa", *sys.argv[1:]])

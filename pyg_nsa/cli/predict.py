@@ -53,8 +53,8 @@ def predict(
     if output is not None and output.suffix.lower() not in (".csv", ".tsv", ".parquet"):
         raise click.UsageError(f"-o {output}: name the file .csv, .tsv or .parquet")
 
-    from pyg_nsa.cell.prediction import parse_deletions, predict_deletions, read_deletions
-    from pyg_nsa.cell.restore import restore
+    from pyg_nsa.cell.training.prediction import parse_deletions, predict_deletions, read_deletions
+    from pyg_nsa.cell.training.restore import restore
 
     is_file = len(genes) == 1 and (Path(genes[0]).is_file() or genes[0].lower().endswith(_SUFFIXES))
     deletions = read_deletions(genes[0]) if is_file else parse_deletions(genes)

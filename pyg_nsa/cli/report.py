@@ -24,11 +24,11 @@ def report(run: Path, knockout: str | None, cache: Path | None) -> None:
 
     Exit status: 0 fine, 1 problems, 2 wrong usage.
     """
-    from pyg_nsa.cell.report import write_report
+    from pyg_nsa.cell.report.page import write_report
 
     if knockout is not None:
-        from pyg_nsa.cell.knockout import write_chosen_knockout
-        from pyg_nsa.cell.prediction import parse_deletions
+        from pyg_nsa.cell.report.knockout import write_chosen_knockout
+        from pyg_nsa.cell.training.prediction import parse_deletions
 
         write_chosen_knockout(run, parse_deletions([knockout])[0], cache)
     click.echo(f"report: {write_report(run)}")

@@ -108,14 +108,14 @@ def _run(
 
     config = load_config(file, CellConfig, overrides=overrides).relative_to(file.parent)
     if dry_run:
-        from pyg_nsa.cell.dry_run import dry_run as describe
+        from pyg_nsa.cell.training.dry_run import dry_run as describe
 
         click.echo(describe(config, cache))
         return
 
-    from pyg_nsa.cell.distributed import is_first
-    from pyg_nsa.cell.interrupt import TrainingInterrupted
-    from pyg_nsa.cell.run import run_training
+    from pyg_nsa.cell.training.distributed import is_first
+    from pyg_nsa.cell.training.interrupt import TrainingInterrupted
+    from pyg_nsa.cell.training.run import run_training
 
     text = _text(file, overrides)
     try:

@@ -18,10 +18,10 @@ from torch_geometric.nn import HeteroConv, TransformerConv
 from torch_geometric.nn.module_dict import ModuleDict
 
 from pyg_nsa import HeteroNSA, SelfAttentionBlock
-from pyg_nsa.cell.batch import PerturbationBatch
-from pyg_nsa.cell.deletion import DeletionRule
-from pyg_nsa.cell.model import HeteroCellNSA
-from pyg_nsa.cell.union_operator import UnionOperator
+from pyg_nsa.cell.data.batch import PerturbationBatch
+from pyg_nsa.cell.models.model import HeteroCellNSA
+from pyg_nsa.cell.models.union_operator import UnionOperator
+from pyg_nsa.cell.network.deletion import DeletionRule
 from pyg_nsa.nn.feed_forward import FeedForward
 from pyg_nsa.nn.node_input import NodeInput
 from pyg_nsa.nn.node_layout import NodeLayout

@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 def occupancy(graph: HeteroData) -> list[dict[str, Any]]:
     """One row for each relation: ``relation``, ``pairs``, ``tiles``, ``natural`` and ``reordered`` (occupied tiles)."""
     # The one place that knows where the library keeps this.
-    from pyg_nsa.cell.occupancy import tile_occupancy
+    from pyg_nsa.cell.report.occupancy import tile_occupancy
 
     rows = tile_occupancy(graph).to_dict("records")
     wanted = ("relation", "pairs", "tiles", "natural", "reordered")

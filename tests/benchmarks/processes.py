@@ -24,15 +24,15 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pyg_nsa.cell.batch import PerturbationLoader
-from pyg_nsa.cell.build import build_model
-from pyg_nsa.cell.cache import open_dataset
 from pyg_nsa.cell.config import CellConfig
-from pyg_nsa.cell.distributed import SharedBatches
-from pyg_nsa.cell.lightning_module import CellModule
-from pyg_nsa.cell.metabolic_model import MetabolicNetwork, load_model
-from pyg_nsa.cell.simulated_labels import simulate_labels
-from pyg_nsa.cell.splits import MixedSampler, make_split
+from pyg_nsa.cell.data.batch import PerturbationLoader
+from pyg_nsa.cell.data.splits import MixedSampler, make_split
+from pyg_nsa.cell.files.cache import open_dataset
+from pyg_nsa.cell.labels.simulated import simulate_labels
+from pyg_nsa.cell.models.build import build_model
+from pyg_nsa.cell.network.metabolic_model import MetabolicNetwork, load_model
+from pyg_nsa.cell.training.distributed import SharedBatches
+from pyg_nsa.cell.training.lightning_module import CellModule
 from pyg_nsa.load import load_config
 
 from . import machine

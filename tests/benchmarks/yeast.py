@@ -35,7 +35,7 @@ def yeast_physical(folder: str) -> HeteroData:
 def yeast_cell(folder: str) -> HeteroData:
     """Physical interactions and metabolism: one reaction node per reaction, clause of its gene rule, and direction."""
     # Here, because processes that measure memory start faster without it.
-    from pyg_nsa.cell.reaction_nodes import expand_reactions
+    from pyg_nsa.cell.network.reaction_nodes import expand_reactions
 
     with np.load(Path(folder) / "yeast-GEM_9.0.2.npz") as arrays:
         network = _network({name: arrays[name] for name in arrays})
@@ -60,7 +60,7 @@ def yeast_cell(folder: str) -> HeteroData:
 def _network(arrays: dict[str, np.ndarray]) -> Any:
     from scipy.sparse import csc_array
 
-    from pyg_nsa.cell.metabolic_model import MetabolicNetwork
+    from pyg_nsa.cell.network.metabolic_model import MetabolicNetwork
 
     shape = (len(arrays["mets"]), len(arrays["rxns"]))
     matrix = csc_array((arrays["S_data"], arrays["S_indices"], arrays["S_indptr"]), shape=shape)

@@ -6,7 +6,7 @@ from cell.networks import YEAST, toy_network
 from cell.tiny import TEXT, tiny_config
 from scipy.sparse import csc_array
 
-from pyg_nsa.cell.metabolic_model import MetabolicNetwork, load_model
+from pyg_nsa.cell.network.metabolic_model import MetabolicNetwork, load_model
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +73,7 @@ def cell_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_run(cell_cache, tmp_path_factory):
     """The folder of a finished run of seconds; tests must not change it."""
-    from pyg_nsa.cell.run import run_training
+    from pyg_nsa.cell.training.run import run_training
 
     folder = tmp_path_factory.mktemp("tiny-run")
     config = tiny_config(folder)

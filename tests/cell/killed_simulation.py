@@ -12,11 +12,11 @@ import signal
 import sys
 from pathlib import Path
 
-from pyg_nsa.cell import sealed_file
-from pyg_nsa.cell.lp_journal import LpJournal
-from pyg_nsa.cell.lp_solver import LpSolver
-from pyg_nsa.cell.metabolic_model import load_model
-from pyg_nsa.cell.simulated_labels import simulate_labels
+from pyg_nsa.cell.files import sealed_file
+from pyg_nsa.cell.labels.lp_journal import LpJournal
+from pyg_nsa.cell.labels.lp_solver import LpSolver
+from pyg_nsa.cell.labels.simulated import simulate_labels
+from pyg_nsa.cell.network.metabolic_model import load_model
 
 
 def main(folder: Path, moment: str, number: int, workers: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csc_array
 
-from pyg_nsa.cell.metabolic_model import MetabolicNetwork
+from pyg_nsa.cell.network.metabolic_model import MetabolicNetwork
 
 YEAST = Path(os.environ.get("PYG_NSA_YEAST", "")) / "yeast-GEM_9.0.2.npz"
 """The yeast model as arrays, in a folder that the repository does not hold."""

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from pyg_nsa.cell.baselines import BASELINES, mean_of_training, product_of_singles
-from pyg_nsa.cell.labels import LabelTable
+from pyg_nsa.cell.labels.table import LabelTable
+from pyg_nsa.cell.models.baselines import BASELINES, mean_of_training, product_of_singles
 
 NAN = float("nan")
 

@@ -6,8 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pyg_nsa.cell.bootstrap import GeneBootstrap, interval, weighted_auroc, weighted_metrics
-from pyg_nsa.cell.metrics import auroc, compare, compare_models, evaluate
+from pyg_nsa.cell.evaluation.bootstrap import (
+    GeneBootstrap,
+    interval,
+    weighted_auroc,
+    weighted_metrics,
+)
+from pyg_nsa.cell.evaluation.metrics import auroc, compare, compare_models, evaluate
 
 
 @pytest.fixture

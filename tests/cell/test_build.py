@@ -8,10 +8,15 @@ from cell.test_model import make_batch, make_config
 from torch_geometric.nn import GATv2Conv, HGTConv, SAGEConv
 
 from pyg_nsa import HeteroNSA
-from pyg_nsa.cell.build import TRAINED_BASELINES, build_embedding, build_hetero_conv, build_model
-from pyg_nsa.cell.graph import build_graph
-from pyg_nsa.cell.metabolic_model import load_model
-from pyg_nsa.cell.union_operator import UnionOperator
+from pyg_nsa.cell.models.build import (
+    TRAINED_BASELINES,
+    build_embedding,
+    build_hetero_conv,
+    build_model,
+)
+from pyg_nsa.cell.models.union_operator import UnionOperator
+from pyg_nsa.cell.network.graph import build_graph
+from pyg_nsa.cell.network.metabolic_model import load_model
 
 
 @pytest.fixture(scope="module")

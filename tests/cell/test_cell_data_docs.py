@@ -10,14 +10,15 @@ import torch
 from click.testing import CliRunner
 from ruamel.yaml import YAML
 
-from pyg_nsa.cell import labels, lp_runner
-from pyg_nsa.cell.cache import open_dataset
 from pyg_nsa.cell.config import CellConfig
-from pyg_nsa.cell.dataset import SIMULATED, PerturbationDataset
-from pyg_nsa.cell.graph import build_graph
-from pyg_nsa.cell.sizes import dense_mask_bytes
-from pyg_nsa.cell.splits import SplitKind
-from pyg_nsa.cell.tables import TableError
+from pyg_nsa.cell.data.dataset import SIMULATED, PerturbationDataset
+from pyg_nsa.cell.data.splits import SplitKind
+from pyg_nsa.cell.files.cache import open_dataset
+from pyg_nsa.cell.files.tables import TableError
+from pyg_nsa.cell.labels import lp_runner
+from pyg_nsa.cell.labels import table as labels
+from pyg_nsa.cell.network.graph import build_graph
+from pyg_nsa.cell.network.sizes import dense_mask_bytes
 from pyg_nsa.cli import main
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cell_data.md").read_text()

@@ -8,13 +8,18 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from pyg_nsa.cell import compare as module
-from pyg_nsa.cell.build import build_embedding, build_model
-from pyg_nsa.cell.cache import open_dataset
-from pyg_nsa.cell.compare import CompareError, contenders_of, plan
-from pyg_nsa.cell.compare_match import MatchError, count_parameters, match_parameters, with_width
-from pyg_nsa.cell.compare_report import markdown_table, shown_rows, summary
 from pyg_nsa.cell.config import CellConfig
+from pyg_nsa.cell.evaluation import compare as module
+from pyg_nsa.cell.evaluation.compare import CompareError, contenders_of, plan
+from pyg_nsa.cell.evaluation.comparison_page import markdown_table, shown_rows, summary
+from pyg_nsa.cell.evaluation.equal_terms import (
+    MatchError,
+    count_parameters,
+    match_parameters,
+    with_width,
+)
+from pyg_nsa.cell.files.cache import open_dataset
+from pyg_nsa.cell.models.build import build_embedding, build_model
 from pyg_nsa.cli import main
 from pyg_nsa.load import load_config
 

@@ -18,22 +18,22 @@ from torch_geometric.data import HeteroData
 from torch_geometric.loader import DataLoader
 
 from pyg_nsa import HeteroNSAConv
-from pyg_nsa.cell import dataset as dataset_module
-from pyg_nsa.cell.batch import (
+from pyg_nsa.cell.data import dataset as dataset_module
+from pyg_nsa.cell.data.batch import (
     Perturbation,
     PerturbationBatch,
     PerturbationCollate,
     PerturbationLoader,
 )
-from pyg_nsa.cell.dataset import PerturbationDataset
-from pyg_nsa.cell.deletion import DeletionRule
-from pyg_nsa.cell.graph import build_graph
-from pyg_nsa.cell.metabolic_model import ModelFileError
-from pyg_nsa.cell.sealed_file import DamagedFileError, read_sealed, write_sealed
-from pyg_nsa.cell.sizes import dense_mask_bytes, graph_bytes, readable
-from pyg_nsa.cell.splits import MixedSampler, split_by_gene
-from pyg_nsa.cell.tables import TableError
-from pyg_nsa.cell.transforms import DenseBoolMasks
+from pyg_nsa.cell.data.dataset import PerturbationDataset
+from pyg_nsa.cell.data.splits import MixedSampler, split_by_gene
+from pyg_nsa.cell.files.sealed_file import DamagedFileError, read_sealed, write_sealed
+from pyg_nsa.cell.files.tables import TableError
+from pyg_nsa.cell.network.deletion import DeletionRule
+from pyg_nsa.cell.network.graph import build_graph
+from pyg_nsa.cell.network.metabolic_model import ModelFileError
+from pyg_nsa.cell.network.sizes import dense_mask_bytes, graph_bytes, readable
+from pyg_nsa.cell.network.transforms import DenseBoolMasks
 from pyg_nsa.cli.graphs import read_graphs
 
 GPR = ("gene", "gpr", "reaction")
@@ -499,9 +499,9 @@ def test_two_processes_build_labels_and_dataset_once(tmp_path):
     labels, root = str(tmp_path / "labels"), str(tmp_path / "dataset")
     code = (
         "import logging, sys; logging.basicConfig(level=logging.INFO, stream=sys.stdout)\n"
-        "from pyg_nsa.cell.dataset import PerturbationDataset\n"
-        "from pyg_nsa.cell.simulated_labels import simulate_labels\n"
-        "from pyg_nsa.cell.metabolic_model import load_model\n"
+        "from pyg_nsa.cell.data.dataset import PerturbationDataset\n"
+        "from pyg_nsa.cell.labels.simulated import simulate_labels\n"
+        "from pyg_nsa.cell.network.metabolic_model import load_model\n"
         "print('ready', flush=True); sys.stdin.readline()\n"  # both start at once
         f"print(len(simulate_labels(load_model('textbook'), {labels!r})))\n"
         f"print(len(PerturbationDataset({root!r})))"

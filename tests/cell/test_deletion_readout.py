@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pyg_nsa.cell.batch import Perturbation, PerturbationCollate
-from pyg_nsa.cell.deletion_readout import DeletionReadout
-from pyg_nsa.cell.epistasis import Epistasis
-from pyg_nsa.cell.graph import build_graph
-from pyg_nsa.cell.metabolic_model import load_model
+from pyg_nsa.cell.data.batch import Perturbation, PerturbationCollate
+from pyg_nsa.cell.models.deletion_readout import DeletionReadout
+from pyg_nsa.cell.models.epistasis import Epistasis
+from pyg_nsa.cell.network.graph import build_graph
+from pyg_nsa.cell.network.metabolic_model import load_model
 
 TYPES = ["gene", "reaction", "metabolite"]
 

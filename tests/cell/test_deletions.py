@@ -7,15 +7,15 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from pyg_nsa.cell.deletions import (
+from pyg_nsa.cell.labels.deletions import (
     PairFitness,
     interacting_triples,
     simulate_pairs,
     simulate_singles,
     simulate_triples,
 )
-from pyg_nsa.cell.fba import GrowthSimulator
-from pyg_nsa.cell.lp_solver import LpSolver
+from pyg_nsa.cell.labels.fba import GrowthSimulator
+from pyg_nsa.cell.labels.lp_solver import LpSolver
 
 
 @pytest.fixture(scope="module")

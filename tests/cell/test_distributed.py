@@ -13,12 +13,12 @@ import pytest
 import torch
 from cell import two_processes
 
-from pyg_nsa.cell.build import build_model
 from pyg_nsa.cell.config import CellConfig, TrainingConfig
-from pyg_nsa.cell.distributed import SharedBatches, placement
-from pyg_nsa.cell.experiment import run_experiment
-from pyg_nsa.cell.metrics import evaluate
-from pyg_nsa.cell.splits import MixedSampler, split_by_gene
+from pyg_nsa.cell.data.splits import MixedSampler, split_by_gene
+from pyg_nsa.cell.evaluation.metrics import evaluate
+from pyg_nsa.cell.models.build import build_model
+from pyg_nsa.cell.training.distributed import SharedBatches, placement
+from pyg_nsa.cell.training.experiment import run_experiment
 from pyg_nsa.load import load_config
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from cell.networks import toy_network
 
-from pyg_nsa.cell.deletions import simulate_pairs, simulate_singles
-from pyg_nsa.cell.fba import GrowthSimulator
+from pyg_nsa.cell.labels.deletions import simulate_pairs, simulate_singles
+from pyg_nsa.cell.labels.fba import GrowthSimulator
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.transforms import AddRandomWalkPE
 
-from pyg_nsa.cell import features
-from pyg_nsa.cell.fba import GrowthSimulator
-from pyg_nsa.cell.graph import build_graph
-from pyg_nsa.cell.lp_solver import linear_program
+from pyg_nsa.cell.labels.fba import GrowthSimulator
+from pyg_nsa.cell.labels.lp_solver import linear_program
+from pyg_nsa.cell.network import features
+from pyg_nsa.cell.network.graph import build_graph
 
 
 @pytest.fixture(scope="module")

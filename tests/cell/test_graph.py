@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 import torch
 
-from pyg_nsa.cell.graph import build_graph
-from pyg_nsa.cell.tables import TableError
+from pyg_nsa.cell.files.tables import TableError
+from pyg_nsa.cell.network.graph import build_graph
 
 GPR = ("gene", "gpr", "reaction")
 RMR = ("reaction", "rmr", "metabolite")

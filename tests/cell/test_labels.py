@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pyg_nsa.cell import simulated_labels
-from pyg_nsa.cell.fba import GrowthSimulator
-from pyg_nsa.cell.graph import build_graph
-from pyg_nsa.cell.labels import LabelFileError, LabelTable
-from pyg_nsa.cell.measured_labels import read_label_table
-from pyg_nsa.cell.sealed_file import write_sealed
-from pyg_nsa.cell.simulated_labels import simulate_labels
-from pyg_nsa.cell.tables import TableError
+from pyg_nsa.cell.files.sealed_file import write_sealed
+from pyg_nsa.cell.files.tables import TableError
+from pyg_nsa.cell.labels import simulated as simulated_labels
+from pyg_nsa.cell.labels.fba import GrowthSimulator
+from pyg_nsa.cell.labels.measured import read_label_table
+from pyg_nsa.cell.labels.simulated import simulate_labels
+from pyg_nsa.cell.labels.table import LabelFileError, LabelTable
+from pyg_nsa.cell.network.graph import build_graph
 
 
 def same(one: LabelTable, other: LabelTable) -> bool:

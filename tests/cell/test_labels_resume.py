@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyg_nsa.cell import lp_runner
-from pyg_nsa.cell.deletions import simulate_singles
-from pyg_nsa.cell.fba import GrowthSimulator
-from pyg_nsa.cell.labels import LabelTable
-from pyg_nsa.cell.lp_journal import LpJournal, pack_states, unpack_states
-from pyg_nsa.cell.lp_runner import CHUNK, LpRunner, LpTask
-from pyg_nsa.cell.lp_solver import LpSolver
-from pyg_nsa.cell.simulated_labels import simulate_labels
+from pyg_nsa.cell.labels import lp_runner
+from pyg_nsa.cell.labels.deletions import simulate_singles
+from pyg_nsa.cell.labels.fba import GrowthSimulator
+from pyg_nsa.cell.labels.lp_journal import LpJournal, pack_states, unpack_states
+from pyg_nsa.cell.labels.lp_runner import CHUNK, LpRunner, LpTask
+from pyg_nsa.cell.labels.lp_solver import LpSolver
+from pyg_nsa.cell.labels.simulated import simulate_labels
+from pyg_nsa.cell.labels.table import LabelTable
 
 TESTS = Path(__file__).parents[1]
 

@@ -11,7 +11,7 @@ import cobra
 import numpy as np
 import pytest
 
-from pyg_nsa.cell.metabolic_model import (
+from pyg_nsa.cell.network.metabolic_model import (
     SHIPPED_MODELS,
     MetabolicNetwork,
     ModelFileError,

@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pyg_nsa.cell.baselines import mean_of_training, product_of_singles
-from pyg_nsa.cell.labels import LabelTable
-from pyg_nsa.cell.metrics import auroc, compare, evaluate
+from pyg_nsa.cell.evaluation.metrics import auroc, compare, evaluate
+from pyg_nsa.cell.labels.table import LabelTable
+from pyg_nsa.cell.models.baselines import mean_of_training, product_of_singles
 
 
 def test_auroc_equals_counting_pairs():

@@ -5,19 +5,19 @@ import copy
 import pytest
 import torch
 
-from pyg_nsa.cell.attention_map import attention_around
-from pyg_nsa.cell.batch import Perturbation, PerturbationCollate
-from pyg_nsa.cell.build import (
+from pyg_nsa.cell.config import CellConfig
+from pyg_nsa.cell.data.batch import Perturbation, PerturbationCollate
+from pyg_nsa.cell.models.build import (
     build_embedding,
     build_hetero_conv,
     build_hgt,
     build_model,
     build_no_messages,
 )
-from pyg_nsa.cell.config import CellConfig
-from pyg_nsa.cell.graph import build_graph
-from pyg_nsa.cell.materialise import perturbed_graph
-from pyg_nsa.cell.metabolic_model import load_model
+from pyg_nsa.cell.network.graph import build_graph
+from pyg_nsa.cell.network.materialise import perturbed_graph
+from pyg_nsa.cell.network.metabolic_model import load_model
+from pyg_nsa.cell.report.attention_map import attention_around
 from pyg_nsa.load import load_config
 
 EDGES = [

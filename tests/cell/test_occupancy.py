@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_nsa.cell.occupancy import COLUMNS, node_orders, tile_occupancy
+from pyg_nsa.cell.report.occupancy import COLUMNS, node_orders, tile_occupancy
 
 
 def make_graph():

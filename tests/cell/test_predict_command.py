@@ -15,23 +15,23 @@ import torch
 from cell.tiny import tiny_config
 from click.testing import CliRunner
 
-from pyg_nsa.cell.batch import PerturbationCollate
-from pyg_nsa.cell.build import build_model
-from pyg_nsa.cell.cache import open_dataset
-from pyg_nsa.cell.checkpoint import CheckpointError, identity
-from pyg_nsa.cell.metabolic_model import load_model
-from pyg_nsa.cell.names import node_names
-from pyg_nsa.cell.prediction import (
+from pyg_nsa.cell.data.batch import PerturbationCollate
+from pyg_nsa.cell.data.splits import split_by_gene
+from pyg_nsa.cell.files.cache import open_dataset
+from pyg_nsa.cell.files.tables import TableError
+from pyg_nsa.cell.models.build import build_model
+from pyg_nsa.cell.network.metabolic_model import load_model
+from pyg_nsa.cell.network.names import node_names
+from pyg_nsa.cell.training.checkpoint import CheckpointError, identity
+from pyg_nsa.cell.training.prediction import (
     UnknownGenesError,
     parse_deletions,
     perturbations,
     predict_deletions,
     read_deletions,
 )
-from pyg_nsa.cell.restore import restore
-from pyg_nsa.cell.splits import split_by_gene
-from pyg_nsa.cell.tables import TableError
-from pyg_nsa.cell.training import _prepare
+from pyg_nsa.cell.training.restore import restore
+from pyg_nsa.cell.training.trainer import _prepare
 from pyg_nsa.cli import main
 
 

@@ -12,14 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pyg_nsa.cell import figure_style, report_gallery
-from pyg_nsa.cell.figure_style import save
-from pyg_nsa.cell.knockout_figure import knockout_figure, node_label
-from pyg_nsa.cell.metrics import evaluate
-from pyg_nsa.cell.metrics_figure import metrics_figure
-from pyg_nsa.cell.neighbourhood import MAX_NODES, choose_neighbourhood
-from pyg_nsa.cell.report import RunFolderError, write_report
-from pyg_nsa.cell.report_figures import loss_figure, scatter_figure
+from pyg_nsa.cell.evaluation.metrics import evaluate
+from pyg_nsa.cell.report import figure_style
+from pyg_nsa.cell.report import gallery as report_gallery
+from pyg_nsa.cell.report.figure_style import save
+from pyg_nsa.cell.report.figures import loss_figure, scatter_figure
+from pyg_nsa.cell.report.knockout_figure import knockout_figure, node_label
+from pyg_nsa.cell.report.metrics_figure import metrics_figure
+from pyg_nsa.cell.report.neighbourhood import MAX_NODES, choose_neighbourhood
+from pyg_nsa.cell.report.page import RunFolderError, write_report
 
 NASTY = "<b>&\"x'$y$</b>"
 REQUIRED = ["config.yaml", "run.json", "history.csv", "predictions.csv", "metrics.csv"]

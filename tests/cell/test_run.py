@@ -11,15 +11,15 @@ import torch
 from cell.tiny import tiny_config
 from click.testing import CliRunner
 
-from pyg_nsa.cell.batch import PerturbationLoader
-from pyg_nsa.cell.build import build_model
-from pyg_nsa.cell.cache import open_dataset
 from pyg_nsa.cell.config import CellConfig, TrainingConfig
-from pyg_nsa.cell.lightning_module import CellModule, NotFiniteError, label_statistics
-from pyg_nsa.cell.metrics import compare
-from pyg_nsa.cell.restore import restore
-from pyg_nsa.cell.run import run_training
-from pyg_nsa.cell.training import predict
+from pyg_nsa.cell.data.batch import PerturbationLoader
+from pyg_nsa.cell.evaluation.metrics import compare
+from pyg_nsa.cell.files.cache import open_dataset
+from pyg_nsa.cell.models.build import build_model
+from pyg_nsa.cell.training.lightning_module import CellModule, NotFiniteError, label_statistics
+from pyg_nsa.cell.training.restore import restore
+from pyg_nsa.cell.training.run import run_training
+from pyg_nsa.cell.training.trainer import predict
 from pyg_nsa.cli import main
 from pyg_nsa.load import load_config
 

@@ -11,11 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_nsa.cell.graph import build_graph
-from pyg_nsa.cell.labels import LabelTable
-from pyg_nsa.cell.metabolic_model import load_model
-from pyg_nsa.cell.simulated_labels import simulate_labels
-from pyg_nsa.cell.splits import (
+from pyg_nsa.cell.data.splits import (
     PARTS,
     MixedSampler,
     make_split,
@@ -23,6 +19,10 @@ from pyg_nsa.cell.splits import (
     split_by_gene,
     split_by_pair,
 )
+from pyg_nsa.cell.labels.simulated import simulate_labels
+from pyg_nsa.cell.labels.table import LabelTable
+from pyg_nsa.cell.network.graph import build_graph
+from pyg_nsa.cell.network.metabolic_model import load_model
 
 
 @pytest.fixture(scope="module")

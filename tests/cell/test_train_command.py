@@ -18,13 +18,13 @@ from cell.tiny import TEXT, tiny_config, write_config
 from click.testing import CliRunner
 from ruamel.yaml import YAML
 
-from pyg_nsa.cell import dry_run as dry
-from pyg_nsa.cell import run as run_module
-from pyg_nsa.cell import training
-from pyg_nsa.cell.build import build_model
-from pyg_nsa.cell.cache import open_dataset
-from pyg_nsa.cell.checkpoint import read_checkpoint
-from pyg_nsa.cell.lightning_module import CellModule
+from pyg_nsa.cell.files.cache import open_dataset
+from pyg_nsa.cell.models.build import build_model
+from pyg_nsa.cell.training import dry_run as dry
+from pyg_nsa.cell.training import run as run_module
+from pyg_nsa.cell.training import trainer as training
+from pyg_nsa.cell.training.checkpoint import read_checkpoint
+from pyg_nsa.cell.training.lightning_module import CellModule
 from pyg_nsa.cli import main
 
 RESULTS = ("predictions.csv", "metrics.csv", "hetero_nsa/predictions.csv")
@@ -106,7 +106,7 @@ def test_ctrl_c_outside_of_training(invoke, monkeypatch):
 
 KILLED = """
 import os, signal, sys
-from pyg_nsa.cell.lightning_module import CellModule
+from pyg_nsa.cell.training.lightning_module import CellModule
 real = CellModule.on_train_batch_start
 def hook(self, batch, batch_idx):
     if self.global_step == 4:

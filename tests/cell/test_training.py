@@ -19,15 +19,16 @@ import pytest
 import torch
 from cell.tiny import tiny_config
 
-from pyg_nsa.cell import lightning_module, training
-from pyg_nsa.cell.build import build_model
-from pyg_nsa.cell.cache import open_dataset
-from pyg_nsa.cell.checkpoint import CheckpointError, graph_fingerprint, read_checkpoint
-from pyg_nsa.cell.experiment import run_experiment
-from pyg_nsa.cell.failed_batch import NotFiniteError, load_failed_batch
-from pyg_nsa.cell.interrupt import StopRequest, TrainingInterrupted, stop_on_signals
-from pyg_nsa.cell.resuming import ResumableLoader
-from pyg_nsa.cell.splits import split_by_gene
+from pyg_nsa.cell.data.splits import split_by_gene
+from pyg_nsa.cell.files.cache import open_dataset
+from pyg_nsa.cell.models.build import build_model
+from pyg_nsa.cell.training import lightning_module
+from pyg_nsa.cell.training import trainer as training
+from pyg_nsa.cell.training.checkpoint import CheckpointError, graph_fingerprint, read_checkpoint
+from pyg_nsa.cell.training.experiment import run_experiment
+from pyg_nsa.cell.training.failed_batch import NotFiniteError, load_failed_batch
+from pyg_nsa.cell.training.interrupt import StopRequest, TrainingInterrupted, stop_on_signals
+from pyg_nsa.cell.training.resuming import ResumableLoader
 
 STEPS = 3  # in an epoch: 40 instances, 16 in a batch
 
@@ -174,7 +175,7 @@ def test_a_finished_training_is_not_trained_again(experiment, monkeypatch, unint
     _, predictions = experiment(patience=9)
     monkeypatch.setattr(training, "_trainer", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr(
-        "pyg_nsa.cell.experiment.predict", lambda *_: pytest.fail("predicted again")
+        "pyg_nsa.cell.training.experiment.predict", lambda *_: pytest.fail("predicted again")
     )
     trained, again = experiment(resume=True, patience=9)
     assert not trained.fresh
@@ -259,7 +260,7 @@ def test_checkpoints_within_an_epoch(experiment, monkeypatch):
         if str(target).endswith("last.ckpt"):
             saved.append(read_checkpoint(target)["global_step"])
 
-    monkeypatch.setattr("pyg_nsa.cell.resuming.os.replace", replace)
+    monkeypatch.setattr("pyg_nsa.cell.training.resuming.os.replace", replace)
     experiment(sets=["training.checkpoint_every={steps: 1}"])
     # Not after the last step of an epoch but behind its validation.
     assert saved == [1, 2, 3, 4, 5, 6]
@@ -270,7 +271,7 @@ def test_checkpoints_within_an_epoch(experiment, monkeypatch):
     clock = types.SimpleNamespace(
         monotonic=itertools.count(0.0, 40.0).__next__
     )  # a look takes 40 seconds
-    monkeypatch.setattr("pyg_nsa.cell.resuming.time", clock)
+    monkeypatch.setattr("pyg_nsa.cell.training.resuming.time", clock)
     experiment(epochs=1, sets=["training.checkpoint_every.minutes=1"])
     assert saved == [2, 3]
 

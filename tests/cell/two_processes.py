@@ -18,18 +18,18 @@ from benchmarks.processes import Loss, measure_here
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pyg_nsa.cell import lightning_module
-from pyg_nsa.cell.batch import Perturbation, PerturbationBatch, PerturbationCollate
-from pyg_nsa.cell.build import TRAINED_BASELINES, build_model
 from pyg_nsa.cell.config import CellConfig
-from pyg_nsa.cell.dataset import PerturbationDataset
-from pyg_nsa.cell.distributed import rank_and_size
-from pyg_nsa.cell.lightning_module import CellModule, NotFiniteError
-from pyg_nsa.cell.splits import split_by_gene
-from pyg_nsa.cell.training import predict, train
+from pyg_nsa.cell.data.batch import Perturbation, PerturbationBatch, PerturbationCollate
+from pyg_nsa.cell.data.dataset import PerturbationDataset
+from pyg_nsa.cell.data.splits import split_by_gene
+from pyg_nsa.cell.models.build import TRAINED_BASELINES, build_model
+from pyg_nsa.cell.training import lightning_module
+from pyg_nsa.cell.training.distributed import rank_and_size
+from pyg_nsa.cell.training.lightning_module import CellModule, NotFiniteError
+from pyg_nsa.cell.training.trainer import predict, train
 from pyg_nsa.load import load_config
 
-TEXTBOOK = Path(lightning_module.__file__).parent / "textbook.yaml"
+TEXTBOOK = Path(__file__).parents[2] / "pyg_nsa" / "cell" / "textbook.yaml"
 PREDICTED = 7  # an odd number, for two processes
 
 

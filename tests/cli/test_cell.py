@@ -172,8 +172,8 @@ def test_labels(tmp_path):
 
 
 def test_training_finds_labels_that_were_simulated_before(tmp_path, monkeypatch):
-    from pyg_nsa.cell import simulated_labels
-    from pyg_nsa.cell.dataset import PerturbationDataset
+    from pyg_nsa.cell.data.dataset import PerturbationDataset
+    from pyg_nsa.cell.labels import simulated as simulated_labels
 
     run("labels", "textbook", "--cache", tmp_path)
     monkeypatch.setattr(simulated_labels, "_simulate", None)  # would fail if called

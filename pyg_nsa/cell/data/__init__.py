@@ -1,0 +1,1 @@
+"""Instances: the dataset, its batches, and its splits."""

@@ -1,0 +1,1 @@
+"""What predictions are worth: metrics, how sure they are, and comparisons of models."""

@@ -1,0 +1,322 @@
+"""Several models on one split, with several seeds, on equal terms.
+
+A comparison is a folder. Each (model, seed) is an experiment of its own in it (:mod:`pyg_nsa.cell.training.experiment`), under a name that
+holds a hash of its configuration: what is done is never trained again, and other settings never mix with it. The split, and the
+held-out instances that are judged, are the same for all.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from pyg_nsa.cell.config import CellConfig
+from pyg_nsa.cell.data.dataset import PerturbationDataset
+from pyg_nsa.cell.data.splits import Split, make_split
+from pyg_nsa.cell.evaluation.equal_terms import count_parameters, match_parameters
+from pyg_nsa.cell.evaluation.metrics import evaluate
+from pyg_nsa.cell.files.cache import open_dataset
+from pyg_nsa.cell.models.baselines import BASELINES
+from pyg_nsa.cell.training.checkpoint import graph_fingerprint, training_fingerprint
+from pyg_nsa.cell.training.experiment import (
+    Builder,
+    builders,
+    evaluation_instances,
+    prediction_rows,
+    run_experiment,
+    validation_instances,
+)
+
+__all__ = ["Cell", "CompareError", "Contender", "Match", "contenders_of", "plan", "run_cells"]
+
+Match = Literal["parameters", "time", "none"]
+
+_SHARED = (
+    "model",
+    "labels",
+    "split",
+    "fractions",
+    "evaluation_pairs",
+)  # what makes a split, in `data`
+_ENDLESS = 1_000_000  # epochs, where time is the limit
+
+
+class CompareError(ValueError):
+    """Configurations that can't be compared."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model that takes part.
+
+    Attributes:
+        name: What it is called in tables.
+        config: Its configuration, on the terms of the comparison.
+        model: Its name in checkpoints: that of an operator or baseline.
+        build: What builds it.
+        parameters: How many it has; 0 until :func:`plan` has counted.
+        data: What graph, labels and split are, as a hash.
+    """
+
+    name: str
+    config: CellConfig
+    model: str
+    build: Builder
+    parameters: int = 0
+    data: str = ""
+
+    @property
+    def key(self) -> str:
+        """Name of its folder, with a hash of all that its result depends on."""
+        unread = {"title", "baselines", "node_order"}
+        content = [self.model, self.data, self.config.model_dump(mode="json", exclude=unread)]
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+        return f"{self.name}-{digest}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (model, seed) of a comparison.
+
+    Attributes:
+        contender: The model.
+        seed: Seed of initialisation and sampling.
+        folder: Where its experiment is.
+    """
+
+    contender: Contender
+    seed: int
+    folder: Path
+
+    @property
+    def done(self) -> bool:
+        """Whether it is trained and its predictions are there."""
+        return (self.folder / "predictions.csv").is_file() and (self.folder / "cell.json").is_file()
+
+
+def contenders_of(configs: Mapping[str, CellConfig]) -> list[Contender]:
+    """Who is compared: each configuration; with a single one also the baselines that it names and that are trained.
+
+    Args:
+        configs: Configurations by name. The first sets the terms.
+
+    Raises:
+        CompareError: None, or configurations with different splits.
+    """
+    if not configs:
+        raise CompareError("nothing to compare: give at least one configuration")
+    (first_name, first), *others = configs.items()
+    for name, config in others:
+        for field in _SHARED:
+            mine, theirs = getattr(config.data, field), getattr(first.data, field)
+            if mine != theirs:
+                raise CompareError(
+                    f"{name}: data.{field} is {mine!r}, but {theirs!r} in {first_name}; models are compared on one split, so "
+                    "make them equal"
+                )
+        if config.seed != first.seed:
+            raise CompareError(
+                f"{name}: seed is {config.seed}, but {first.seed} in {first_name}; it makes the split, so make them equal"
+            )
+    if len(configs) > 1:
+        return [
+            Contender(name, config, *next(iter(builders(config).items())))
+            for name, config in configs.items()
+        ]
+    return [Contender(name, first, name, build) for name, build in builders(first).items()]
+
+
+def plan(
+    contenders: Sequence[Contender],
+    match: Match,
+    folder: Path,
+    seeds: int,
+    dataset_of: Callable[[CellConfig], PerturbationDataset],
+) -> list[Cell]:
+    """Puts the contenders on equal terms, and lists what is to be trained.
+
+    Args:
+        contenders: Who takes part. The first sets the terms.
+        match: ``parameters``: the others get the width that gives the first one's number of parameters; ``time``: all get
+            the first one's ``training.max_minutes``, and nothing else ends their training; ``none``: as configured.
+        folder: Folder of the comparison.
+        seeds: How many, from the configuration's seed on.
+        dataset_of: The dataset of a configuration.
+
+    Raises:
+        CompareError: ``time``, and the first has no time.
+        MatchError: No width has the number of parameters.
+    """
+    first = contenders[0]
+    wanted = count_parameters(first.config, first.build, dataset_of(first.config).graph)
+    minutes = first.config.training.max_minutes
+    if match == "time" and minutes is None:
+        raise CompareError(
+            f"{first.name} has no training.max_minutes, so there is no time to give to all: set it, or use another --match"
+        )
+    out = []
+    for contender in contenders:
+        dataset, config, count = dataset_of(contender.config), contender.config, wanted
+        graph = dataset.graph
+        if match == "time":
+            training = config.training.model_copy(
+                update={"max_minutes": minutes, "epochs": _ENDLESS, "patience": None}
+            )
+            config = config.model_copy(update={"training": training})
+        if contender is not first:
+            if match == "parameters":
+                config, count = match_parameters(config, contender.build, graph, wanted)
+            else:
+                count = count_parameters(config, contender.build, graph)
+        out.append(
+            replace(contender, config=config, parameters=count, data=_data_of(dataset, config))
+        )
+    return [
+        Cell(c, c.config.seed + k, folder / "cells" / c.key / f"seed-{c.config.seed + k}")
+        for k in range(
+            seeds
+        )  # all models with one seed, then with the next: a part of a comparison is one, too
+        for c in out
+    ]
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    dataset_of: Callable[[CellConfig], PerturbationDataset],
+    console: Console,
+    progress: bool = True,
+) -> Iterator[tuple[Cell, pd.DataFrame]]:
+    """Trains what is not done, and yields the metrics of each cell on held-out genes.
+
+    Args:
+        cells: Of :func:`plan`.
+        dataset_of: The dataset of a configuration.
+        console: Where to say what is going on.
+        progress: Show progress bars.
+
+    Yields:
+        A cell, and the table of :func:`pyg_nsa.cell.evaluation.metrics.evaluate` for its part ``test``.
+    """
+    for number, cell in enumerate(cells, 1):
+        name = f"{number}/{len(cells)} {cell.contender.name}, seed {cell.seed}"
+        if cell.done:
+            console.print(f"[bold]{name}[/]: done before")
+        else:
+            console.print(f"[bold]{name}[/]")
+            _run(cell, dataset_of(cell.contender.config), progress, console)
+        table = pd.read_csv(
+            cell.folder / "predictions.csv",
+            keep_default_na=False,
+            na_values=[""],
+            dtype={"genes": str},
+        )
+        metrics = evaluate(table[table["part"] == "test"].assign(model=cell.contender.name))
+        yield cell, metrics
+
+
+def _run(cell: Cell, dataset: PerturbationDataset, progress: bool, console: Console) -> None:
+    config = cell.contender.config
+    split, parts = split_and_parts(dataset, config)
+    trained, _ = run_experiment(
+        cell.contender.model,
+        cell.contender.build,
+        dataset,
+        split,
+        config,
+        cell.folder,
+        seed=cell.seed,
+        parts=parts,
+        validation=validation_instances(dataset, parts["val"], config.seed),
+        resume=True,
+        progress=progress,
+        track=functools.partial(track, description="predicting", console=console)
+        if progress
+        else None,
+    )
+    history = trained.history
+    steps = int(history["step"].max())
+    facts = {
+        "seed": cell.seed,
+        "parameters": cell.contender.parameters,
+        "steps": steps,
+        "instances": steps * config.training.batch_size,
+        "minutes": trained.seconds / 60,
+        "val_loss": float(history["val_loss"].min()),
+        "config": config.model_dump(mode="json"),
+    }
+    partial = cell.folder / "cell.json.part"
+    partial.write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    partial.replace(cell.folder / "cell.json")
+
+
+def _data_of(dataset: PerturbationDataset, config: CellConfig) -> str:
+    split, parts = split_and_parts(dataset, config)
+    digest = hashlib.sha256(graph_fingerprint(dataset.graph).encode())
+    digest.update(training_fingerprint(dataset.table, split).encode())
+    for index in parts.values():
+        digest.update(np.ascontiguousarray(index).tobytes())
+        digest.update(np.ascontiguousarray(dataset.table.y[index]).tobytes())
+    return digest.hexdigest()
+
+
+def split_and_parts(
+    dataset: PerturbationDataset, config: CellConfig
+) -> tuple[Split, dict[str, NDArray[np.int64]]]:
+    """The split, and the held-out instances that are judged: the same for all contenders."""
+    split = make_split(dataset.table, config.data.split, config.data.fractions, config.seed)
+    pairs = config.data.evaluation_pairs
+    return split, {
+        part: evaluation_instances(dataset, split, part, pairs, config.seed)
+        for part in ("val", "test")
+    }
+
+
+def computed_baselines(
+    names: Sequence[str], dataset: PerturbationDataset, config: CellConfig
+) -> pd.DataFrame:
+    """Metrics of the baselines that need no training, on the part ``test``.
+
+    Args:
+        names: Names of baselines; those that are trained are left out.
+        dataset: The dataset.
+        config: For the split.
+    """
+    split, parts = split_and_parts(dataset, config)
+    tables = [
+        prediction_rows(
+            dataset,
+            n,
+            "test",
+            parts["test"],
+            BASELINES[n](dataset.table, split.train, parts["test"]),
+        )
+        for n in names
+        if n in BASELINES
+    ]
+    return evaluate(pd.concat(tables, ignore_index=True)) if tables else pd.DataFrame()
+
+
+def datasets(cache: Path | None, progress: bool) -> Callable[[CellConfig], PerturbationDataset]:
+    """Opens each dataset once; configurations may differ in features."""
+    known: dict[str, PerturbationDataset] = {}
+
+    def of(config: CellConfig) -> PerturbationDataset:
+        key = config.data.model_dump_json(
+            include={"model", "labels", "gene_tables", "proxies", "features"}
+        )
+        if key not in known:
+            known[key] = open_dataset(config, cache, progress=progress)
+        return known[key]
+
+    return of

@@ -1,0 +1,231 @@
+"""A comparison from beginning to end: who, on which terms, trained, judged, and written down."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from pyg_nsa.cell.config import CellConfig
+from pyg_nsa.cell.evaluation.compare import (
+    Cell,
+    Match,
+    computed_baselines,
+    contenders_of,
+    datasets,
+    plan,
+    run_cells,
+)
+from pyg_nsa.cell.evaluation.comparison_page import (
+    comparison_figure,
+    markdown_table,
+    shown_rows,
+    summary,
+)
+from pyg_nsa.cell.report.figure_style import save
+
+__all__ = ["run_comparison"]
+
+_PACKAGES = ("pyg-nsa", "torch", "torch-geometric", "lightning", "cobra", "highspy")
+_METRICS = ["model", "seed", "subset", "target", "metric", "value", "n"]
+
+
+def run_comparison(
+    configs: Mapping[str, CellConfig],
+    folder: Path,
+    *,
+    seeds: int = 3,
+    match: Match = "parameters",
+    cache: Path | None = None,
+    dry_run: bool = False,
+    progress: bool = True,
+    console: Console | None = None,
+    command: str = "",
+) -> dict[str, Any]:
+    """Trains several models with several seeds on one split, and writes one table and one figure.
+
+    Args:
+        configs: Configurations by name; with a single one its baselines take part too. Baselines that need no training
+            are computed where one of them names them.
+        folder: Writes ``comparison.csv`` (a row for each seed), ``comparison.json``, ``comparison.md`` and ``comparison.png``,
+            after every trained model; what is done in it is not trained again.
+        seeds: How many seeds, from the configuration's on.
+        match: See :func:`~pyg_nsa.cell.evaluation.compare.plan`.
+        cache: Where graphs and labels are kept between runs.
+        dry_run: Only list what would be trained.
+        progress: Show progress bars.
+        console: Where to print (default: standard output).
+        command: What was called, for the files.
+
+    Returns:
+        What ``comparison.json`` holds; of a dry run ``match`` and ``cells``.
+
+    Raises:
+        CompareError: Configurations that can't be compared.
+        ConfigError: A configuration does not fit the graph.
+        MatchError: No width has the wanted number of parameters.
+    """
+    console = console or Console(width=None if Console().is_terminal else 120)
+    dataset_of = datasets(cache, progress)
+    contenders = contenders_of(configs)
+    first = contenders[0].config
+    console.print(f"graph and labels of {first.data.model}")
+    cells = plan(contenders, match, folder, seeds, dataset_of)
+    console.print(_plan_table(cells))
+    if dry_run:
+        return {"match": match, "cells": [_cell_facts(cell) for cell in cells]}
+    names = list(dict.fromkeys(b for config in configs.values() for b in config.baselines))
+    computed = computed_baselines(names, dataset_of(first), first)
+    found: list[pd.DataFrame] = []
+    metrics, facts = pd.DataFrame(), {}
+    before = {cell.folder for cell in cells if cell.done}
+    for cell, table in run_cells(cells, dataset_of, console, progress):
+        found.append(table.assign(seed=cell.seed))
+        metrics = pd.concat(
+            [*found, *([computed.assign(seed=first.seed)] if len(computed) else [])]
+        )
+        facts = _facts(cells, metrics, first, match, seeds, command)
+        if cell.folder not in before or cell is cells[-1]:
+            _write(folder, metrics, facts)
+    models = facts["models"]
+    table = Table(title=f"held-out genes, mean ± std over {seeds} seeds")
+    for title in ("subset", "target", "metric", *models):
+        table.add_column(title, overflow="fold")
+    for row in shown_rows(summary(metrics), models):
+        table.add_row(*row)
+    console.print(table)
+    console.print(f"written: {folder / 'comparison.png'}, .csv, .json, .md")
+    return facts
+
+
+def _plan_table(cells: Sequence[Cell]) -> Table:
+    table = Table(title="to compare")
+    for title in (
+        "model",
+        "operator",
+        "width",
+        "parameters",
+        "steps",
+        "minutes at most",
+        "seeds",
+        "done",
+    ):
+        table.add_column(title)
+    for contender in dict.fromkeys(cell.contender.key for cell in cells):
+        mine = [cell for cell in cells if cell.contender.key == contender]
+        one = mine[0].contender
+        how = one.config.training
+        steps = how.epochs * -(-how.instances_per_epoch // how.batch_size)
+        table.add_row(
+            one.name,
+            one.model,
+            str(one.config.operator.hidden_channels),
+            f"{one.parameters:,}",
+            f"{steps:,}" if steps < 1e6 else "–",
+            "–" if how.max_minutes is None else f"{how.max_minutes:g}",
+            ", ".join(str(cell.seed) for cell in mine),
+            str(sum(cell.done for cell in mine)),
+        )
+    return table
+
+
+def _cell_facts(cell: Cell) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "model": cell.contender.name,
+        "operator": cell.contender.model,
+        "seed": cell.seed,
+        "width": cell.contender.config.operator.hidden_channels,
+        "parameters": cell.contender.parameters,
+        "done": cell.done,
+        "folder": str(cell.folder),
+    }
+    if cell.done:
+        known = json.loads((cell.folder / "cell.json").read_text(encoding="utf-8"))
+        facts |= {name: known[name] for name in ("steps", "instances", "minutes", "val_loss")}
+    return facts
+
+
+def _facts(
+    cells: Sequence[Cell],
+    metrics: pd.DataFrame,
+    first: CellConfig,
+    match: Match,
+    seeds: int,
+    command: str,
+) -> dict[str, Any]:
+    trained = list(dict.fromkeys(cell.contender.name for cell in cells))
+    known = set(metrics["model"])
+    models = [m for m in trained if m in known] + sorted(known - set(trained))
+    table = summary(metrics).astype(object)
+    table = table.where(table.notna(), None)  # JSON has no NaN
+    return {
+        "command": command,
+        "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "organism": first.data.model,
+        "split_seed": first.seed,
+        "match": match,
+        "seeds": seeds,
+        "models": models,
+        "cells": [_cell_facts(cell) for cell in cells],
+        "summary": table.to_dict("records"),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        + (torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"),
+    }
+
+
+def _write(folder: Path, metrics: pd.DataFrame, facts: dict[str, Any]) -> None:
+    models = facts["models"]
+    metrics[_METRICS].to_csv(folder / "comparison.csv", index=False)
+    (folder / "comparison.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    rows = shown_rows(summary(metrics), models)
+    (folder / "comparison.md").write_text(
+        _heading(facts) + markdown_table(["subset", "target", "metric", *models], rows),
+        encoding="utf-8",
+    )
+    caption = f"{facts['organism']}, held-out genes; points: seeds, whisker: one standard deviation"
+    save(comparison_figure(metrics, models, caption), folder / "comparison.png")
+
+
+def _heading(facts: dict[str, Any]) -> str:
+    terms = pd.DataFrame(facts["cells"])
+    lines = [f"`{facts['command']}`", ""] if facts["command"] else []
+    done = terms[terms["done"]]
+    rows = [
+        [
+            name,
+            str(part["width"].iloc[0]),
+            f"{part['parameters'].iloc[0]:,}",
+            f"{part['steps'].mean():,.0f}",
+            f"{part['instances'].mean():,.0f}",
+            f"{part['minutes'].mean():.1f}",
+        ]
+        for name, part in done.groupby("model", sort=False)
+    ]
+    titles = ["model", "width", "parameters", "steps", "instances seen", "minutes"]
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    return (
+        "\n".join(
+            [
+                *lines,
+                f"{facts['machine']}; {versions}. Seeds: {facts['seeds']}; equal {facts['match']}.",
+                "",
+            ]
+        )
+        + "\n"
+        + markdown_table(titles, rows)
+        + "\n"
+    )

@@ -1,0 +1,134 @@
+"""The table and the figure of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pyg_nsa.cell.report.figure_style import BLUE, GREY, INK, VERMILION, new_figure, quiet
+
+__all__ = ["comparison_figure", "markdown_table", "shown_rows", "summary"]
+
+_ORDER = ["subset", "target", "metric"]
+
+#: Rows of the printed table: subset, target, metric.
+ROWS = (
+    ("singles", "fitness", "pearson"),
+    ("singles", "fitness", "spearman"),
+    ("singles", "fitness", "mse"),
+    ("singles", "lethality", "auroc"),
+    ("pairs", "fitness", "pearson"),
+    ("pairs", "fitness", "spearman"),
+    ("pairs", "fitness", "mse"),
+    ("pairs", "lethality", "auroc"),
+    ("pairs", "gene_interaction", "pearson"),
+    ("pairs", "gene_interaction", "spearman"),
+    ("pairs", "gene_interaction", "mse"),
+)
+
+_PANELS = (
+    (("singles", "fitness", "pearson"), "single deletions: fitness, Pearson"),
+    (("singles", "fitness", "mse"), "single deletions: fitness, MSE"),
+    (("singles", "lethality", "auroc"), "single deletions: lethality, AUROC"),
+    (("pairs", "fitness", "pearson"), "pairs: fitness, Pearson"),
+    (("pairs", "gene_interaction", "pearson"), "pairs: interaction ε, Pearson"),
+    (("pairs", "gene_interaction", "mse"), "pairs: interaction ε, MSE"),
+)
+
+
+def summary(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation over seeds.
+
+    Args:
+        metrics: Columns model, seed, subset, target, metric, value, n; a row for each seed.
+
+    Returns:
+        Columns model, subset, target, metric, mean, std (of the sample; NaN for one seed), seeds, n. A metric that is
+        undefined for some seed (a constant prediction has no correlation) is NaN.
+    """
+    grouped = metrics.groupby(["model", *_ORDER], sort=False)["value"]
+    out = grouped.agg(
+        mean=lambda v: v.mean(skipna=False), std=lambda v: v.std(ddof=1, skipna=False), seeds="size"
+    )
+    out["n"] = metrics.groupby(["model", *_ORDER], sort=False)["n"].max()
+    return out.reset_index()
+
+
+def shown_rows(table: pd.DataFrame, models: Sequence[str]) -> list[list[str]]:
+    """Cells of the printed table: subset, target, metric, and ``mean ± std`` of each model.
+
+    Args:
+        table: Of :func:`summary`.
+        models: Columns, in order.
+    """
+    found = table.set_index(["model", *_ORDER])
+    rows = []
+    for row in ROWS:
+        cells = []
+        for model in models:
+            values = found.loc[(model, *row)] if (model, *row) in found.index else None
+            cells.append(_cell(values, 4 if row[2] == "mse" else 3))
+        if any(cell != "–" for cell in cells):
+            rows.append([*row, *cells])
+    return rows
+
+
+def _cell(values: pd.Series | None, digits: int) -> str:
+    if values is None or not np.isfinite(values["mean"]):
+        return "–"
+    spread = f" ± {values['std']:.{digits}f}" if np.isfinite(values["std"]) else ""
+    return f"{values['mean']:.{digits}f}{spread}"
+
+
+def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for a Markdown page."""
+    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def comparison_figure(metrics: pd.DataFrame, models: Sequence[str], caption: str = "") -> Figure:
+    """One panel for each of the main metrics; a point for each seed, a bar for their mean, a whisker of one std.
+
+    Args:
+        metrics: As for :func:`summary`.
+        models: Rows of the panels, from the top.
+        caption: A line below.
+    """
+    figure = new_figure(12, 1.6 + 0.84 * (len(models) + 1.5))
+    axes = figure.subplots(2, 3, sharey=True)
+    place = {model: -i for i, model in enumerate(models)}
+    for axis, (row, title) in zip(axes.flat, _PANELS, strict=True):
+        chosen = metrics[(metrics[_ORDER] == list(row)).all(axis=1)]
+        for model in models:
+            values = chosen[chosen["model"] == model]["value"].to_numpy(np.float64)
+            values = values[np.isfinite(values)]
+            y = place[model]
+            if not len(values):
+                axis.annotate(
+                    "undefined",
+                    (0.02, y),
+                    xycoords=("axes fraction", "data"),
+                    va="center",
+                    color=GREY,
+                    fontsize=8,
+                )
+                continue
+            mean = values.mean()
+            axis.barh(
+                y, mean, height=0.6, color=BLUE if model == models[0] else "#B9D7EA", zorder=1
+            )
+            if len(values) > 1:
+                axis.errorbar(
+                    mean, y, xerr=values.std(ddof=1), color=INK, capsize=3, lw=1, zorder=2
+                )
+            axis.plot(values, np.full(len(values), y), "o", ms=3.5, color=VERMILION, zorder=3)
+        axis.set_title(title, fontsize=9, loc="left")
+        axis.set_yticks([place[m] for m in models], list(models), fontsize=8)
+        axis.tick_params(axis="x", labelsize=8)
+        quiet(axis)
+    if caption:
+        figure.supxlabel(caption, fontsize=8, color=GREY)
+    return figure

@@ -1,0 +1,1 @@
+"""Files of users and caches: tables with line numbers, checksums, where things are kept."""

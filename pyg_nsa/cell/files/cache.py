@@ -1,0 +1,56 @@
+"""Where graphs and labels are kept between runs, and the dataset that a configuration names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pyg_nsa.cell.config import CellConfig
+from pyg_nsa.cell.data.dataset import PerturbationDataset
+
+__all__ = ["cache_folder", "graph_options", "open_dataset"]
+
+
+def cache_folder() -> Path:
+    """Where graphs and labels are kept: ``PYG_NSA_CACHE``, or ``~/.cache/pyg_nsa``."""
+    given = os.environ.get("PYG_NSA_CACHE")
+    return Path(given) if given else Path.home() / ".cache" / "pyg_nsa"
+
+
+def graph_options(config: CellConfig) -> dict[str, Any]:
+    """Arguments of :func:`~pyg_nsa.cell.network.graph.build_graph` that a configuration gives."""
+    return {
+        "gene_tables": config.data.gene_tables or None,
+        "unknown": config.data.unknown_genes,
+        "proxies": config.data.proxies,
+        "features": config.data.features,
+    }
+
+
+def open_dataset(
+    config: CellConfig, cache: Path | None = None, *, progress: bool = True, build: bool = True
+) -> PerturbationDataset:
+    """The dataset of a configuration, from the cache or built.
+
+    Args:
+        config: The configuration.
+        cache: Where graphs and labels are kept (default: :func:`cache_folder`).
+        progress: Show progress bars.
+        build: Build what is not in the cache.
+
+    Raises:
+        FileNotFoundError: It is not in the cache, and ``build`` is ``False``.
+        ModelFileError: The metabolic model can't be read.
+        TableError: A table of genes or labels can't be read.
+    """
+    return PerturbationDataset(
+        cache or cache_folder(),
+        config.data.model,
+        labels=config.data.labels,
+        unknown_labels=config.data.unknown_labels,
+        workers=config.data.label_workers,
+        progress=progress,
+        build=build,
+        **graph_options(config),
+    )

@@ -1,0 +1,100 @@
+"""Reading a user's tables, with the line numbers that an error needs.
+
+CSV (``.csv``), TSV (``.tsv``, ``.tab``, ``.txt``), each also compressed (``.gz``, ``.bz2``), and Parquet (``.parquet``; needs
+the package ``pyarrow``). Everything is read as text, so that gene ids such as ``007`` or ``NA`` stay what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from pyg_nsa.cell.files.file_kind import file_kind
+
+__all__ = ["TableError", "read_rows"]
+
+SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
+SHOWN = 10
+
+
+class TableError(ValueError):
+    """A table given by the user could not be read, or says something impossible."""
+
+
+def read_rows(table: str | Path | pd.DataFrame, what: str) -> tuple[pd.DataFrame, str, bool]:
+    """Read a table as text, its first line included.
+
+    Args:
+        table: A file, or a table in memory.
+        what: What the table is for, for errors about a table in memory.
+
+    Returns:
+        The cells (str; empty where missing), the table's name in messages, and whether the first line of the file is
+        still in the table (``True`` for CSV and TSV) or already its header. The index holds 1-based line numbers of
+        the file; for Parquet and tables in memory, 0-based row numbers.
+
+    Raises:
+        TableError: If the file is missing, cannot be read, or has an unknown ending.
+    """
+    if isinstance(table, pd.DataFrame):
+        return _as_text(table), what, False
+    path = Path(table).expanduser()
+    if not path.is_file():
+        raise TableError(f"{path}: no such file ({what}).")
+    kind, compression = file_kind(path)
+    try:
+        if kind == ".parquet" and not compression:
+            return _as_text(_parquet(path)), str(path), False
+        if kind in SEPARATORS:
+            # Blank lines are kept while reading, for they count in the line numbers.
+            frame = pd.read_csv(
+                path,
+                sep=SEPARATORS[kind],
+                header=None,
+                dtype=str,
+                keep_default_na=False,
+                skip_blank_lines=False,
+                encoding="utf-8-sig",
+            )
+            frame.index = pd.RangeIndex(1, len(frame) + 1)
+            frame = frame.fillna("").map(str.strip)
+            filled = (frame != "").any(axis=1)
+            return frame[filled], str(path), True
+    except TableError:
+        raise
+    except (ValueError, OSError, EOFError) as error:  # of pandas and pyarrow, all ValueErrors
+        raise TableError(f"{path}: cannot be read ({str(error).splitlines()[0]}).") from error
+    raise TableError(
+        f"{path}: unknown ending {path.suffix!r} ({what}). Expected .csv, .tsv, .tab, .txt (these also with .gz or .bz2), .parquet."
+    )
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except ImportError as error:
+        raise TableError(
+            f"{path}: Parquet files need the package 'pyarrow': pip install pyarrow. "
+            "Or give the table as .csv or .tsv."
+        ) from error
+
+
+def _as_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """Cells as stripped text, missing ones empty, rows numbered from 0."""
+    text = frame.reset_index(drop=True).astype(object)
+    return text.where(text.notna(), "").map(lambda cell: str(cell).strip())
+
+
+def row_name(numbered_lines: bool) -> str:
+    """What a row's number means to the reader."""
+    return "line" if numbered_lines else "row"
+
+
+def problem_list(problems: Sequence[str]) -> str:
+    """Problems below one another, shortened after ten."""
+    lines = [f"  {problem}" for problem in problems[:SHOWN]]
+    if len(problems) > SHOWN:
+        lines.append(f"  and {len(problems) - SHOWN} more")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Labels: flux-balance simulation and measured tables."""

@@ -1,0 +1,139 @@
+"""Tables of measurements, joined to a graph by gene id."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch_geometric.data import HeteroData
+
+from pyg_nsa.cell.files.tables import TableError, problem_list, read_rows, row_name
+from pyg_nsa.cell.labels.table import PAD, LabelTable
+
+__all__ = ["UnknownRows", "read_label_table"]
+
+logger = logging.getLogger(__name__)
+
+UnknownRows = Literal["error", "skip"]
+_COLUMNS = ("fitness", "gene_interaction", "fitness_std")
+
+
+def read_label_table(
+    path: str | Path | pd.DataFrame, graph: HeteroData, on_unknown: UnknownRows = "error"
+) -> LabelTable:
+    """Join a table of measurements to a graph.
+
+    Columns, by name in the header: ``genes`` (ids separated by ``,``, ``;``, ``|`` or spaces) and ``fitness`` (relative
+    to the wildtype), and optionally ``gene_interaction`` and ``fitness_std``; others are left alone. An empty cell,
+    ``NA`` or ``NaN`` is a missing value.
+
+    Args:
+        path: A CSV, TSV or Parquet file, or a table in memory.
+        graph: A graph of :func:`pyg_nsa.cell.network.graph.build_graph`, whose gene nodes the ids must name.
+        on_unknown: What to do with rows that name a gene which the graph lacks: ``"error"``, or ``"skip"`` them with a
+            warning that says which. Other problems are errors always.
+
+    Returns:
+        One instance a row, in the table's order; ``provenance["left_out"]`` is the number of rows that were skipped.
+
+    Raises:
+        TableError: If the file cannot be read, a column is missing, or rows have unknown genes, numbers that are none,
+            or the genes of an earlier row. All such rows are named with their line numbers.
+        ValueError: For another ``on_unknown``.
+    """
+    if on_unknown not in ("error", "skip"):
+        raise ValueError(f"on_unknown={on_unknown!r}: expected 'error' or 'skip'.")
+    rows, where, has_first_line = read_rows(path, "measured labels")
+    if has_first_line:
+        header = list(rows.iloc[0]) if len(rows) else []
+        rows = rows.iloc[1:].set_axis(header, axis=1)
+    for name in ("genes", "fitness"):
+        if list(rows.columns).count(name) != 1:
+            raise TableError(
+                f"{where}: expected one column {name!r}, got the columns {', '.join(map(repr, rows.columns))}. "
+                "Needed: genes, fitness; optional: gene_interaction, fitness_std."
+            )
+    names: list[str] = graph["gene"].node_ids
+    problems: list[tuple[int, str]] = []  # position and text
+    numbers = {name: _numbers(rows, name, problems) for name in _COLUMNS}
+    row = row_name(has_first_line)
+    members, unknown = _members(rows, names, numbers, row, problems)
+
+    def listed(found: list[tuple[int, str]]) -> str:
+        return problem_list([f"{row} {rows.index[i]}: {text}" for i, text in sorted(found)])
+
+    if on_unknown == "error":
+        problems += unknown
+    if problems:
+        raise TableError(
+            f"{where}: {len(problems)} problems. Genes are named as in the graph ({names[0]!r}, …), and every set of "
+            f"genes has one row; average repeated measurements first:\n{listed(problems)}"
+        )
+    if unknown:
+        share = f"{len(unknown)} of {len(rows)} rows"
+        logger.warning("%s: left out %s:\n%s", where, share, listed(unknown))
+    kept = np.setdiff1d(np.arange(len(rows)), [i for i, _ in unknown]).astype(np.int64)
+    width = max((len(members[i]) for i in kept), default=1)
+    padded = np.full((len(kept), width), PAD, np.int32)
+    for k, i in enumerate(kept):
+        padded[k, : len(members[i])] = members[i]
+    return LabelTable(
+        gene_ids=tuple(names),
+        genes=padded,
+        provenance={
+            "source": "measured",
+            "file": where,
+            "model": graph.model_id,
+            "left_out": len(unknown),
+        },
+        **{name: values[kept] for name, values in numbers.items()},
+    )
+
+
+def _numbers(rows: pd.DataFrame, name: str, problems: list[tuple[int, str]]) -> NDArray[np.float32]:
+    """[n] float32 of a column; all NaN without one."""
+    values = np.full(len(rows), np.nan, np.float32)
+    for i, cell in enumerate(rows[name] if name in rows.columns else ()):
+        try:
+            value = np.nan if cell.lower() in ("", "na", "nan") else float(cell)
+            if np.isinf(value):
+                raise ValueError
+            values[i] = value
+        except ValueError:
+            problems.append((i, f"{name} {cell!r} is not a finite number"))
+    return values
+
+
+def _members(
+    rows: pd.DataFrame,
+    names: list[str],
+    numbers: dict[str, NDArray[np.float32]],
+    row: str,
+    problems: list[tuple[int, str]],
+) -> tuple[list[tuple[int, ...]], list[tuple[int, str]]]:
+    """Gene indices of each row, and the rows with unknown genes."""
+    index = {gene: i for i, gene in enumerate(names)}
+    members: list[tuple[int, ...]] = []
+    unknown: list[tuple[int, str]] = []
+    first_seen: dict[tuple[int, ...], int] = {}
+    for i, cell in enumerate(rows["genes"]):
+        ids = [gene for gene in re.split(r"[,;|\s]+", cell) if gene]
+        missing = [gene for gene in dict.fromkeys(ids) if gene not in index]
+        genes = tuple(sorted(index[gene] for gene in set(ids) & index.keys()))
+        members.append(genes)
+        if not ids:
+            problems.append((i, "no genes"))
+        elif missing:
+            unknown.append((i, f"unknown gene {', '.join(map(repr, missing))}"))
+        elif len(genes) < len(ids):
+            problems.append((i, f"a gene twice in {cell!r}"))
+        elif (j := first_seen.setdefault(genes, i)) != i:
+            same = all(np.array_equal(v[i], v[j], equal_nan=True) for v in numbers.values())
+            verdict = "repeats" if same else "contradicts"
+            problems.append((i, f"{verdict} {row} {rows.index[j]} ({cell})"))
+    return members, unknown

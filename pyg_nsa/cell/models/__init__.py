@@ -1,0 +1,1 @@
+"""HeteroCellNSA, and the models that it is compared with."""

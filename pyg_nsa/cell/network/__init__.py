@@ -1,0 +1,1 @@
+"""The metabolic model and its graph: nodes, relations, features, deleted nodes."""

@@ -1,0 +1,119 @@
+"""Gene–gene relations from a user's tables."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pyg_nsa.cell.files.tables import TableError, problem_list, read_rows, row_name
+
+__all__ = ["GenePairs", "UnknownGenes", "check_unknown", "read_gene_pairs"]
+
+logger = logging.getLogger(__name__)
+
+UnknownGenes = Literal["error", "skip", "add"]
+
+
+@dataclass(frozen=True, eq=False)
+class GenePairs:
+    """What a table says.
+
+    Attributes:
+        pairs: [2, E] int64, unique (source, target) of gene indices, in the table's order.
+        rows: Number of rows, a header not counted.
+        unknown: One text for each row that names genes which the model lacks: its line, and the ids.
+        unknown_ids: Those ids, each once.
+        repeated: One text for each row whose pair stands in an earlier one, which makes no second edge.
+        added: Ids that were added to the genes.
+    """
+
+    pairs: NDArray[np.int64]
+    rows: int
+    unknown: list[str] = field(default_factory=list)
+    unknown_ids: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    added: list[str] = field(default_factory=list)
+
+
+def check_unknown(unknown: str) -> None:
+    """Make sure that an option says what to do with unknown ids.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if unknown not in ("error", "skip", "add"):
+        raise ValueError(f"unknown={unknown!r}: expected 'error', 'skip' or 'add'.")
+
+
+def read_gene_pairs(
+    name: str,
+    table: str | Path | pd.DataFrame,
+    gene_ids: list[str],
+    unknown: UnknownGenes = "error",
+    *,
+    quiet: bool = False,
+) -> GenePairs:
+    """Read one relation.
+
+    Args:
+        name: Its name, for messages.
+        table: As for :func:`pyg_nsa.cell.network.graph.build_graph`.
+        gene_ids: The genes; with ``unknown="add"`` new ones are appended.
+        unknown: What to do with ids that are not among them: ``"error"``, ``"skip"`` their rows, or ``"add"`` them.
+        quiet: Log no warning about rows that are skipped; the caller reports them.
+
+    Returns:
+        The pairs, and what was left out.
+
+    Raises:
+        TableError: If the table cannot be read, or has unknown ids and ``unknown="error"``.
+    """
+    rows, where, has_first_line = read_rows(table, f"gene_tables[{name!r}]")
+    if rows.shape[1] < 2:
+        raise TableError(
+            f"{where}: expected two columns of gene ids, got {rows.shape[1]}. "
+            "Columns are separated by commas in .csv and by tabs in .tsv files."
+        )
+    index = {gene: i for i, gene in enumerate(gene_ids)}
+    cells = rows.iloc[:, :2]
+    if has_first_line and len(cells) and not any(cell in index for cell in cells.iloc[0]):
+        cells = cells.iloc[1:]
+    row = row_name(has_first_line)
+    found: dict[tuple[int, int], int] = {}
+    result = GenePairs(np.empty((2, 0), np.int64), len(cells))
+    for number, (source, target) in zip(cells.index, cells.itertuples(index=False), strict=True):
+        missing = list(dict.fromkeys(gene for gene in (source, target) if gene not in index))
+        if unknown == "add" and "" not in missing:
+            for gene in missing:
+                index[gene] = len(gene_ids)
+                gene_ids.append(gene)
+                result.added.append(gene)
+            missing = []
+        if missing:
+            what = ", ".join(repr(gene) if gene else "an empty cell" for gene in missing)
+            result.unknown.append(f"{row} {number}: {what}")
+            result.unknown_ids.extend(gene for gene in missing if gene)
+        elif (first := found.setdefault((index[source], index[target]), number)) != number:
+            result.repeated.append(f"{row} {number}: {source!r}, {target!r} as in {row} {first}")
+    if result.unknown:
+        share = f"in {len(result.unknown)} of {len(cells)} pairs"
+        listed = problem_list(result.unknown)
+        if unknown != "skip":
+            raise TableError(
+                f"{where}: gene ids that the model does not have, {share}. "
+                f"Correct them, or pass unknown='skip' to leave those pairs out, or unknown='add' to add the genes:\n"
+                f"{listed}"
+            )
+        if not quiet:
+            logger.warning(
+                "%s: left out gene ids that the model does not have, %s:\n%s", where, share, listed
+            )
+    pairs = np.ascontiguousarray(np.array(list(found), np.int64).reshape(-1, 2).T)
+    unknown_ids = list(dict.fromkeys(result.unknown_ids))
+    return GenePairs(pairs, result.rows, result.unknown, unknown_ids, result.repeated, result.added)

@@ -1,0 +1,207 @@
+"""What a report says about metrics: sentences for readers, and tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from pyg_nsa.cell.evaluation.metrics import compare_models
+from pyg_nsa.cell.report.numbers import count, metric_value, plain
+
+__all__ = ["MODELS", "PARTS", "TARGETS", "TOLD", "headlines", "metric_table"]
+
+MODELS = {
+    "hetero_nsa": "masked attention along the relations of the graph, interleaved with self-attention (HeteroNSA)",
+    "hgt": "the same model with PyG’s heterogeneous graph transformer (HGT) instead",
+    "embedding": "a learned vector for each gene, without a graph",
+    "hetero_conv": "the same model with graph attention layers (GATv2) in PyG’s HeteroConv instead",
+    "mean": "always predicts the mean label of the training instances of that size; looks at no gene",
+    "product_of_singles": "multiplies the true fitness of the single deletions, so it predicts no interaction. It is told "
+    "the fitness of held-out genes, which no other model is: a reference, not a competitor",
+}
+TOLD = {"product_of_singles"}  # models that are told labels of held-out genes
+
+PARTS = {"train": "training", "val": "validation", "test": "test"}
+_SUBSETS = {
+    "singles": "single deletions",
+    "pairs": "pairs",
+    "interacting pairs": "interacting pairs only",
+}
+TARGETS = {"fitness": "fitness", "gene_interaction": "gene interaction", "lethality": "lethality"}
+_METRICS = {
+    "pearson": ("Pearson correlation", "higher"),
+    "spearman": ("Spearman correlation", "higher"),
+    "mse": ("mean squared error", "lower"),
+    "auroc": ("AUROC", "higher"),
+}
+
+
+def headlines(
+    metrics: pd.DataFrame, predictions: pd.DataFrame, models: Sequence[str], truth: str
+) -> list[str]:
+    """An answer to each question that a reader asks first: how well, how sure, compared with what.
+
+    Args:
+        metrics: What ``metrics.csv`` says.
+        predictions: What ``predictions.csv`` says; differences between models are computed from it.
+        models: Names of the models, in order.
+        truth: ``simulated``, ``measured`` or ``true``.
+    """
+    questions = (
+        ("singles", "fitness", f"Growth after one deletion ({truth} fitness)", "held-out genes"),
+        (
+            "interacting pairs",
+            "gene_interaction",
+            f"How two genes interact ({truth}, pairs that do interact)",
+            "held-out pairs",
+        ),
+    )
+    out = []
+    for subset, target, what, instances in questions:
+        found = _pick(metrics, "test", subset, target, "pearson")
+        known = {
+            m: found[m]
+            for m in models
+            if m in found and m not in TOLD and math.isfinite(found[m]["value"])
+        }
+        if not known:
+            continue
+        best, *others = sorted(known, key=lambda m: -known[m]["value"])
+        value, n = known[best]["value"], known[best]["n"]
+        sentence = (
+            f"{what}: {best} predicts it best, with a correlation of {metric_value('pearson', value)}"
+            f"{_interval('pearson', known[best], ' (95 % interval {})')} over {count(n)} {instances}."
+        )
+        if others:
+            sentence += _next_best(predictions, subset, target, best, others, known)
+        errors = _pick(metrics, "test", subset, target, "mse")
+        own, guess = (errors.get(m, {}).get("value", math.nan) for m in (best, "mean"))
+        if best != "mean" and math.isfinite(own) and math.isfinite(guess):
+            sentence += f" The mean squared error of {best} is {plain(own)}; always guessing the mean gives {plain(guess)}."
+        out.append(sentence)
+    return out
+
+
+def _next_best(
+    predictions: pd.DataFrame,
+    subset: str,
+    target: str,
+    best: str,
+    others: Sequence[str],
+    known: Mapping[str, Mapping[str, float]],
+) -> str:
+    """A sentence on the model that comes next, and whether it may as well be the best."""
+    second = others[0]
+    said = f" Next comes {second} with {metric_value('pearson', known[second]['value'])}"
+    rest = [f"{m} {metric_value('pearson', known[m]['value'])}" for m in others[1:]]
+    said += f" (then {', '.join(rest)})" if rest else ""
+    gap, low, high = compare_models(predictions, "test", subset, target, "pearson", (best, second))
+    if not (math.isfinite(gap) and math.isfinite(low)):
+        return said + "."
+    bounds = f"{metric_value('pearson', low)} to {metric_value('pearson', high)}"
+    chance = "more than chance explains" if low > 0 else "which may be chance"
+    return f"{said}; the difference is {metric_value('pearson', gap)} ({bounds}), {chance}."
+
+
+def _interval(metric: str, found: Mapping[str, float], words: str = "{}") -> str:
+    low, high = found.get("low", math.nan), found.get("high", math.nan)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return words.format(f"{metric_value(metric, low)} to {metric_value(metric, high)}")
+
+
+def _pick(
+    metrics: pd.DataFrame, part: str, subset: str, target: str, metric: str
+) -> dict[str, dict[str, float]]:
+    """Value, low, high and n by model."""
+    rows = metrics[
+        (metrics["part"] == part)
+        & (metrics["subset"] == subset)
+        & (metrics["target"] == target)
+        & (metrics["metric"] == metric)
+    ]
+    return {
+        str(row["model"]): {name: float(row[name]) for name in ("value", "low", "high", "n")}
+        for row in rows.to_dict("records")
+    }
+
+
+def metric_table(metrics: pd.DataFrame, part: str, models: Sequence[str]) -> dict[str, Any]:
+    """Rows of one part, grouped by subset; per row a cell for each model, and n.
+
+    Args:
+        metrics: What ``metrics.csv`` says.
+        part: Part of the split.
+        models: Names of the models, in order.
+    """
+    own = metrics[metrics["part"] == part]
+    shown = [m for m in models if m in set(own["model"])]
+    groups = []
+    undefined = mixed = absent = False
+    for subset in _in_order(own["subset"], _SUBSETS):
+        rows = []
+        of_subset = own[own["subset"] == subset]
+        for target in _in_order(of_subset["target"], TARGETS):
+            of_target = of_subset[of_subset["target"] == target]
+            for metric in _in_order(of_target["metric"], _METRICS):
+                found = _pick(own, part, subset, target, metric)
+                values = {m: f["value"] for m, f in found.items() if math.isfinite(f["value"])}
+                counts = {f["n"] for f in found.values() if math.isfinite(f["n"]) and f["n"] > 0}
+                best = _best(metric, {m: v for m, v in values.items() if m not in TOLD})
+                if not counts:
+                    continue
+                # Undefined is not the same as not predicted at all.
+                undefined |= any(m not in values and f["n"] > 0 for m, f in found.items())
+                absent |= any(m not in found or not found[m]["n"] > 0 for m in shown)
+                mixed |= len(counts) > 1
+                label, better = _METRICS.get(metric, (metric, ""))
+                rows.append(
+                    {
+                        "target": TARGETS.get(target, target.replace("_", " ")),
+                        "metric": label,
+                        "better": better,
+                        "cells": [_cell(m, metric, found, m in best) for m in shown],
+                        "n": "–".join(dict.fromkeys(count(n) for n in (min(counts), max(counts)))),
+                    }
+                )
+        if rows:
+            groups.append({"name": _SUBSETS.get(subset, subset), "rows": rows})
+    return {
+        "name": PARTS.get(part, part),
+        "models": [(m, m in TOLD) for m in shown],
+        "groups": groups,
+        "undefined": undefined,
+        "absent": absent,
+        "mixed": mixed,
+        "told": any(m in TOLD for m in shown),
+    }
+
+
+def _in_order(found: pd.Series, known: Mapping[str, Any]) -> list[str]:
+    """Values of a column, known ones first in their order."""
+    present = list(dict.fromkeys(found))
+    return [v for v in known if v in present] + [v for v in present if v not in known]
+
+
+def _cell(
+    model: str, metric: str, found: Mapping[str, Mapping[str, float]], best: bool
+) -> dict[str, Any]:
+    own = found.get(model, {})
+    value = own.get("value", math.nan)
+    if math.isfinite(value):
+        sure = _interval(metric, own)
+        return {"text": metric_value(metric, value), "sure": sure, "best": best, "why": ""}
+    why = "undefined" if own.get("n", 0) > 0 else "absent"
+    return {"text": "–", "sure": "", "best": False, "why": why}
+
+
+def _best(metric: str, values: Mapping[str, float]) -> set[str]:
+    """Models with the best value as it is shown (ties included); none if only one has a value."""
+    if len(values) < 2 or metric not in _METRICS:
+        return set()
+    choose = min if _METRICS[metric][1] == "lower" else max
+    winner = metric_value(metric, choose(values.values()))
+    return {m for m, v in values.items() if metric_value(metric, v) == winner}

@@ -1,0 +1,221 @@
+"""What a checkpoint says of itself, and whether it belongs to what it is used for.
+
+Beside Lightning's own state a checkpoint holds ``pyg_nsa_config``, the whole configuration, and ``pyg_nsa``: the model's
+name, the seed, fingerprints of the graph and of the training instances, node features, the version that wrote it, and whether
+training has finished. All of it are plain values and tensors, so that ``torch.load`` reads it with ``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+import pyg_nsa
+from pyg_nsa.cell.config import CellConfig
+from pyg_nsa.cell.data.splits import Split
+from pyg_nsa.cell.labels.table import LabelTable
+from pyg_nsa.errors import path_text
+
+__all__ = [
+    "CheckpointError",
+    "check_same",
+    "differences",
+    "feature_changes",
+    "graph_fingerprint",
+    "identity",
+    "read_checkpoint",
+    "training_fingerprint",
+]
+
+# They change what is said about a run, where it runs, or what it is compared with, and no parameter of a model.
+_IRRELEVANT = (
+    ("title",),
+    ("baselines",),
+    ("data", "label_workers"),
+    ("training", "checkpoint_every"),
+    ("training", "devices"),
+    ("training", "num_nodes"),
+    ("training", "strategy"),
+)
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be read, or belongs to another configuration, graph or split."""
+
+
+def identity(
+    config: CellConfig, graph: HeteroData, *, name: str, seed: int, instances: str
+) -> dict[str, Any]:
+    """What a checkpoint says of itself.
+
+    Args:
+        config: The configuration.
+        graph: The base graph.
+        name: Name of the model, such as ``hetero_nsa``.
+        seed: Seed of initialisation and sampling.
+        instances: :func:`training_fingerprint`.
+    """
+    return {
+        "pyg_nsa_config": config.model_dump(mode="json"),
+        "pyg_nsa": {
+            "name": name,
+            "seed": seed,
+            "graph": graph_fingerprint(graph),
+            "features": {t: graph[t].x for t in graph.node_types if "x" in graph[t]},
+            "instances": instances,
+            "version": pyg_nsa.__version__,
+        },
+    }
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU; no code in it is run.
+
+    Raises:
+        CheckpointError: There is no such file, it is damaged, or pyg_nsa did not write it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path}: is a folder; name a checkpoint in it, such as {path / 'hetero_nsa' / 'best.ckpt'}"
+        )
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path}: no such file; 'pyg-nsa train' writes checkpoints to RUN/MODEL/best.ckpt"
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0][:200]})"
+        ) from error
+    if not isinstance(state, dict) or not {"pyg_nsa", "pyg_nsa_config"} <= set(state):
+        raise CheckpointError(
+            f"{path}: not a checkpoint of 'pyg-nsa train' (it has no 'pyg_nsa'); this version is {pyg_nsa.__version__}"
+        )
+    return state
+
+
+def check_same(state: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
+    """Makes sure that a checkpoint belongs to this configuration, graph and split.
+
+    Args:
+        state: What :func:`read_checkpoint` gave.
+        wanted: The :func:`identity` that it should have.
+        path: Its file, for the error.
+
+    Raises:
+        CheckpointError: It does not; the message lists what differs.
+    """
+    changes = differences(state["pyg_nsa_config"], wanted["pyg_nsa_config"])
+    before, now = state["pyg_nsa"], wanted["pyg_nsa"]
+    if before["seed"] != now["seed"]:
+        changes.append(f"seed: {before['seed']} before, {now['seed']} now")
+    if before["graph"] != now["graph"]:
+        changes.append(
+            "the graph: the metabolic model or the gene tables have other content than before"
+        )
+    elif features := feature_changes(before["features"], now["features"]):
+        changes.append(features)
+    elif before["instances"] != now["instances"]:
+        changes.append("the training instances: other labels or another split than before")
+    if changes:
+        lines = "".join(f"\n    {change}" for change in changes)
+        raise CheckpointError(
+            f"{path}: cannot be resumed, since what matters for the result has changed:{lines}\n"
+            "Undo the changes, or train anew: without --resume, or into another folder (-o)."
+        )
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two configurations and matters for the result, as ``training.epochs: 3 before, 5 now``.
+
+    Args:
+        before: A dumped configuration.
+        now: Another.
+    """
+    old, new = _leaves(before, ()), _leaves(now, ())
+    lines = []
+    for path in dict.fromkeys([*old, *new]):
+        if any(path[: len(known)] == known for known in _IRRELEVANT):
+            continue
+        values = [
+            json.dumps(leaves[path], ensure_ascii=False) if path in leaves else "absent"
+            for leaves in (old, new)
+        ]
+        if values[0] != values[1]:
+            lines.append(f"{path_text(path)}: {values[0]} before, {values[1]} now")
+    return lines
+
+
+def _leaves(value: Any, path: tuple[str | int, ...]) -> dict[tuple[str | int, ...], Any]:
+    """Every value that holds no other, by its path."""
+    if isinstance(value, Mapping) and value:
+        items = ((str(key), item) for key, item in value.items())
+    elif isinstance(value, list | tuple) and value:
+        items = enumerate(value)  # type: ignore[assignment]
+    else:
+        return {path: value}
+    return {k: v for key, item in items for k, v in _leaves(item, (*path, key)).items()}
+
+
+# ---- fingerprints ----------------------------------------------------------------------------------------------------
+
+
+def graph_fingerprint(graph: HeteroData) -> str:
+    """Hash of a graph's structure: ids of the nodes, relations, stoichiometry, names of the features.
+
+    Values of node features are left out: some come from a linear program, whose last digits differ between machines.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for node_type in sorted(graph.node_types):
+        store = graph[node_type]
+        names = [list(store.get("node_ids", ())), list(store.get("feature_names", ()))]
+        digest.update(json.dumps([node_type, int(store.num_nodes or 0), *names]).encode())
+    for edge_type in sorted(graph.edge_types):
+        digest.update(json.dumps(edge_type).encode())
+        for field, value in sorted(graph[edge_type].items()):
+            if isinstance(value, Tensor):
+                kind = "<f4" if value.is_floating_point() else "<i8"
+                digest.update(field.encode() + value.cpu().numpy().astype(kind).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def feature_changes(before: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> str:
+    """What differs between the node features of two graphs of one structure; empty if nothing beyond rounding.
+
+    Args:
+        before: ``[N, F]`` by node type.
+        now: Likewise.
+    """
+    for node_type, old in before.items():
+        new = now.get(node_type)
+        if new is None or new.shape != old.shape:
+            return f"the features of {node_type} nodes: other columns than before"
+        apart = ~torch.isclose(old, new.cpu(), rtol=1e-3, atol=1e-4, equal_nan=True)
+        if apart.any():
+            return (
+                f"the features of {int(apart.any(dim=1).sum())} {node_type} nodes: bounds or the objective of the metabolic "
+                "model are others than before"
+            )
+    return ""
+
+
+def training_fingerprint(table: LabelTable, split: Split) -> str:
+    """Hash of the training instances and their labels; 16 hexadecimal digits."""
+    digest = hashlib.sha256(np.asarray(split.train).astype("<i8").tobytes())
+    digest.update(np.ascontiguousarray(table.y[split.train]).astype("<f4").tobytes())
+    digest.update(np.ascontiguousarray(table.genes[split.train]).astype("<i4").tobytes())
+    return digest.hexdigest()[:16]

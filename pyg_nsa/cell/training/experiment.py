@@ -1,0 +1,256 @@
+"""One experiment: one model, trained on one split with one seed, and its predictions of held-out instances.
+
+A folder holds all of it, so that it can be continued after an interruption and is never trained twice:
+
+``last.ckpt``
+    Where training stands; :mod:`pyg_nsa.cell.training.trainer` goes on from it.
+``best.ckpt``
+    The parameters with the lowest validation loss.
+``history.csv``
+    One row per epoch.
+``predictions.csv``
+    Written last: an experiment with this file is done.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch_geometric.data import HeteroData
+
+from pyg_nsa.cell.config import CellConfig
+from pyg_nsa.cell.data.dataset import PerturbationDataset
+from pyg_nsa.cell.data.splits import Split
+from pyg_nsa.cell.models.build import TRAINED_BASELINES, build_model
+from pyg_nsa.cell.training.distributed import is_first
+from pyg_nsa.cell.training.trainer import Trained, predict, train
+
+__all__ = [
+    "Builder",
+    "builder_of",
+    "builders",
+    "evaluation_instances",
+    "prediction_rows",
+    "run_experiment",
+    "validation_instances",
+]
+
+logger = logging.getLogger(__name__)
+
+Builder = Callable[[CellConfig, HeteroData], Any]
+"""Makes a model, its parameters drawn from torch's global generator."""
+
+_VALIDATION = 256  # instances of the validation loss, which is computed after every epoch
+
+
+def builders(config: CellConfig) -> dict[str, Builder]:
+    """What is trained, by name: the model (named after its operator) and those of its baselines that are trained."""
+    named = {b: TRAINED_BASELINES[b] for b in config.baselines if b in TRAINED_BASELINES}
+    main = config.operator.operator
+    return {main: build_model, **{name: build for name, build in named.items() if name != main}}
+
+
+def builder_of(name: str, config: CellConfig) -> Builder:
+    """What builds the model of this name, as it stands in checkpoints and tables.
+
+    Raises:
+        ValueError: There is none.
+    """
+    known = {**TRAINED_BASELINES, config.operator.operator: build_model}
+    if name not in known:
+        raise ValueError(f"unknown model {name!r}; there are: {', '.join(known)}")
+    return known[name]
+
+
+def run_experiment(
+    name: str,
+    build: Builder,
+    dataset: PerturbationDataset,
+    split: Split,
+    config: CellConfig,
+    folder: Path,
+    *,
+    seed: int | None = None,
+    parts: Mapping[str, NDArray[np.int64]] | None = None,
+    validation: NDArray[np.int64] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    track: Callable[[Any], Any] | None = None,
+) -> tuple[Trained, pd.DataFrame]:
+    """Trains one model on one split and predicts held-out instances.
+
+    Args:
+        name: What the model is called in tables.
+        build: Makes the model, with the seed set.
+        dataset: All instances.
+        split: Which of them are for training.
+        config: How to train.
+        folder: Where everything of this experiment goes.
+        seed: Seed of initialisation and sampling (default: ``config.seed``). The split is given, and so are the
+            evaluated instances: with another seed they stay the same.
+        parts: Instances to predict, by part (default: :func:`evaluation_instances` of ``val`` and ``test``).
+        validation: Instances of the validation loss (default: :func:`validation_instances` of ``parts["val"]``).
+        resume: Go on from what is in ``folder``: nothing is trained where the experiment is done, and training continues
+            where it was interrupted. ``False`` starts anew.
+        progress: Show a progress bar.
+        track: Wraps the loader of the predictions, to draw a progress bar.
+
+    Returns:
+        The trained model, and predictions with the columns of :func:`prediction_rows`.
+
+    Raises:
+        CheckpointError: ``resume``, and what is in ``folder`` belongs to another configuration or graph.
+        NotFiniteError: The loss became NaN or infinite.
+        TrainingInterrupted: Ctrl-C; a checkpoint is there to go on from.
+    """
+    seed = config.seed if seed is None else seed
+    if parts is None:
+        pairs = config.data.evaluation_pairs
+        parts = {
+            p: evaluation_instances(dataset, split, p, pairs, config.seed) for p in ("val", "test")
+        }
+    if validation is None:
+        validation = validation_instances(dataset, parts["val"], config.seed)
+    # Each model starts from the seed, so that what else is trained does not change it.
+    lightning.seed_everything(seed, verbose=False)
+    model = build(config, dataset.graph)
+    trained = train(
+        model,
+        dataset,
+        split,
+        config,
+        folder,
+        validation=validation,
+        progress=progress,
+        name=name,
+        seed=seed,
+        resume=resume,
+    )
+    done = folder / "predictions.csv"
+    if done.is_file() and not trained.fresh:
+        logger.info("%s: done before, read from %s", name, done)
+        return trained, _read(done)
+    tables = []
+    for part, index in parts.items():
+        batch_size = 4 * config.training.batch_size  # no gradients to keep
+        y_hat = predict(trained.module, dataset[index], batch_size, track)
+        tables.append(prediction_rows(dataset, name, part, index, y_hat))
+    text = pd.concat(tables, ignore_index=True).to_csv(index=False)
+    if is_first():
+        partial = done.with_suffix(".part")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(done)
+    # Through the text, so that a resumed run computes with the same digits.
+    return trained, _read(io.StringIO(text))
+
+
+def _read(source: Path | io.StringIO) -> pd.DataFrame:
+    """Predictions as they were written; a gene may be called NA."""
+    numbers = ("fitness", "gene_interaction", "fitness_pred", "gene_interaction_pred")
+    return pd.read_csv(
+        source,
+        dtype={"model": str, "part": str, "genes": str},
+        keep_default_na=False,
+        na_values={name: [""] for name in numbers},
+        float_precision="round_trip",
+    )
+
+
+# ---- choosing what is evaluated --------------------------------------------------------------------------------------
+
+
+def evaluation_instances(
+    dataset: PerturbationDataset, split: Split, part: str, num_pairs: int, seed: int
+) -> NDArray[np.int64]:
+    """All singles of a part and some of its pairs, half of them interacting.
+
+    Args:
+        dataset: All instances.
+        split: Its parts.
+        part: ``"train"``, ``"val"`` or ``"test"``.
+        num_pairs: How many pairs; 0 for all.
+        seed: Seed of the choice.
+
+    Returns:
+        Ascending int64 instance numbers.
+    """
+    singles, pairs = split.part(part, 1), split.part(part, 2)
+    if 0 < num_pairs < len(pairs):
+        generator = np.random.default_rng(seed)
+        interacting = pairs[dataset.table.interacting[pairs]]
+        half = min(len(interacting), num_pairs // 2)
+        chosen = generator.choice(interacting, half, replace=False)
+        others = np.setdiff1d(pairs, interacting)
+        rest = min(len(others), num_pairs - half)
+        pairs = np.concatenate([chosen, generator.choice(others, rest, replace=False)])
+    return np.sort(np.concatenate([singles, pairs]))
+
+
+def validation_instances(
+    dataset: PerturbationDataset, index: NDArray[np.int64], seed: int, size: int = _VALIDATION
+) -> NDArray[np.int64]:
+    """Instances of the validation loss: singles and pairs in equal parts, as far as there are.
+
+    Many pairs share a gene, so that pairs alone would measure a handful of genes.
+
+    Args:
+        dataset: All instances.
+        index: Numbers of the instances to choose from.
+        seed: Seed of the choice.
+        size: How many at most.
+
+    Returns:
+        Ascending int64 instance numbers.
+    """
+    generator = np.random.default_rng(seed)
+    single = dataset.table.sizes[index] < 2
+    parts = [index[single], index[~single]]
+    counts = [min(len(part), size // 2) for part in parts]
+    chosen = [generator.choice(p, n, replace=False) for p, n in zip(parts, counts, strict=True)]
+    return np.sort(np.concatenate(chosen))
+
+
+def prediction_rows(
+    dataset: PerturbationDataset,
+    model: str,
+    part: str,
+    index: NDArray[np.int64],
+    y_hat: NDArray[np.float64],
+) -> pd.DataFrame:
+    """Predictions beside the labels, one row per instance.
+
+    Args:
+        dataset: All instances.
+        model: Name of the model.
+        part: Name of the part.
+        index: ``n`` instance numbers.
+        y_hat: ``[n, 2]``: predicted fitness and gene_interaction.
+
+    Returns:
+        Columns model, part, index, size (number of genes), genes (ids joined by ``;``), fitness, gene_interaction,
+        fitness_pred, gene_interaction_pred.
+    """
+    table = dataset.table
+    sizes = table.sizes[index]
+    return pd.DataFrame(
+        {
+            "model": model,
+            "part": part,
+            "index": index,
+            "size": sizes,
+            "genes": [";".join(table.ids(int(i))) for i in index],
+            "fitness": table.fitness[index],
+            "gene_interaction": table.gene_interaction[index],
+            "fitness_pred": y_hat[:, 0],
+            # A single deletion has no interaction to predict.
+            "gene_interaction_pred": np.where(sizes >= 2, y_hat[:, 1], np.nan),
+        }
+    )

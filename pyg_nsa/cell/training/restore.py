@@ -1,0 +1,110 @@
+"""A trained model from its checkpoint: the configuration is inside, and the graph is built again and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch_geometric.data import HeteroData
+
+from pyg_nsa.cell.config import CellConfig
+from pyg_nsa.cell.data.batch import Perturbation, PerturbationCollate
+from pyg_nsa.cell.files.cache import graph_options, open_dataset
+from pyg_nsa.cell.labels.table import LabelTable
+from pyg_nsa.cell.network.graph import build_graph
+from pyg_nsa.cell.network.metabolic_model import ModelFileError, as_network, load_model
+from pyg_nsa.cell.training.checkpoint import (
+    CheckpointError,
+    feature_changes,
+    graph_fingerprint,
+    read_checkpoint,
+)
+from pyg_nsa.cell.training.experiment import builder_of
+from pyg_nsa.cell.training.lightning_module import CellModule
+from pyg_nsa.cell.training.trainer import run_once
+
+__all__ = ["Restored", "restore", "restore_module"]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A trained model, ready to predict.
+
+    Attributes:
+        module: The model in evaluation mode, with its base graph.
+        config: The configuration that it was trained with.
+        name: Its name, such as ``hetero_nsa``.
+        labels: The labels that the cache holds of this cell; ``None`` if it holds none.
+    """
+
+    module: CellModule
+    config: CellConfig
+    name: str
+    labels: LabelTable | None
+
+
+def restore(path: str | Path, cache: Path | None = None) -> Restored:
+    """The model of a checkpoint.
+
+    Args:
+        path: The checkpoint.
+        cache: Where graphs and labels are kept between runs (default: :func:`pyg_nsa.cell.files.cache.cache_folder`). What it
+            does not hold is built for this call, labels excepted.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read, or the metabolic model or a gene table has changed or is gone.
+    """
+    state = read_checkpoint(path)
+    config = CellConfig.model_validate(state["pyg_nsa_config"])
+    graph, labels = _graph(config, state, Path(path), cache)
+    return Restored(_module(state, config, graph), config, state["pyg_nsa"]["name"], labels)
+
+
+def restore_module(
+    state: Mapping[str, Any], path: Path, *, cache: Path | None = None
+) -> CellModule:
+    """The module of a checkpoint that was read; otherwise as :func:`restore`."""
+    config = CellConfig.model_validate(state["pyg_nsa_config"])
+    return _module(state, config, _graph(config, state, path, cache)[0])
+
+
+def _graph(
+    config: CellConfig, state: Mapping[str, Any], path: Path, cache: Path | None
+) -> tuple[HeteroData, LabelTable | None]:
+    said = state["pyg_nsa"]
+    try:
+        try:
+            dataset = open_dataset(config, cache, progress=False, build=False)
+            graph, labels = dataset.graph, dataset.table
+        except FileNotFoundError:
+            network = as_network(load_model(config.data.model))
+            graph, labels = build_graph(network, **graph_options(config)), None
+    except (ModelFileError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: the graph that it was trained on cannot be built again: {error}"
+        ) from error
+    changed = ""
+    if graph_fingerprint(graph) != said["graph"]:
+        changed = "genes, reactions, stoichiometry or relations"
+    elif what := feature_changes(said["features"], {t: graph[t].x for t in said["features"]}):
+        changed = what
+    if changed:
+        tables = "".join(f", {table}" for table in config.data.gene_tables.values())
+        raise CheckpointError(
+            f"{path}: was trained on another graph than the one that {config.data.model}{tables} gives now. The file has "
+            f"changed since ({changed}); put the old one back, or train anew."
+        )
+    return graph, labels
+
+
+def _module(state: Mapping[str, Any], config: CellConfig, graph: HeteroData) -> CellModule:
+    model = builder_of(state["pyg_nsa"]["name"], config)(config, graph)
+    module = CellModule(model, graph, config.training, torch.zeros(2, 2), 1)
+    nobody = Perturbation(0, torch.empty(0, dtype=torch.long), torch.zeros(2))
+    run_once(module, [PerturbationCollate(graph)([nobody])])
+    module.load_state_dict(state["state_dict"])
+    module.identity = {key: state[key] for key in ("pyg_nsa", "pyg_nsa_config")}
+    return module.eval()

@@ -1,0 +1,256 @@
+"""The main job: from a configuration to a trained model, metrics beside the baselines, and a report."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from ruamel.yaml import YAML
+
+from pyg_nsa.cell.config import CellConfig
+from pyg_nsa.cell.data.dataset import PerturbationDataset
+from pyg_nsa.cell.data.splits import Split, make_split
+from pyg_nsa.cell.evaluation.metrics import evaluate
+from pyg_nsa.cell.files.cache import cache_folder, open_dataset
+from pyg_nsa.cell.models.baselines import BASELINES
+from pyg_nsa.cell.report.knockout import choose_knockout, explain_knockout, has_attention
+from pyg_nsa.cell.report.occupancy import tile_occupancy
+from pyg_nsa.cell.report.page import write_report
+from pyg_nsa.cell.training.checkpoint import CheckpointError, differences, read_checkpoint
+from pyg_nsa.cell.training.distributed import is_first
+from pyg_nsa.cell.training.experiment import (
+    builders,
+    evaluation_instances,
+    prediction_rows,
+    run_experiment,
+    validation_instances,
+)
+from pyg_nsa.cell.training.run_facts import run_facts
+from pyg_nsa.cell.training.trainer import Trained
+
+__all__ = ["cache_folder", "run_training"]
+
+_REPLICATES = 1000  # of the intervals in metrics.csv
+
+
+def run_training(
+    config: CellConfig,
+    folder: Path,
+    *,
+    cache: Path | None = None,
+    config_text: str | None = None,
+    progress: bool = True,
+    console: Console | None = None,
+    resume: bool = False,
+) -> Path:
+    """Trains the model and its baselines, evaluates them on held-out genes, and writes a report.
+
+    Args:
+        config: What to do.
+        folder: The run's folder: ``config.yaml``, a folder for each model (:mod:`pyg_nsa.cell.training.experiment`), ``predictions.csv``,
+            ``metrics.csv``, ``report.html`` and figures.
+        cache: Where graphs and labels are kept between runs (default: :func:`cache_folder`).
+        config_text: The configuration as its author wrote it, for ``config.yaml``.
+        progress: Show progress bars.
+        console: Where to print (default: standard output).
+        resume: Go on with what is in ``folder``: models that are done are not trained again. ``False`` starts anew.
+
+    Returns:
+        The path of ``report.html``.
+
+    Raises:
+        CheckpointError: ``resume``, and the folder's run is of another configuration, graph or split.
+        ConfigError: The configuration does not fit the graph.
+        ModelFileError: The metabolic model can't be read.
+        NotFiniteError: The loss or its gradient became NaN or infinite.
+        TrainingInterrupted: Ctrl-C; ``resume`` goes on.
+    """
+    if console is None:
+        # Piped into a file there is no terminal to ask for its width, and tables should stay whole.
+        console = Console(width=None if Console().is_terminal else 120, quiet=not is_first())
+    models = builders(config)
+    if resume:
+        _check_config(folder, config)
+        _print_found(console, folder, list(models))
+    if is_first():
+        _write_config(folder, config, config_text)
+    start = time.monotonic()
+    console.print(f"[bold]1/3[/] graph and labels of {config.data.model}")
+    dataset = open_dataset(config, cache, progress=progress)
+    label_seconds = time.monotonic() - start
+    split = make_split(dataset.table, config.data.split, config.data.fractions, config.seed)
+    _print_data(console, dataset, split, label_seconds)
+    pairs = config.data.evaluation_pairs
+    parts = {
+        p: evaluation_instances(dataset, split, p, pairs, config.seed) for p in ("val", "test")
+    }
+    validation = validation_instances(dataset, parts["val"], config.seed)
+    trained: dict[str, Trained] = {}
+    predictions = []
+    for name, build in models.items():
+        console.print(f"[bold]2/3[/] training and predicting with {name}")
+        trained[name], table = run_experiment(
+            name,
+            build,
+            dataset,
+            split,
+            config,
+            folder / name,
+            parts=parts,
+            validation=validation,
+            resume=resume,
+            progress=progress,
+            track=functools.partial(track, description="predicting", console=console)
+            if progress
+            else None,
+        )
+        predictions.append(table)
+    for name in config.baselines:
+        if name in BASELINES:
+            for part, index in parts.items():
+                y_hat = BASELINES[name](dataset.table, split.train, index)
+                predictions.append(prediction_rows(dataset, name, part, index, y_hat))
+    report = folder / "report.html"
+    if not is_first():
+        return report
+    console.print("[bold]3/3[/] metrics and report")
+    metrics = _write_results(config, folder, dataset, split, trained, predictions, label_seconds)
+    write_report(folder)
+    _print_metrics(console, metrics)
+    console.print(f"report: {report}")
+    return report
+
+
+def _write_results(
+    config: CellConfig,
+    folder: Path,
+    dataset: PerturbationDataset,
+    split: Split,
+    trained: dict[str, Trained],
+    predictions: list[pd.DataFrame],
+    label_seconds: float,
+) -> pd.DataFrame:
+    """All that the report is made from; returns the metrics."""
+    table = pd.concat(predictions, ignore_index=True)
+    table.to_csv(folder / "predictions.csv", index=False)
+    metrics = evaluate(table, replicates=_REPLICATES, seed=config.seed)
+    metrics.to_csv(folder / "metrics.csv", index=False)
+    history = pd.concat([t.history.assign(model=name) for name, t in trained.items()])
+    history.to_csv(folder / "history.csv", index=False)
+    main = next(iter(trained))
+    knockout = choose_knockout(table, main)
+    (folder / "attention.csv").unlink(missing_ok=True)
+    if has_attention(trained[main].module):
+        attention, names = explain_knockout(
+            trained[main].module, dataset.graph, knockout["genes"], config.data.model
+        )
+        attention.to_csv(folder / "attention.csv", index=False)
+        knockout["names"] = names
+    occupancy = tile_occupancy(dataset.graph, method=config.node_order)
+    occupancy.to_csv(folder / "occupancy.csv", index=False)
+    facts = run_facts(config, dataset, split, trained, label_seconds)
+    facts |= {"model": main, "knockout": knockout}
+    (folder / "run.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    return metrics
+
+
+# ---- going on --------------------------------------------------------------------------------------------------------
+
+
+def _write_config(folder: Path, config: CellConfig, text: str | None) -> None:
+    """At the start: a run that is killed still says what it was."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(text or _as_yaml(config), encoding="utf-8")
+    whole = config.model_dump(mode="json")
+    # At once: other processes of this run may be reading what was there.
+    partial = folder / "config.json.part"
+    partial.write_text(json.dumps(whole, indent=2), encoding="utf-8")
+    partial.replace(folder / "config.json")
+
+
+def _as_yaml(config: CellConfig) -> str:
+    stream = io.StringIO()
+    YAML(typ="safe").dump(config.model_dump(mode="json", exclude_unset=True), stream)
+    return stream.getvalue()
+
+
+def _check_config(folder: Path, config: CellConfig) -> None:
+    """Before anything is built: is this the run of the folder?
+
+    Raises:
+        CheckpointError: It is another one.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        return
+    try:
+        before = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(
+            f"{file}: not valid JSON ({error}); train anew, without --resume"
+        ) from error
+    changes = differences(before, config.model_dump(mode="json"))
+    if changes:
+        lines = "".join(f"\n    {change}" for change in changes)
+        raise CheckpointError(
+            f"{folder}: cannot be resumed, since what matters for the result has changed in the configuration:{lines}\n"
+            "Undo the changes, or train anew: without --resume, or into another folder (-o)."
+        )
+
+
+def _print_found(console: Console, folder: Path, models: list[str]) -> None:
+    console.print(f"[bold]resuming[/] {folder}")
+    for name in models:
+        last = folder / name / "last.ckpt"
+        if not last.is_file():
+            said = "not begun"
+        else:
+            state = read_checkpoint(last)
+            at = f"epoch {state['epoch']}, step {state['global_step']}"
+            if not state["pyg_nsa"]["finished"]:
+                said = f"interrupted in {at}"
+            elif (folder / name / "predictions.csv").is_file():
+                said = f"done ({at})"
+            else:
+                said = f"trained ({at}), not evaluated"
+        console.print(f"    {name}: {said}")
+
+
+# ---- printing --------------------------------------------------------------------------------------------------------
+
+
+def _print_data(
+    console: Console, dataset: PerturbationDataset, split: Split, seconds: float
+) -> None:
+    nodes = ", ".join(f"{dataset.graph[t].num_nodes:,} {t}s" for t in dataset.graph.node_types)
+    console.print(f"    {nodes}; {len(dataset):,} labelled instances ({seconds:.1f} s)")
+    console.print(f"    {dataset.sizes}")
+    for name, counts in split.counts().items():
+        console.print(
+            f"    {name}: {counts['genes']:,} genes, {counts['singles']:,} singles, {counts['pairs']:,} pairs"
+        )
+
+
+def _print_metrics(console: Console, metrics: pd.DataFrame) -> None:
+    table = Table(title="held-out test genes")
+    for name in ("subset", "target", "metric"):
+        table.add_column(name)
+    models = list(dict.fromkeys(metrics["model"]))
+    for name in models:
+        table.add_column(name, justify="right")
+    table.add_column("n", justify="right")
+    test = metrics[metrics["part"] == "test"]
+    for (subset, target, metric), rows in test.groupby(["subset", "target", "metric"], sort=False):
+        by_model = rows.set_index("model")
+        values = [by_model["value"].get(m, np.nan) for m in models]
+        shown = ["–" if not np.isfinite(v) else f"{v:.4f}" for v in values]
+        table.add_row(subset, target, metric, *shown, str(int(rows["n"].max())))
+    console.print(table)
