@@ -89,6 +89,8 @@ def run_comparison(
     found: list[pd.DataFrame] = []
     metrics, facts = pd.DataFrame(), {}
     before = {cell.folder for cell in cells if cell.done}
+    # What is done comes first, so that no file that is written on the way holds less than the last one did.
+    cells.sort(key=lambda cell: not cell.done)
     for cell, table in run_cells(cells, dataset_of, console, progress):
         found.append(table.assign(seed=cell.seed))
         metrics = pd.concat(
