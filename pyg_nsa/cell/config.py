@@ -158,6 +158,10 @@ class TrainingConfig(_Config):
     patience: int | None = Field(default=None, ge=1)
     """Stop when the validation loss has not improved for this many epochs; null: never."""
 
+    keep: Literal["best", "last"] = "best"
+    """The epoch whose parameters are kept in best.ckpt, and judged: best (lowest validation loss), or last (the learning rate
+    has come down to zero there; a small validation part can't tell epochs apart)."""
+
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Precision of Lightning's trainer."""
 

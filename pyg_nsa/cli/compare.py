@@ -34,6 +34,11 @@ __all__ = ["compare"]
     help="How many seeds of initialisation and sampling, from the configuration's on; the split is that of the configuration.",
 )
 @click.option(
+    "--new-splits",
+    is_flag=True,
+    help="Each seed also makes a split of its own, the same for all models, so that deviations include the choice of genes.",
+)
+@click.option(
     "--match",
     type=click.Choice(["parameters", "time", "none"]),
     default="parameters",
@@ -64,6 +69,7 @@ def compare(
     configs: tuple[Path, ...],
     output: Path,
     seeds: int,
+    new_splits: bool,
     match: str,
     overrides: tuple[str, ...],
     dry_run: bool,
@@ -71,7 +77,7 @@ def compare(
     cache: Path | None,
     no_progress: bool,
 ) -> None:
-    """Train the models of all CONFIG files on one split with several seeds, and write one table and one figure.
+    """Train the models of all CONFIG files on the same splits with several seeds, and write one table and one figure.
 
     With a single CONFIG its baselines take part. An interrupted comparison goes on where it was when it is called again.
 
@@ -110,6 +116,7 @@ def compare(
             progress=not no_progress,
             console=console,
             command=command,
+            new_splits=new_splits,
         )
     except (TrainingInterrupted, KeyboardInterrupt) as error:
         click.echo(f"\n{error}" if str(error) else "\ninterrupted", err=True)

@@ -11,7 +11,13 @@ from click.testing import CliRunner
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.evaluation import compare as module
 from pyg_nsa.cell.evaluation.compare import CompareError, contenders_of, plan
-from pyg_nsa.cell.evaluation.comparison_page import markdown_table, shown_rows, summary
+from pyg_nsa.cell.evaluation.comparison_page import (
+    differences,
+    markdown_table,
+    shown_differences,
+    shown_rows,
+    summary,
+)
 from pyg_nsa.cell.evaluation.equal_terms import (
     MatchError,
     count_parameters,
@@ -215,6 +221,28 @@ def test_a_dry_run_lists_what_would_run(cache, tmp_path, monkeypatch):
     assert not (tmp_path / "none").exists()
 
 
+def test_each_seed_may_have_a_split_of_its_own(folder, cache, tmp_path):
+    result = run(tmp_path, cache, "--new-splits")
+    assert result.exit_code == 0, result.output
+    judged = {}
+    for file in tmp_path.glob("cells/*/*/predictions.csv"):
+        index = pd.read_csv(file)["index"].tolist()
+        judged.setdefault(file.parent.name, []).append(index)
+    assert [len(judged[seed]) for seed in ("seed-0", "seed-1")] == [2, 2]
+    assert judged["seed-0"][0] == judged["seed-0"][1] != judged["seed-1"][0] == judged["seed-1"][1]
+    facts = json.loads((tmp_path / "comparison.json").read_text())
+    assert facts["split_seeds"] == [0, 1]
+    assert json.loads((folder / "comparison.json").read_text())["split_seeds"] == [0]
+    # What needs no training is computed on each split as well.
+    table = pd.read_csv(tmp_path / "comparison.csv")
+    assert set(table[table["model"] == "mean"]["seed"]) == {0, 1}
+    page = (tmp_path / "comparison.md").read_text()
+    assert "Seeds and splits: 0, 1; equal parameters." in page and "hetero_nsa less the others" in page
+    # The first split's experiments are those of a comparison on that split alone.
+    names = {f.parent.name for f in folder.glob("cells/*/seed-0")}
+    assert names == {f.parent.name for f in tmp_path.glob("cells/*/seed-0")}
+
+
 def test_two_files_of_one_name_are_refused(cache, tmp_path):
     other = tmp_path / "textbook.yaml"
     other.write_text(TEXTBOOK.read_text())
@@ -244,6 +272,36 @@ def test_mean_and_standard_deviation_over_seeds():
     )  # undefined for one seed is not the mean of the others
     assert np.isnan(table.loc[("c", "pearson"), "std"])
     assert table.loc[("a", "mse"), "seeds"] == 3
+
+
+def test_differences_are_taken_seed_by_seed():
+    rows = []
+    for seed, hard in enumerate((0.0, 0.5, 0.1)):  # one split is much harder, for both alike
+        for model, value in (("a", 0.2), ("b", 0.3), ("c", 0.15 if seed else 0.4)):
+            rows.append((model, seed, "singles", "fitness", "mse", value + hard, 10))
+            rows.append((model, seed, "pairs", "fitness", "pearson", value + hard, 10))
+    rows.append(("d", 0, "singles", "fitness", "mse", 0.1, 10))
+    metrics = pd.DataFrame(
+        rows, columns=["model", "seed", "subset", "target", "metric", "value", "n"]
+    )
+    table = differences(metrics, ["a", "b", "c", "d"]).set_index(["model", "metric"])
+    assert len(table) == 4  # d lacks the other seeds
+    assert table.loc[("b", "mse"), "mean"] == pytest.approx(-0.1)
+    assert table.loc[("b", "mse"), "std"] == pytest.approx(0, abs=1e-12)
+    assert table["better"].to_dict() == {
+        ("b", "mse"): 3,  # less is better
+        ("c", "mse"): 1,
+        ("b", "pearson"): 0,
+        ("c", "pearson"): 2,
+    }
+    assert table.loc[("c", "mse"), "mean"] == pytest.approx(-0.1 / 3)
+    assert table.loc[("c", "mse"), "std"] == pytest.approx(np.std([-0.2, 0.05, 0.05], ddof=1))
+    shown = shown_differences(differences(metrics, ["a", "b", "c"]), ["a", "b", "c"])
+    assert shown == [
+        ["singles", "fitness", "mse", "-0.1000 ± 0.0000 (3/3)", "-0.0333 ± 0.1443 (1/3)"],
+        ["pairs", "fitness", "pearson", "-0.100 ± 0.000 (0/3)", "-0.033 ± 0.144 (2/3)"],
+    ]
+    assert shown_differences(differences(metrics.query("seed == 0"), ["a", "b"]), ["a", "b"]) == []
 
 
 def test_the_printed_table():

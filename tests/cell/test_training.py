@@ -184,6 +184,19 @@ def test_a_finished_training_is_not_trained_again(experiment, monkeypatch, unint
     pd.testing.assert_frame_equal(again, predictions, check_exact=True)
 
 
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_which_epoch_is_kept(experiment, keep, monkeypatch):
+    def worse_and_worse(self, batch, batch_idx):
+        self.log("val_loss", torch.tensor(float(self.current_epoch)), batch_size=1)
+
+    monkeypatch.setattr(lightning_module.CellModule, "validation_step", worse_and_worse)
+    trained, _ = experiment(epochs=3, keep=keep)
+    assert read_checkpoint(trained.checkpoint)["epoch"] == (2 if keep == "last" else 0)
+    state = read_checkpoint(experiment.last)["state_dict"]
+    same = all(torch.equal(state[k], v) for k, v in trained.module.state_dict().items())
+    assert same == (keep == "last")
+
+
 def test_early_stopping_counts_as_finished(experiment, monkeypatch):
     # No step is taken, so no epoch is better than the first.
     trained, _ = experiment(epochs=9, patience=2, learning_rate=1e-30)

@@ -1,8 +1,8 @@
-"""Several models on one split, with several seeds, on equal terms.
+"""Several models with several seeds, on equal terms: on one split, or each seed on a split of its own.
 
 A comparison is a folder. Each (model, seed) is an experiment of its own in it (:mod:`pyg_nsa.cell.training.experiment`), under a name that
 holds a hash of its configuration: what is done is never trained again, and other settings never mix with it. The split, and the
-held-out instances that are judged, are the same for all.
+held-out instances that are judged, are the same for all models.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Cell:
     """One (model, seed) of a comparison.
 
     Attributes:
-        contender: The model.
+        contender: The model; the seed of its configuration is that of the split.
         seed: Seed of initialisation and sampling.
         folder: Where its experiment is.
     """
@@ -143,6 +143,7 @@ def plan(
     folder: Path,
     seeds: int,
     dataset_of: Callable[[CellConfig], PerturbationDataset],
+    new_splits: bool = False,
 ) -> list[Cell]:
     """Puts the contenders on equal terms, and lists what is to be trained.
 
@@ -153,6 +154,7 @@ def plan(
         folder: Folder of the comparison.
         seeds: How many, from the configuration's seed on.
         dataset_of: The dataset of a configuration.
+        new_splits: Whether each seed makes a split of its own; else all have that of the configuration's seed.
 
     Raises:
         CompareError: ``time``, and the first has no time.
@@ -167,8 +169,7 @@ def plan(
         )
     out = []
     for contender in contenders:
-        dataset, config, count = dataset_of(contender.config), contender.config, wanted
-        graph = dataset.graph
+        graph, config, count = dataset_of(contender.config).graph, contender.config, wanted
         if match == "time":
             training = config.training.model_copy(
                 update={"max_minutes": minutes, "epochs": _ENDLESS, "patience": None}
@@ -179,16 +180,27 @@ def plan(
                 config, count = match_parameters(config, contender.build, graph, wanted)
             else:
                 count = count_parameters(config, contender.build, graph)
-        out.append(
-            replace(contender, config=config, parameters=count, data=_data_of(dataset, config))
-        )
+        out.append(replace(contender, config=config, parameters=count))
+    # All models with one seed, then with the next: a part of a comparison is one, too.
     return [
-        Cell(c, c.config.seed + k, folder / "cells" / c.key / f"seed-{c.config.seed + k}")
-        for k in range(
-            seeds
-        )  # all models with one seed, then with the next: a part of a comparison is one, too
+        _cell(c, folder, c.config.seed + k, new_splits, dataset_of)
+        for k in range(seeds)
         for c in out
     ]
+
+
+def _cell(
+    contender: Contender,
+    folder: Path,
+    seed: int,
+    new_split: bool,
+    dataset_of: Callable[[CellConfig], PerturbationDataset],
+) -> Cell:
+    config = contender.config
+    if new_split:
+        config = config.model_copy(update={"seed": seed})
+    known = replace(contender, config=config, data=_data_of(dataset_of(config), config))
+    return Cell(known, seed, folder / "cells" / known.key / f"seed-{seed}")
 
 
 def run_cells(
@@ -273,7 +285,7 @@ def _data_of(dataset: PerturbationDataset, config: CellConfig) -> str:
 def split_and_parts(
     dataset: PerturbationDataset, config: CellConfig
 ) -> tuple[Split, dict[str, NDArray[np.int64]]]:
-    """The split, and the held-out instances that are judged: the same for all contenders."""
+    """The split, and the held-out instances that are judged: the same for all contenders, by the configuration's seed."""
     split = make_split(dataset.table, config.data.split, config.data.fractions, config.seed)
     pairs = config.data.evaluation_pairs
     return split, {

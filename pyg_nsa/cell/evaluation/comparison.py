@@ -28,7 +28,9 @@ from pyg_nsa.cell.evaluation.compare import (
 )
 from pyg_nsa.cell.evaluation.comparison_page import (
     comparison_figure,
+    differences,
     markdown_table,
+    shown_differences,
     shown_rows,
     summary,
 )
@@ -51,8 +53,9 @@ def run_comparison(
     progress: bool = True,
     console: Console | None = None,
     command: str = "",
+    new_splits: bool = False,
 ) -> dict[str, Any]:
-    """Trains several models with several seeds on one split, and writes one table and one figure.
+    """Trains several models with several seeds, and writes one table and one figure.
 
     Args:
         configs: Configurations by name; with a single one its baselines take part too. Baselines that need no training
@@ -66,6 +69,7 @@ def run_comparison(
         progress: Show progress bars.
         console: Where to print (default: standard output).
         command: What was called, for the files.
+        new_splits: Whether each seed makes a split of its own, so that standard deviations include the choice of genes.
 
     Returns:
         What ``comparison.json`` holds; of a dry run ``match`` and ``cells``.
@@ -80,12 +84,18 @@ def run_comparison(
     contenders = contenders_of(configs)
     first = contenders[0].config
     console.print(f"graph and labels of {first.data.model}")
-    cells = plan(contenders, match, folder, seeds, dataset_of)
+    cells = plan(contenders, match, folder, seeds, dataset_of, new_splits)
     console.print(_plan_table(cells))
     if dry_run:
         return {"match": match, "cells": [_cell_facts(cell) for cell in cells]}
     names = list(dict.fromkeys(b for config in configs.values() for b in config.baselines))
-    computed = computed_baselines(names, dataset_of(first), first)
+    seeds_of_splits = dict.fromkeys(cell.contender.config.seed for cell in cells)
+    computed = [
+        computed_baselines(
+            names, dataset_of(first), first.model_copy(update={"seed": seed})
+        ).assign(seed=seed)
+        for seed in seeds_of_splits
+    ]
     found: list[pd.DataFrame] = []
     metrics, facts = pd.DataFrame(), {}
     before = {cell.folder for cell in cells if cell.done}
@@ -93,21 +103,31 @@ def run_comparison(
     cells.sort(key=lambda cell: not cell.done)
     for cell, table in run_cells(cells, dataset_of, console, progress):
         found.append(table.assign(seed=cell.seed))
-        metrics = pd.concat(
-            [*found, *([computed.assign(seed=first.seed)] if len(computed) else [])]
-        )
+        metrics = pd.concat([*found, *(table for table in computed if len(table))])
         facts = _facts(cells, metrics, first, match, seeds, command)
         if cell.folder not in before or cell is cells[-1]:
             _write(folder, metrics, facts)
     models = facts["models"]
-    table = Table(title=f"held-out genes, mean ± std over {seeds} seeds")
-    for title in ("subset", "target", "metric", *models):
-        table.add_column(title, overflow="fold")
-    for row in shown_rows(summary(metrics), models):
-        table.add_row(*row)
-    console.print(table)
+    over = f"{seeds} splits" if new_splits else f"{seeds} seeds"
+    rows = shown_rows(summary(metrics), models)
+    console.print(_table(f"held-out genes, mean ± std over {over}", models, rows))
+    rows = shown_differences(differences(metrics, models), models)
+    if rows:
+        title = (
+            f"{models[0]} less the others on the same {over}: mean ± std, in how many it is better"
+        )
+        console.print(_table(title, models[1:], rows))
     console.print(f"written: {folder / 'comparison.png'}, .csv, .json, .md")
     return facts
+
+
+def _table(title: str, models: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=title)
+    for name in ("subset", "target", "metric", *models):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _plan_table(cells: Sequence[Cell]) -> Table:
@@ -123,8 +143,8 @@ def _plan_table(cells: Sequence[Cell]) -> Table:
         "done",
     ):
         table.add_column(title)
-    for contender in dict.fromkeys(cell.contender.key for cell in cells):
-        mine = [cell for cell in cells if cell.contender.key == contender]
+    for name in dict.fromkeys(cell.contender.name for cell in cells):
+        mine = [cell for cell in cells if cell.contender.name == name]
         one = mine[0].contender
         how = one.config.training
         steps = how.epochs * -(-how.instances_per_epoch // how.batch_size)
@@ -174,12 +194,13 @@ def _facts(
         "command": command,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "organism": first.data.model,
-        "split_seed": first.seed,
+        "split_seeds": sorted({cell.contender.config.seed for cell in cells}),
         "match": match,
         "seeds": seeds,
         "models": models,
         "cells": [_cell_facts(cell) for cell in cells],
         "summary": table.to_dict("records"),
+        "differences": differences(metrics, models).to_dict("records"),
         "versions": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
@@ -193,12 +214,18 @@ def _write(folder: Path, metrics: pd.DataFrame, facts: dict[str, Any]) -> None:
     models = facts["models"]
     metrics[_METRICS].to_csv(folder / "comparison.csv", index=False)
     (folder / "comparison.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
-    rows = shown_rows(summary(metrics), models)
-    (folder / "comparison.md").write_text(
-        _heading(facts) + markdown_table(["subset", "target", "metric", *models], rows),
-        encoding="utf-8",
+    text = _heading(facts) + markdown_table(
+        ["subset", "target", "metric", *models], shown_rows(summary(metrics), models)
     )
-    caption = f"{facts['organism']}, held-out genes; points: seeds, whisker: one standard deviation"
+    rows = shown_differences(differences(metrics, models), models)
+    if rows:
+        text += f"\n{models[0]} less the others on the same seeds: mean ± standard deviation, and in how many it is better.\n\n"
+        text += markdown_table(["subset", "target", "metric", *models[1:]], rows)
+    (folder / "comparison.md").write_text(text, encoding="utf-8")
+    points = "splits" if len(facts["split_seeds"]) > 1 else "seeds"
+    caption = (
+        f"{facts['organism']}, held-out genes; points: {points}, whisker: one standard deviation"
+    )
     save(comparison_figure(metrics, models, caption), folder / "comparison.png")
 
 
@@ -223,7 +250,8 @@ def _heading(facts: dict[str, Any]) -> str:
         "\n".join(
             [
                 *lines,
-                f"{facts['machine']}; {versions}. Seeds: {facts['seeds']}; equal {facts['match']}.",
+                f"{facts['machine']}; {versions}. {_seeds(facts)}; "
+                f"{'as configured' if facts['match'] == 'none' else 'equal ' + facts['match']}.",
                 "",
             ]
         )
@@ -231,3 +259,10 @@ def _heading(facts: dict[str, Any]) -> str:
         + markdown_table(titles, rows)
         + "\n"
     )
+
+
+def _seeds(facts: dict[str, Any]) -> str:
+    splits = facts["split_seeds"]
+    if len(splits) > 1:
+        return f"Seeds and splits: {', '.join(map(str, splits))}"
+    return f"Seeds: {facts['seeds']}, split {splits[0]}"

@@ -10,7 +10,14 @@ from matplotlib.figure import Figure
 
 from pyg_nsa.cell.report.figure_style import BLUE, GREY, INK, VERMILION, new_figure, quiet
 
-__all__ = ["comparison_figure", "markdown_table", "shown_rows", "summary"]
+__all__ = [
+    "comparison_figure",
+    "differences",
+    "markdown_table",
+    "shown_differences",
+    "shown_rows",
+    "summary",
+]
 
 _ORDER = ["subset", "target", "metric"]
 
@@ -55,6 +62,53 @@ def summary(metrics: pd.DataFrame) -> pd.DataFrame:
     )
     out["n"] = metrics.groupby(["model", *_ORDER], sort=False)["n"].max()
     return out.reset_index()
+
+
+def differences(metrics: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
+    """The first model less each other one, seed by seed: what is hard for both (a split, say) does not widen it.
+
+    Args:
+        metrics: As for :func:`summary`.
+        models: The first one, and those that it is compared with; those without its seeds are left out.
+
+    Returns:
+        Columns model, subset, target, metric, mean, std (of the sample; ``None`` for one seed), better (in how many seeds the
+        first one is), seeds. Metrics that are undefined for some seed are left out.
+    """
+    wide = metrics.pivot(index=[*_ORDER, "seed"], columns="model", values="value")
+    rows = []
+    for key, part in wide.groupby(level=_ORDER, sort=False):
+        for model in models[1:]:
+            less = (part[models[0]] - part[model]).to_numpy(np.float64)
+            if not np.isfinite(less).all():
+                continue
+            gain = -less if key[-1] == "mse" else less
+            row = {"model": model, **dict(zip(_ORDER, key, strict=True)), "mean": less.mean()}
+            row["std"] = less.std(ddof=1) if len(less) > 1 else None
+            rows.append({**row, "better": int((gain > 0).sum()), "seeds": len(less)})
+    columns = ["model", *_ORDER, "mean", "std", "better", "seeds"]
+    return pd.DataFrame(rows, columns=columns).astype({"std": object})
+
+
+def shown_differences(table: pd.DataFrame, models: Sequence[str]) -> list[list[str]]:
+    """Cells of a printed table of :func:`differences`: subset, target, metric, and of each model but the first
+    ``mean ± std (better/seeds)``; nothing where there is one seed alone."""
+    known = table[table["seeds"] > 1].set_index(["model", *_ORDER])
+    rows = []
+    for row in ROWS:
+        digits = 4 if row[2] == "mse" else 3
+        cells = []
+        for model in models[1:]:
+            if (model, *row) not in known.index:
+                cells.append("–")
+                continue
+            found = known.loc[(model, *row)]
+            cells.append(
+                f"{found['mean']:+.{digits}f} ± {found['std']:.{digits}f} ({found['better']}/{found['seeds']})"
+            )
+        if any(cell != "–" for cell in cells):
+            rows.append([*row, *cells])
+    return rows
 
 
 def shown_rows(table: pd.DataFrame, models: Sequence[str]) -> list[list[str]]:

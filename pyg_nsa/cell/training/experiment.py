@@ -5,7 +5,7 @@ A folder holds all of it, so that it can be continued after an interruption and 
 ``last.ckpt``
     Where training stands; :mod:`pyg_nsa.cell.training.trainer` goes on from it.
 ``best.ckpt``
-    The parameters with the lowest validation loss.
+    The parameters with the lowest validation loss, or with ``training.keep: last`` those of the last epoch.
 ``history.csv``
     One row per epoch.
 ``predictions.csv``

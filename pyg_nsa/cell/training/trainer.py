@@ -59,9 +59,9 @@ class Trained:
     """A trained model.
 
     Attributes:
-        module: The model as Lightning trained it, in evaluation mode, with the parameters of the best epoch.
+        module: The model as Lightning trained it, in evaluation mode, with the parameters of the epoch that ``training.keep`` names.
         history: Columns epoch, step, seconds, train_loss, val_loss, learning_rate; one row per epoch.
-        checkpoint: The best checkpoint; it holds the configuration.
+        checkpoint: That epoch's checkpoint; it holds the configuration.
         seconds: Duration of the training, that before an interruption included.
         fresh: Whether this call trained at all; ``False`` if training had finished before.
     """
@@ -93,7 +93,7 @@ def train(
         dataset: All instances.
         split: Its parts.
         config: How to train.
-        folder: Where logs and checkpoints go: ``last.ckpt`` (where training stands), ``best.ckpt`` (lowest validation loss),
+        folder: Where logs and checkpoints go: ``last.ckpt`` (where training stands), ``best.ckpt`` (what ``training.keep`` names),
             ``history.csv``, and ``logs/`` for CSV and, where it is installed, TensorBoard.
         validation: Instances of the validation loss.
         progress: Show a progress bar.
@@ -174,9 +174,9 @@ def _prepare(
 def _trainer(
     how: TrainingConfig, folder: Path, history: History, last: LastCheckpoint, progress: bool
 ) -> lightning.Trainer:
-    best = ModelCheckpoint(
-        folder, filename="best", monitor="val_loss", enable_version_counter=False
-    )
+    # Without a monitor the newest epoch replaces the one before.
+    monitor = "val_loss" if how.keep == "best" else None
+    best = ModelCheckpoint(folder, filename="best", monitor=monitor, enable_version_counter=False)
     # Checkpoints of an epoch come after all that they hold.
     callbacks: list[Callback] = [RandomStates(), history, best, last]
     if how.patience is not None:
