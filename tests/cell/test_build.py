@@ -35,7 +35,7 @@ def test_one_line_of_the_configuration_chooses_the_operator(graph):
         model = build_model(make_config(operator={"operator": name}), graph)
         assert isinstance(model.operator, UnionOperator)
         assert len(convs_of(model, kind)) == count  # two M of MSM
-        assert model.head[-1].out_features == nsa.head[-1].out_features
+        assert model.head.each[0].channel_list[1:] == nsa.head.each[0].channel_list[1:]
     options = {"conv": "SAGEConv", "args": {"aggr": "max"}}
     operator = {"operator": "hetero_conv", "operator_options": options}
     model = build_model(make_config(operator=operator), graph)

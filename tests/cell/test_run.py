@@ -138,7 +138,7 @@ def test_missing_labels_do_not_count_and_nan_loss_names_the_instances(dataset, c
     wanted = (batch.y[:, 0] - module.label_mean[0]) / module.label_std[0]
     torch.testing.assert_close(loss, (prediction[:, 0] - wanted).square().mean())
     with torch.no_grad():
-        model.head[-1].bias.fill_(float("nan"))
+        model.head.each[0].lins[-1].bias.fill_(float("nan"))
     with pytest.raises(
         NotFiniteError, match=r"(?s)the loss is nan .* instances \[0, 1, 2, 3\].*learning_rate"
     ):

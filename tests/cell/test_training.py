@@ -410,7 +410,7 @@ def test_nan_loss_stops_with_the_batch_saved_and_named(experiment, cell_cache, d
 def test_a_gradient_that_is_not_finite_stops_before_the_step(experiment):
     def build(config, graph):
         model = build_model(config, graph)
-        model.head[-1].weight.register_hook(lambda gradient: gradient * float("inf"))
+        model.head.each[0].lins[-1].weight.register_hook(lambda gradient: gradient * float("inf"))
         return model
 
     with pytest.raises(
@@ -425,11 +425,11 @@ def test_parameters_that_are_broken_already_are_named(experiment):
     def build(config, graph):
         model = build_model(config, graph)
         with torch.no_grad():
-            model.head[-1].bias.fill_(float("nan"))
+            model.head.each[0].lins[-1].bias.fill_(float("nan"))
         return model
 
     with pytest.raises(
-        NotFiniteError, match=r"parameters that are not finite already: model.head.\d.bias"
+        NotFiniteError, match=r"parameters that are not finite already: model.head.each.0.lins.2.bias"
     ):
         experiment(build=build)
 

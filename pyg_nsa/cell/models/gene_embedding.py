@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from pyg_nsa.cell.data.batch import PerturbationBatch
-from pyg_nsa.cell.models.model import TARGETS
+from pyg_nsa.cell.models.head import Head
 
 __all__ = ["GeneEmbeddingModel"]
 
@@ -49,15 +49,7 @@ class GeneEmbeddingModel(nn.Module):
         self.inner = nn.Sequential(
             nn.Linear(size, hidden), nn.GELU(), nn.Linear(hidden, channels, bias=False)
         )
-        self.head = nn.Sequential(
-            nn.Linear(channels, hidden),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, hidden),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, len(TARGETS)),
-        )
+        self.head = Head(channels, hidden, dropout)
 
     def forward(
         self, cell_graph: HeteroData, batch: PerturbationBatch

@@ -16,12 +16,10 @@ from torch_geometric.nn.resolver import aggregation_resolver
 from pyg_nsa.cell.data.batch import PerturbationBatch
 from pyg_nsa.cell.models.deletion_readout import DeletionReadout
 from pyg_nsa.cell.models.epistasis import Epistasis
+from pyg_nsa.cell.models.head import TARGETS, Head
 from pyg_nsa.nn.node_order import NodeOrder
 
 __all__ = ["TARGETS", "HeteroCellNSA"]
-
-#: Columns of predictions and labels.
-TARGETS = ("fitness", "gene_interaction")
 
 
 class HeteroCellNSA(nn.Module):
@@ -42,7 +40,7 @@ class HeteroCellNSA(nn.Module):
         node_types: Node types that are read out.
         channels: Size of the operator's rows.
         readout: PyG aggregations by name (``"sum"``, ``"mean"``, ``"max"``, ``"std"``, …); their results are concatenated.
-        hidden_channels: Width of the head (default: ``channels``).
+        hidden_channels: Width of the head (default: ``channels``), which has layers of its own for each target.
         dropout: Dropout in the head.
         deletion: Reads deletions from the wildtype's rows (:class:`~pyg_nsa.cell.models.deletion_readout.DeletionReadout`).
         copies: Whether perturbed copies are computed at all.
@@ -89,16 +87,7 @@ class HeteroCellNSA(nn.Module):
         width += 0 if deletion is None else deletion.out_channels
         hidden = hidden_channels or channels
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in self.node_types)
-        self.head = nn.Sequential(
-            _Compress(),
-            nn.Linear(width, hidden),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, hidden),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, len(TARGETS)),
-        )
+        self.head = Head(width, hidden, dropout)
         self._prepared: tuple[Any, torch.device, dict[str, Any]] | None = None
 
     def forward(
@@ -121,15 +110,20 @@ class HeteroCellNSA(nn.Module):
             parts.append((torch.zeros_like(read.together[:0].sum(0, keepdim=True)), -read.together))
         z_w, z_i = (torch.cat(side, dim=-1) for side in zip(*parts, strict=True))
         z_p = z_w - z_i
-        prediction = self.head(z_p)
+        prediction = self._answer(z_p)
         if self.epistasis is not None:
             # Without perturbed copies the reading of a single gene is all there is of it.
-            alone, nothing = self.head(torch.cat([read.alone, torch.zeros_like(z_w)]))[:, 0].split(
+            alone, nothing = self._answer(torch.cat([read.alone, torch.zeros_like(z_w)]))[:, 0].split(
                 [len(read.alone), 1]
             )
             found = self.epistasis(prediction[:, 0], alone, nothing[0], read.place, read.owner)
             prediction = torch.stack([prediction[:, 0], prediction[:, 1] + found], dim=1)
         return prediction, {"z_w": z_w, "z_i": z_i, "z_p": z_p}
+
+    def _answer(self, z_p: Tensor) -> Tensor:
+        # asinh is linear near zero and logarithmic far out: a difference of sums is the size of one node where little changes,
+        # and of thousands where everything does.
+        return self.head(torch.asinh(z_p))
 
     def rows(self, cell_graph: HeteroData, alive_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """``[1 + B, N, channels]`` of each node type that is read out: of the wildtype, then of each instance."""
@@ -169,16 +163,6 @@ class HeteroCellNSA(nn.Module):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.operator}, readout={self.readout_names} over {', '.join(self.node_types)})"
-
-
-class _Compress(nn.Module):
-    """asinh: linear near zero, logarithmic far out.
-
-    A difference of sums is the size of one node where little changes, and of thousands where everything does.
-    """
-
-    def forward(self, z: Tensor) -> Tensor:
-        return torch.asinh(z)
 
 
 def _with_wildtype(alive_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
