@@ -237,7 +237,9 @@ def test_each_seed_may_have_a_split_of_its_own(folder, cache, tmp_path):
     table = pd.read_csv(tmp_path / "comparison.csv")
     assert set(table[table["model"] == "mean"]["seed"]) == {0, 1}
     page = (tmp_path / "comparison.md").read_text()
-    assert "Seeds and splits: 0, 1; equal parameters." in page and "hetero_nsa less the others" in page
+    assert (
+        "Seeds and splits: 0, 1; equal parameters." in page and "hetero_nsa less the others" in page
+    )
     # The first split's experiments are those of a comparison on that split alone.
     names = {f.parent.name for f in folder.glob("cells/*/seed-0")}
     assert names == {f.parent.name for f in tmp_path.glob("cells/*/seed-0")}

@@ -71,15 +71,20 @@ def test_a_reading_is_what_its_definition_says(graph, genes):
     shares, parts = naive_shares(graph, genes), []
     for t in TYPES:
         names = [f"{t} {n}" if n == "removed" else n for n in readout.columns[t]]
-        responses = []
+        units = {}
         for v in range(graph[t].num_nodes):
             if shares[t][v]:
                 s = torch.tensor([shares[t][v].get(n, 0.0) for n in names])
                 s = torch.cat([s, (s > 0.9999).float()])
                 known = torch.cat([rows[t][v], graph[t].x[v]])
                 gate = readout.gate[t](s)
-                responses.append(readout.outer[t](F.gelu(readout.context[t](known)) * gate))
-        stacked = torch.stack(responses) if responses else torch.zeros(1, 6)
+                response = readout.outer[t](F.gelu(readout.context[t](known)) * gate)
+                # A reaction's isozymes are one reaction.
+                name, _, direction = graph[t].node_ids[v].rpartition("|")
+                unit = (name.split("|")[0], direction) if t == "reaction" else v
+                units.setdefault(unit, []).append(response)
+        means = [torch.stack(rows_of).mean(0) for rows_of in units.values()]
+        stacked = torch.stack(means) if means else torch.zeros(1, 6)
         parts += [stacked.sum(0), stacked.max(0).values]
     wanted = torch.cat(parts)
     torch.testing.assert_close(got[: wanted.numel()], wanted, rtol=1e-4, atol=1e-4)
@@ -104,6 +109,32 @@ def test_isozymes_are_told_from_the_reaction_that_both_are_needed_for(graph):
     torch.testing.assert_close(
         product[2], joint[0].asinh() * joint[1].asinh(), rtol=1e-4, atol=1e-6
     )
+
+
+def test_a_reaction_with_isozymes_is_read_as_one_reaction(graph):
+    """PFK with both of its two clauses lost, against the same reaction with one clause of the same rows."""
+    ids, names = graph["gene"].node_ids, graph["reaction"].node_ids
+    a, b = ids.index("b1723"), ids.index("b3916")
+    torch.manual_seed(0)
+    readout = DeletionReadout(graph, ["reaction"], 4, 6, ["sum", "max"])
+    rows = make_rows(graph)
+    first, second = (v for v, name in enumerate(names) if name.split("|")[0] == "PFK")
+    rows["reaction"][second] = rows["reaction"][first]
+    other = copy.copy(graph)
+    other["reaction"].x = graph["reaction"].x.clone()
+    other["reaction"].x[second] = other["reaction"].x[first]
+    size = readout.out_channels // 3
+    got = readout(rows, other, make_batch(graph, [a, b])).together[0, :size]
+    shares = naive_shares(graph, [a, b])["reaction"][first]
+    s = torch.tensor(
+        [shares.get(n, 0.0) for n in ("reaction removed", *readout.columns["reaction"][1:])]
+    )
+    s = torch.cat([s, (s > 0.9999).float()])
+    known = torch.cat([rows["reaction"][first], other["reaction"].x[first]])
+    alone = readout.outer["reaction"](
+        F.gelu(readout.context["reaction"](known)) * readout.gate["reaction"](s)
+    )
+    torch.testing.assert_close(got, alone.repeat(2), rtol=1e-4, atol=1e-5)
 
 
 def test_genes_that_share_nothing_have_no_excess(graph):

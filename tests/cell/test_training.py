@@ -429,7 +429,8 @@ def test_parameters_that_are_broken_already_are_named(experiment):
         return model
 
     with pytest.raises(
-        NotFiniteError, match=r"parameters that are not finite already: model.head.each.0.lins.2.bias"
+        NotFiniteError,
+        match=r"parameters that are not finite already: model.head.each.0.lins.2.bias",
     ):
         experiment(build=build)
 

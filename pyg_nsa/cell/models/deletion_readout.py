@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 from torch_geometric.nn.module_dict import ModuleDict
 from torch_geometric.nn.resolver import aggregation_resolver
+from torch_geometric.utils import scatter
 
 from pyg_nsa.cell.data.batch import PerturbationBatch
 from pyg_nsa.cell.network.deletion import DeletionRule
@@ -58,7 +59,9 @@ class DeletionReadout(nn.Module):
         \sum_{g < g'} \mathrm{asinh}\,\mathbf{r}_g \odot \mathrm{asinh}\,\mathbf{r}_{g'}\Big]
 
     where :math:`\mathbf{r}_g` is what deleting gene :math:`g` alone would give. The second part is zero unless deletions meet
-    at some node, the last one unless there are two; without a deletion everything is exactly zero.
+    at some node, the last one unless there are two; without a deletion everything is exactly zero. Before they are aggregated
+    the nodes of one reaction in one direction (isozymes) are averaged: what was lost is one reaction, however many enzymes
+    catalysed it.
 
     Args:
         graph: The base graph, for its relations; the module does not keep it.
@@ -178,6 +181,11 @@ class DeletionReadout(nn.Module):
         known = h if x is None else torch.cat([h, x.to(h)], dim=-1)
         context = F.gelu(self.context[node_type](known))[node]
         response = self.outer[node_type](context * self.gate[node_type](shares))
+        unit = near.units.get(node_type)
+        if unit is not None:
+            nodes = near.num_nodes[node_type]  # there are no more units than that
+            key, place = (instance * nodes + unit[node]).unique(return_inverse=True)
+            response, instance = scatter(response, place, reduce="mean"), key // nodes
         return [aggr(response, instance, dim_size=size) for aggr in self.readouts]
 
     def _neighbourhood(self, cell_graph: HeteroData, device: torch.device) -> _Neighbourhood:
@@ -214,11 +222,21 @@ class _Link:
 
 
 class _Neighbourhood:
-    """All links of a base graph by the node type that they touch."""
+    """All links of a base graph by the node type that they touch.
+
+    Attributes:
+        units: Of node types of which several nodes are one thing, the number of that thing, ``[N]`` int64. A deletion that touches
+            one of its nodes touches all.
+    """
 
     def __init__(self, graph: HeteroData, device: torch.device) -> None:
         self.rule = DeletionRule(graph)
         self.num_nodes = self.rule.num_nodes
+        self.units: dict[str, Tensor] = {}
+        if _has_isozymes(graph):
+            reaction = graph["reaction"]
+            named = torch.stack([reaction.reaction_index.cpu(), reaction.direction.cpu()])
+            self.units["reaction"] = named.unique(dim=1, return_inverse=True)[1].to(device)
         self.links: dict[str, list[_Link]] = {}
         for source, _, target, index in _links(graph):
             src, dst = index[:, index[0].argsort(stable=True)]
@@ -270,13 +288,16 @@ def _links(graph: HeteroData) -> list[tuple[str, str, str, Tensor]]:
         if source in _MORTAL:
             index = graph[source, name, target].edge_index
             out.append((source, name, target, index.cpu().unique(dim=1)))
-    if (
-        "reaction_index" in graph["reaction"]
-    ):  # isozymes: a reaction goes on with what is left of its nodes
+    if _has_isozymes(graph):  # a reaction goes on with what is left of its nodes
         out.append(
             ("reaction", "isozyme", "reaction", _within(graph["reaction"].reaction_index.cpu()))
         )
     return out
+
+
+def _has_isozymes(graph: HeteroData) -> bool:
+    """Whether the graph says which reaction nodes are one reaction."""
+    return "reaction_index" in graph["reaction"]
 
 
 def _within(group: Tensor) -> Tensor:

@@ -113,9 +113,9 @@ class HeteroCellNSA(nn.Module):
         prediction = self._answer(z_p)
         if self.epistasis is not None:
             # Without perturbed copies the reading of a single gene is all there is of it.
-            alone, nothing = self._answer(torch.cat([read.alone, torch.zeros_like(z_w)]))[:, 0].split(
-                [len(read.alone), 1]
-            )
+            alone, nothing = self._answer(torch.cat([read.alone, torch.zeros_like(z_w)]))[
+                :, 0
+            ].split([len(read.alone), 1])
             found = self.epistasis(prediction[:, 0], alone, nothing[0], read.place, read.owner)
             prediction = torch.stack([prediction[:, 0], prediction[:, 1] + found], dim=1)
         return prediction, {"z_w": z_w, "z_i": z_i, "z_p": z_p}
