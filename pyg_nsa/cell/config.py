@@ -100,7 +100,8 @@ class ReadoutConfig(_Config):
     """Whether the nodes that a deletion removes, and those that lose neighbours, are read from the wildtype's rows."""
 
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Dropout of the operator's rows where deletions are read; node features, which are read beside them, stay."""
+    """Dropout in the head, and of the operator's rows where deletions are read (node features, which are read beside them, stay).
+    The operator's own is operator.dropout: it acts in every block, and wants to be smaller."""
 
     epistasis: bool = False
     """Whether gene_interaction is what is left of predicted fitness (of all deleted genes together, less the product of each

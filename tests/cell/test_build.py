@@ -28,6 +28,22 @@ def convs_of(model, kind):
     return [m for m in model.operator.modules() if type(m) is kind]
 
 
+def test_the_readout_and_the_operator_have_dropouts_of_their_own(graph):
+    config = make_config(operator={"dropout": 0.1}, readout={"deletion": True, "dropout": 0.7})
+    model = build_model(config, graph)
+    assert {p for one in model.head.each for p in one.dropout} == {
+        0.7,
+        0.0,
+    }  # none after the last layer
+    assert model.deletion.dropout == 0.7
+    found = {m.dropout for m in model.operator.modules() if hasattr(m, "dropout")}
+    assert found == {0.1}
+    assert {p for one in build_embedding(config, graph).head.each for p in one.dropout} == {
+        0.7,
+        0.0,
+    }
+
+
 def test_one_line_of_the_configuration_chooses_the_operator(graph):
     nsa = build_model(make_config(), graph)
     assert type(nsa.operator) is HeteroNSA

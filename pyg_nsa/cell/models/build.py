@@ -114,7 +114,7 @@ def build_embedding(config: CellConfig, graph: HeteroData) -> GeneEmbeddingModel
         graph,
         config.operator.hidden_channels,
         config.readout.hidden_channels,
-        config.operator.dropout,
+        config.readout.dropout,
     )
 
 
@@ -182,7 +182,7 @@ def _with_readout(
         channels,
         readout.aggregations,
         readout.hidden_channels,
-        config.operator.dropout,
+        readout.dropout,
         "natural" if isinstance(operator, UnionOperator) else config.node_order,
         deletion,
         readout.copies,
