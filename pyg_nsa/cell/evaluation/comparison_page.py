@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pyg_nsa.cell.report.figure_style import BLUE, GREY, INK, VERMILION, new_figure, quiet
 
@@ -181,6 +182,7 @@ def comparison_figure(metrics: pd.DataFrame, models: Sequence[str], caption: str
             axis.plot(values, np.full(len(values), y), "o", ms=3.5, color=VERMILION, zorder=3)
         axis.set_title(title, fontsize=9, loc="left")
         axis.set_yticks([place[m] for m in models], list(models), fontsize=8)
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=5))  # small numbers are long
         axis.tick_params(axis="x", labelsize=8)
         quiet(axis)
     if caption:
