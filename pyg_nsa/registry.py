@@ -31,10 +31,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import pluggy
-from packaging.utils import canonicalize_name
-
-from pyg_nsa import hookspecs
+from pyg_nsa.admission import Admission, Admitted
 from pyg_nsa.api import EdgeKind, Operator
 from pyg_nsa.discovery import (
     GROUP,
@@ -43,7 +40,6 @@ from pyg_nsa.discovery import (
     Status,
     discover,
     import_of,
-    spellings,
     switched_on,
     warn,
 )
@@ -57,20 +53,10 @@ from pyg_nsa.errors import (
     UnknownEdgeKindError,
     UnknownNameError,
     UnknownOperatorError,
-    nearest,
 )
-from pyg_nsa.plugin_contract import (
-    HOOKS,
-    Declaration,
-    Single,
-    answers_of,
-    brief,
-    check_api,
-    hashable,
-    named_by,
-    origin_of,
-    shown,
-)
+from pyg_nsa.plugin_contract import Declaration, answers_of, origin_of
+from pyg_nsa.refusals import of_another_sort, unknown_name, unusable
+from pyg_nsa.switches import Switches, name_list
 
 if TYPE_CHECKING:
     from pyg_nsa.config import EdgeSpec
@@ -97,23 +83,11 @@ D = TypeVar("D", EdgeKind, Operator)
 
 
 @dataclass(frozen=True, eq=False)
-class _Admitted:
-    """A plugin that passed all checks."""
-
-    source: object
-    """What was registered, or what the entry point led to: `plugin` itself, or its class."""
-    plugin: object
-    """What pluggy holds."""
-    declared: dict[str, Declaration]
-    """What the plugin declares, by name."""
-
-
-@dataclass(frozen=True, eq=False)
 class _ByHand:
     """One declaration that came through `Registry.register`."""
 
     declaration: Declaration
-    admitted: _Admitted
+    admitted: Admitted
     origin: str
 
     def record(self) -> PluginRecord:
@@ -166,29 +140,14 @@ class Registry:
             strict = os.environ.get("PYG_NSA_STRICT_PLUGINS", "") not in ("", "0")
         self._discover = discover
         self._strict = strict
-        # What is switched off, with the words for who did it.
-        self._disabled: dict[str, str] = {}
-        if disable is None:
-            listed = _items(os.environ.get("PYG_NSA_DISABLE_PLUGINS", ""))
-            self._disabled.update(dict.fromkeys(listed, "PYG_NSA_DISABLE_PLUGINS"))
-        else:
-            listed = _names("disable", disable)
-            self._disabled.update(dict.fromkeys(listed, "Registry(disable=…)"))
-        self._allowed: tuple[str, ...] | None = None
-        self._allowed_by = ""
-        if allow is not None:
-            self._allowed, self._allowed_by = _names("allow", allow), "Registry(allow=…)"
-        elif (listed_text := os.environ.get("PYG_NSA_PLUGINS")) is not None:
-            self._allowed, self._allowed_by = _items(listed_text), "PYG_NSA_PLUGINS"
+        self._switches = Switches.chosen(disable, allow)
 
         # One lock for all state. It is reentrant because a plugin may use the registry while it is loaded. No import runs under
         # it: a thread that imports a plugin's module by itself holds that module's import lock, and may wait for this one.
         self._lock = threading.RLock()
-        self._manager = pluggy.PluginManager(GROUP)
-        self._manager.add_hookspecs(hookspecs)
+        self._admission = Admission()
         self._installed: dict[str, list[Installed]] | None = None
         self._by_hand: dict[str, _ByHand] = {}
-        self._admitted: dict[int, _Admitted] = {}
         self._warned: set[str] = set()
 
     # --- asking -----------------------------------------------------------------------------------------------------------
@@ -274,7 +233,7 @@ class Registry:
                 raise self._unknown(name, UnknownNameError)
             active = switched_on(found)
             if len(active) > 1:
-                raise self._why_not(name, active)
+                raise unusable(name, active)
             return active[0].record().provider
 
     # --- changing ---------------------------------------------------------------------------------------------------------
@@ -294,9 +253,8 @@ class Registry:
             BrokenPluginError: The plugin breaks the contract.
             IncompatiblePluginError: The plugin was written for another plugin API.
         """
-        source = Single(plugin) if isinstance(plugin, EdgeKind | Operator) else plugin
         with self._lock:
-            admitted = self._admit(source)
+            admitted = self._admission.admit(plugin)
             answers = answers_of(admitted.declared)
             taken = [name for name in answers if self._owner(name) is not None]
             if taken and not replace:
@@ -349,10 +307,10 @@ class Registry:
                 if active[0].status == "disabled" or self._find_by_hand(name) is not None:
                     continue
                 if active[0].status == "available":
-                    self._load(active[0])
+                    self._admission.load(active[0])
                 if active[0].status == "loaded":
                     continue
-                error = self._why_not(name, active)
+                error = unusable(name, active)
                 if self._strict:
                     raise error from active[0].error
                 if name not in self._warned:
@@ -367,17 +325,16 @@ class Registry:
             disable: Names, distributions, or `name@distribution`.
             by: Who switches them off, in the words of the error message.
         """
-        listed = _names("disable", disable)
+        listed = name_list("disable", disable)
         if not listed:
             return self
         with self._lock:
             other = Registry(discover=self._discover, strict=self._strict, disable=(), allow=())
-            other._allowed, other._allowed_by = self._allowed, self._allowed_by
-            other._disabled = {**self._disabled, **dict.fromkeys(listed, by)}
+            other._switches = self._switches.with_off(listed, by)
             for name, entry in self._by_hand.items():
                 if not set(answers_of({name: entry.declaration})) & set(listed):
                     other._by_hand[name] = entry
-                    other._adopt(entry.admitted)
+                    other._admission.adopt(entry.admitted)
             return other
 
     def spec_from_module(self, module: Any, edge_type: tuple[str, str, str]) -> EdgeSpec | None:
@@ -396,35 +353,8 @@ class Registry:
         from pyg_nsa.config import EdgeSpec
 
         self.load_all()
-        with self._lock:
-            hook = "pyg_nsa_spec_from_module"
-            plugins = [
-                one.plugin
-                for one in reversed(self._manager.hook.pyg_nsa_spec_from_module.get_hookimpls())
-            ]
-            for plugin in plugins:
-                others = self._manager.get_plugins() - {plugin}
-                try:
-                    with use_registry(self):
-                        answer = self._manager.subset_hook_caller(hook, others)(
-                            module=module, edge_type=edge_type
-                        )
-                    wrong = (
-                        None
-                        if isinstance(answer, EdgeSpec | None)
-                        else f"it returned {shown(answer)}"
-                    )
-                except Exception as error:
-                    raise BrokenPluginError(
-                        f"{hook} of {origin_of(plugin)} failed for a {type(module).__name__}: {brief(error)}"
-                    ) from error
-                if wrong is not None:
-                    raise BrokenPluginError(
-                        f"{hook} of {origin_of(plugin)} must return an EdgeSpec or None, {wrong}"
-                    )
-                if answer is not None:
-                    return answer
-        return None
+        with self._lock, use_registry(self):
+            return self._admission.spec_from_module(module, edge_type, EdgeSpec)
 
     # --- finding ----------------------------------------------------------------------------------------------------------
 
@@ -433,7 +363,7 @@ class Registry:
         if self._installed is None:
             found: dict[str, list[Installed]] = {}
             for one in discover() if self._discover else ():
-                reason = self._switched_off(one.entry_point.name, one.dist)
+                reason = self._switches.why_off(one.entry_point.name, one.dist)
                 if reason is not None:
                     one.status, one.reason = "disabled", reason
                 found.setdefault(one.entry_point.name, []).append(one)
@@ -444,18 +374,6 @@ class Registry:
                     one.status, one.reason = "conflict", f"{name!r} is provided by {others} too"
             self._installed = dict(sorted(found.items()))
         return self._installed
-
-    def _switched_off(self, name: str, dist: str) -> str | None:
-        """Says why a plugin is off, or returns None if it is on."""
-        project = canonicalize_name(dist)
-        called = {name, project, f"{name}@{project}"}
-        for item, by in self._disabled.items():
-            if spellings(item) & called:
-                return f"switched off by {by}, which lists {item!r}"
-        allowed = self._allowed
-        if allowed is not None and not any(spellings(item) & called for item in allowed):
-            return f"not on the allow-list of {self._allowed_by}, which is {','.join(allowed) or 'empty'}"
-        return None
 
     def _find_by_hand(self, name: str) -> _ByHand | None:
         for entry in self._by_hand.values():
@@ -471,7 +389,7 @@ class Registry:
         active = [one for one in self._found().get(name, ()) if one.status != "disabled"]
         return ", ".join(one.record().provider for one in active) or None
 
-    def _remove_by_hand(self, name: str, keep: _Admitted | None = None) -> None:
+    def _remove_by_hand(self, name: str, keep: Admitted | None = None) -> None:
         entry = self._find_by_hand(name)
         if entry is not None:
             del self._by_hand[entry.declaration.name]
@@ -486,13 +404,7 @@ class Registry:
             declaration = self._declaration(name, unknown)
             if isinstance(declaration, wanted):
                 return declaration
-            is_a = "an operator" if isinstance(declaration, Operator) else "an edge kind"
-            names = self._names_of(wanted)
-            raise unknown(
-                f"{name!r} is {is_a}, not an {unknown.what}. Available: {', '.join(names) or 'none'}.",
-                name=name,
-                available=names,
-            )
+            raise of_another_sort(name, declaration, unknown, self._names_of(wanted))
 
     def _declaration(self, name: str, unknown: type[UnknownNameError]) -> Declaration:
         entry = self._find_by_hand(name)
@@ -500,19 +412,19 @@ class Registry:
             return entry.declaration
         found = self._found().get(name)
         if not found:
-            if (
-                name in self._disabled
-            ):  # Registered by hand in the registry that this one was made from, perhaps.
+            disabled = self._switches.disabled
+            # Registered by hand in the registry that this one was made from, perhaps.
+            if name in disabled:
                 raise DisabledPluginError(
-                    f"plugin {name!r} is disabled: switched off by {self._disabled[name]}, which lists {name!r}.",
+                    f"plugin {name!r} is disabled: switched off by {disabled[name]}, which lists {name!r}.",
                     name=name,
                 )
             raise self._unknown(name, unknown)
         active = switched_on(found)
         if active[0].status == "available":
-            self._load(active[0])
+            self._admission.load(active[0])
         if active[0].declaration is None:
-            raise self._why_not(name, active) from active[0].error
+            raise unusable(name, active) from active[0].error
         return active[0].declaration
 
     def _import(self, name: str) -> None:
@@ -525,96 +437,15 @@ class Registry:
         if one.imported is None:
             one.imported = import_of(one.entry_point)
 
-    def _load(self, one: Installed) -> None:
-        """Checks one installed plugin, imported before; what goes wrong is kept with it and not raised."""
-        try:
-            source, error = one.imported or import_of(one.entry_point)
-            if error is not None:
-                raise error
-            if isinstance(source, EdgeKind | Operator):
-                source = Single(source)
-            one.declaration = named_by(one.entry_point, one.siblings, self._admit(source).declared)
-        except (Exception, SystemExit) as error:
-            one.status = "incompatible" if isinstance(error, IncompatiblePluginError) else "broken"
-            one.error, one.reason = error, brief(error)
-        else:
-            one.status = "loaded"
-
-    def _admit(self, source: Any) -> _Admitted:
-        """Lets pluggy check a plugin, asks its hooks and checks their answers; a plugin that fails leaves no trace."""
-        if id(source) in self._admitted:  # Two entry points may lead to one module.
-            return self._admitted[id(source)]
-        plugin = source() if isinstance(source, type) else source
-        if (
-            type(plugin).__hash__ is None
-        ):  # A SimpleNamespace, for example; pluggy keeps plugins in sets.
-            plugin = hashable(plugin)
-        try:
-            # The name is of no use to us; by default it is the module's, and two modules of one name would clash.
-            self._manager.register(plugin, name=str(id(plugin)))
-            # Without this a misspelt hook is ignored, and the plugin just seems to do nothing.
-            self._manager.check_pending()
-            admitted = _Admitted(source, plugin, self._ask(plugin))
-        except pluggy.PluginValidationError as error:
-            self._forget(plugin)
-            raise BrokenPluginError(
-                f"{'; '.join(str(error).splitlines())}; the hooks are {', '.join(HOOKS)}"
-            ) from error
-        except BaseException:
-            self._forget(plugin)
-            raise
-        self._admitted[id(source)] = admitted
-        return admitted
-
-    def _ask(self, plugin: object) -> dict[str, Declaration]:
-        """Calls the hooks of one plugin, so that an answer (or an exception) is known to be its own."""
-        others = self._manager.get_plugins() - {plugin}
-        declared: dict[str, Declaration] = {}
-        for hook, wanted in (("pyg_nsa_edge_kinds", EdgeKind), ("pyg_nsa_operators", Operator)):
-            for answer in self._manager.subset_hook_caller(hook, others)():
-                if isinstance(answer, str | bytes) or not isinstance(answer, Iterable):
-                    raise BrokenPluginError(
-                        f"{hook} must return a list of {wanted.__name__}, got {shown(answer)}"
-                    )
-                for declaration in answer:
-                    if not isinstance(declaration, wanted):
-                        raise BrokenPluginError(
-                            f"{hook} must return a list of {wanted.__name__}, got one that holds "
-                            f"{shown(declaration)}"
-                        )
-                    check_api(declaration)
-                    new = answers_of({declaration.name: declaration})
-                    twice = [name for name in new if name in answers_of(declared)]
-                    if twice or len(set(new)) < len(new):
-                        raise BrokenPluginError(f"it declares {(twice or new)[0]!r} twice")
-                    declared[declaration.name] = declaration
-        if not declared:
-            unmarked = [hook for hook in HOOKS if callable(getattr(plugin, hook, None))]
-            raise BrokenPluginError(
-                "it declares nothing: pyg_nsa_edge_kinds or pyg_nsa_operators must return at least one "
-                "declaration" + (f"; is @hookimpl missing on {unmarked[0]}?" if unmarked else "")
-            )
-        return declared
-
-    def _adopt(self, admitted: _Admitted) -> None:
-        if not self._manager.is_registered(admitted.plugin):
-            self._manager.register(admitted.plugin, name=str(id(admitted.plugin)))
-        self._admitted[id(admitted.source)] = admitted
-
-    def _forget(self, plugin: object) -> None:
-        if self._manager.is_registered(plugin):
-            self._manager.unregister(plugin)
-
-    def _dismiss_unused(self, admitted: _Admitted) -> None:
-        """Undoes `_admit`, unless something that the plugin declared is still in the registry."""
+    def _dismiss_unused(self, admitted: Admitted) -> None:
+        """Undoes an admission, unless something that the plugin declared is still in the registry."""
         in_use = [entry.declaration for entry in self._by_hand.values()]
         in_use += [
             one.declaration for found in self._found().values() for one in found if one.declaration
         ]
         mine = admitted.declared.values()
         if not any(declaration is other for declaration in mine for other in in_use):
-            self._forget(admitted.plugin)
-            self._admitted.pop(id(admitted.source), None)
+            self._admission.dismiss(admitted)
 
     # --- explaining -------------------------------------------------------------------------------------------------------
 
@@ -634,44 +465,7 @@ class Registry:
             names = self._names_of(Operator)
         else:
             names = self.names()
-        suggestion = nearest(name, names)
-        text = f"unknown {error.what} {name!r}"
-        text += f", did you mean {suggestion!r}?" if suggestion is not None else "."
-        if names:
-            text += f" Available: {', '.join(names)}."
-        elif self._discover:
-            text += " No plugin is installed or allowed; pyg-nsa brings its own once it is installed: pip install pyg-nsa."
-        else:
-            text += (
-                " This registry is empty and does not look for installed plugins; register() one."
-            )
-        return error(text, name=name, available=names, suggestion=suggestion)
-
-    def _why_not(self, name: str, found: list[Installed]) -> RegistryError:
-        """The error for a plugin that cannot be used."""
-        first = found[0]
-        providers = ", ".join(one.record().provider for one in found)
-        if first.status == "conflict":
-            ways = [f"{name}@{canonicalize_name(one.dist)}" for one in found]
-            return PluginConflictError(
-                f"plugin {name!r} is provided more than once: by {providers}. Uninstall all but one, or switch "
-                f"the others off, for example with PYG_NSA_DISABLE_PLUGINS={','.join(ways[1:])}.",
-                name=name,
-                provider=providers,
-            )
-        if first.status == "broken":
-            return BrokenPluginError(
-                f"plugin {name!r} of {providers} ({first.entry_point.value}) is broken: {first.reason}. "
-                f"Mend it, upgrade it (pip install -U {first.dist}), or do without it.",
-                name=name,
-                provider=providers,
-            )
-        kind = DisabledPluginError if first.status == "disabled" else IncompatiblePluginError
-        return kind(
-            f"plugin {name!r} of {providers} is {first.status}: {first.reason}.",
-            name=name,
-            provider=providers,
-        )
+        return unknown_name(name, error, names, looks=self._discover)
 
 
 _default: Registry | None = None
@@ -707,13 +501,3 @@ def register(plugin: object, *, replace: bool = False) -> tuple[str, ...]:
 
 
 _HIDDEN = "replaced by hand with register(…, replace=True)"
-
-
-def _items(text: str) -> tuple[str, ...]:
-    return tuple(item.strip() for item in text.split(",") if item.strip())
-
-
-def _names(argument: str, names: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(names, str):
-        raise TypeError(f"{argument} must be a list of names, got {names!r}; write [{names!r}]")
-    return tuple(names)
