@@ -9,40 +9,36 @@ Checking has two phases. Validation needs no data; `HeteroNSAConfig.bind` compar
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from collections.abc import Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    ConfigDict,
     Field,
     ModelWrapValidatorHandler,
     SerializeAsAny,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from pyg_nsa.across import across, get, items
-from pyg_nsa.api import EdgeKind, Operator, Options
-from pyg_nsa.errors import (
-    ConfigError,
-    PluginWarning,
-    RegistryError,
-    UnknownNameError,
-    nearest,
-)
+from pyg_nsa.api import Operator, Options
+from pyg_nsa.edge_spec import EdgeSpec, EdgeType
+from pyg_nsa.errors import ConfigError, PluginWarning, nearest
 from pyg_nsa.registry import Registry, default_registry
 from pyg_nsa.requirements import unmet
-from pyg_nsa.scalars import StrictScalars, whole
+from pyg_nsa.scalars import whole
+from pyg_nsa.validation import (
+    ConfigModel,
+    as_pydantic,
+    checked_options,
+    registry_of,
+    switched_off,
+)
 
 __all__ = [
     "EdgeSpec",
@@ -52,181 +48,8 @@ __all__ = [
     "SABConfig",
 ]
 
-# The registry that the configuration under validation leaves over (`plugins.disable`). A context variable, because pydantic's own
-# context belongs to the caller, and an edge spec does not see the model that it is a part of.
-_restricted: ContextVar[Registry | None] = ContextVar("pyg_nsa_restricted_registry", default=None)
 
-
-def registry_of(info: ValidationInfo) -> Registry:
-    """Returns the registry that a validation uses: from its context (`{"registry": …}`) or else the default one."""
-    restricted = _restricted.get()
-    if restricted is not None:
-        return restricted
-    return _registry_in(info.context)
-
-
-def _registry_in(context: Any) -> Registry:
-    found = context.get("registry") if isinstance(context, Mapping) else None
-    return found if isinstance(found, Registry) else default_registry()
-
-
-def _check_type_name(name: str) -> str:
-    if not name:
-        raise PydanticCustomError("type_name", "a type name must not be empty")
-    for mark in ("__", "#"):
-        if mark in name:
-            raise PydanticCustomError(
-                "type_name",
-                "type name '{name}' must not contain '{mark}': PyG joins the names of an edge type with '__' and writes "
-                "'.' as '#' in parameter names, so it could not be told apart; rename the type",
-                {"name": name, "mark": mark},
-            )
-    if name.endswith("_"):
-        raise PydanticCustomError(
-            "type_name",
-            "type name '{name}' must not end in '_': PyG joins the names of an edge type with '__' in parameter names, "
-            "so the '_' would move to the next name; rename the type",
-            {"name": name},
-        )
-    return name
-
-
-def _check_edge_type(value: Any) -> Any:
-    if isinstance(value, list | tuple) and len(value) == 3:
-        return value
-    raise PydanticCustomError(
-        "edge_type",
-        "an edge type is a list of three names, source node type, relation, target node type, such as "
-        "[gene, interacts, gene]; got {got}",
-        {"got": repr(value)},
-    )
-
-
-_NAME_SCHEMA: dict[str, Any] = {
-    "type": "string",
-    # The rules of `_check_type_name`: single '_' between or before other characters, no '#'.
-    "pattern": "^_?[^_#]+(_[^_#]+)*$",
-    "description": "A name without '__' and '#' that does not end in '_'.",
-}
-
-TypeName = Annotated[str, AfterValidator(_check_type_name), WithJsonSchema(_NAME_SCHEMA)]
-
-EdgeType = Annotated[
-    tuple[TypeName, TypeName, TypeName],
-    BeforeValidator(_check_edge_type),
-    # `items` in place of pydantic's `prefixItems`, which editors know less of.
-    WithJsonSchema({"type": "array", "items": _NAME_SCHEMA, "minItems": 3, "maxItems": 3}),
-]
-"""An edge type `(source, relation, target)`. In JSON, YAML and TOML it is a list."""
-
-
-class _Config(StrictScalars):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
-
-
-def _checked_options(
-    declared: EdgeKind | Operator, options: Any, context: Any, registry: Registry
-) -> Options:
-    """Validates the options of an edge kind or operator with the plugin's own model."""
-    what = "edge kind" if isinstance(declared, EdgeKind) else "operator"
-    if isinstance(options, Options) and not isinstance(options, declared.options):
-        raise PydanticCustomError(
-            "options_of_another_kind",
-            "{what} '{kind}' takes {expected}, got {got}; pass its own options, or a mapping",
-            {
-                "what": what,
-                "kind": declared.name,
-                "expected": declared.options.__name__,
-                "got": type(options).__name__,
-            },
-        )
-    try:
-        return declared.options.model_validate({} if options is None else options, context=context)
-    except ValidationError:
-        raise  # Its problems keep their paths, below the path of the options.
-    except Exception as error:
-        raise PydanticCustomError(
-            "broken_options",
-            "the options of {what} '{kind}' cannot be checked: its plugin, {provider}, raised {error}",
-            {
-                "what": what,
-                "kind": declared.name,
-                "provider": registry.provider(declared.name),
-                "error": f"{type(error).__name__}: {error}",
-            },
-        ) from error
-
-
-class EdgeSpec(_Config):
-    """How the nodes of one edge type attend to each other."""
-
-    edge_type: EdgeType
-    """The edge type: source node type, relation, target node type. Targets are the queries, sources the keys."""
-
-    # `kind` stands before `options`: a validator sees only the fields that were declared before its own.
-    kind: str
-    """The name of an edge kind, from an installed plugin."""
-
-    options: SerializeAsAny[Options] = Field(default=None, validate_default=True)
-    """The options of the edge kind; the kind says which there are."""
-
-    @field_validator("kind")
-    @classmethod
-    def _known(cls, kind: str, info: ValidationInfo) -> str:
-        with _as_pydantic("unknown_edge_kind"):
-            return registry_of(info).edge_kind(kind).name  # An alias becomes the name.
-
-    @field_validator("options", mode="wrap")
-    @classmethod
-    def _by_plugin(
-        cls, options: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
-    ) -> Any:
-        name = info.data.get("kind")
-        if name is None:
-            return options  # The kind is a problem already, and who could check its options?
-        registry = registry_of(info)
-        return _checked_options(registry.edge_kind(name), options, info.context, registry)
-
-    @model_validator(mode="after")
-    def _one_node_type(self) -> EdgeSpec:
-        source, _, target = self.edge_type
-        if source != target:
-            found = [
-                InitErrorDetails(
-                    type=PydanticCustomError(
-                        "needs_one_node_type",
-                        "'{option}' needs an edge type within one node type, but ({edge_type}) goes from '{source}' to "
-                        "'{target}'; remove the option",
-                        {
-                            "option": option,
-                            "edge_type": ", ".join(self.edge_type),
-                            "source": source,
-                            "target": target,
-                        },
-                    ),
-                    loc=("options", option),
-                    input=True,
-                )
-                for option in ("symmetrize", "self_loops")
-                if getattr(self.options, option, False) is True
-            ]
-            if found:
-                raise ValidationError.from_exception_data(type(self).__name__, found)
-        return self
-
-    def resolved(self, registry: Registry | None = None) -> EdgeKind:
-        """Returns the edge kind itself.
-
-        Args:
-            registry: Where to look; the default registry if not given. Take `HeteroNSAConfig.registry()` for a spec of a
-                configuration that switches plugins off.
-        """
-        return (registry or default_registry()).edge_kind(self.kind)
-
-
-class SABConfig(_Config):
+class SABConfig(ConfigModel):
     """The self-attention blocks: every node of a type attends to all others of its type, within its graph."""
 
     node_types: list[str] | None = None
@@ -237,7 +60,7 @@ class SABConfig(_Config):
     number of nodes, not with its square. Null means full self-attention."""
 
 
-class PluginsConfig(_Config):
+class PluginsConfig(ConfigModel):
     """Which plugins a configuration needs, and which it wants switched off."""
 
     require: list[str] = Field(default=[])
@@ -276,7 +99,7 @@ class PluginsConfig(_Config):
         return require
 
 
-class HeteroNSAConfig(_Config):
+class HeteroNSAConfig(ConfigModel):
     """The configuration of a HeteroNSA operator."""
 
     version: Literal[1] = 1
@@ -339,7 +162,7 @@ class HeteroNSAConfig(_Config):
         registry = registry_of(info)
         if _is_absent_default(operator, registry):
             return operator
-        with _as_pydantic("unknown_operator"):
+        with as_pydantic("unknown_operator"):
             return registry.operator(operator).name
 
     @field_validator("operator_options", mode="wrap")
@@ -354,9 +177,9 @@ class HeteroNSAConfig(_Config):
         if _is_absent_default(name, registry):
             declared = Operator(name=name, build=_no_module, summary="Not installed.")
         else:
-            with _as_pydantic("unusable_operator"):
+            with as_pydantic("unusable_operator"):
                 declared = registry.operator(name)
-        return _checked_options(declared, options, info.context, registry)
+        return checked_options(declared, options, info.context, registry)
 
     @field_validator("in_channels", mode="wrap")
     @classmethod
@@ -419,15 +242,13 @@ class HeteroNSAConfig(_Config):
     ) -> HeteroNSAConfig:
         # `plugins.disable` has to act before the edge specs look up (and import) their kinds.
         disable = [name for name in items(get(get(data, "plugins"), "disable")) if name]
-        token = _restricted.set(_registry_in(info.context).without(disable, by="plugins.disable"))
-        try:
-            config = handler(data)
-        except ValidationError as error:
-            # Checks across fields run even so: a user should see all problems at once.
-            found = [_kept(entry) for entry in error.errors()] + list(across(data))
-            raise ValidationError.from_exception_data(cls.__name__, found) from None
-        finally:
-            _restricted.reset(token)
+        with switched_off(disable, info):
+            try:
+                config = handler(data)
+            except ValidationError as error:
+                # Checks across fields run even so: a user should see all problems at once.
+                found = [_kept(entry) for entry in error.errors()] + list(across(data))
+                raise ValidationError.from_exception_data(cls.__name__, found) from None
         found = list(across(config))
         if found:
             raise ValidationError.from_exception_data(cls.__name__, found)
@@ -478,22 +299,3 @@ def _kept(entry: Any) -> InitErrorDetails:
         loc=entry["loc"],
         input=entry["input"],
     )
-
-
-@contextlib.contextmanager
-def _as_pydantic(code: str) -> Iterator[None]:
-    """Lets a registry's error be one problem among others in a validation."""
-    try:
-        yield
-    except UnknownNameError as error:
-        context: dict[str, Any] = {
-            "reason": str(error),
-            "name": error.name,
-            "what": error.what,
-            "allowed": list(error.available),
-        }
-        if error.suggestion is not None:
-            context["suggestion"] = error.suggestion
-        raise PydanticCustomError(code, "{reason}", context) from error
-    except RegistryError as error:
-        raise PydanticCustomError("unusable_plugin", "{reason}", {"reason": str(error)}) from error

@@ -28,11 +28,12 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyg_nsa.admission import Admission, Admitted
 from pyg_nsa.api import EdgeKind, Operator
+from pyg_nsa.by_hand import ByHand, Entry
 from pyg_nsa.discovery import (
     GROUP,
     Installed,
@@ -56,7 +57,7 @@ from pyg_nsa.errors import (
 )
 from pyg_nsa.plugin_contract import Declaration, answers_of, origin_of
 from pyg_nsa.refusals import of_another_sort, unknown_name, unusable
-from pyg_nsa.switches import Switches, name_list
+from pyg_nsa.switches import Switches, name_list, sorted_out
 
 if TYPE_CHECKING:
     from pyg_nsa.config import EdgeSpec
@@ -80,23 +81,6 @@ __all__ = [
 ]
 
 D = TypeVar("D", EdgeKind, Operator)
-
-
-@dataclass(frozen=True, eq=False)
-class _ByHand:
-    """One declaration that came through `Registry.register`."""
-
-    declaration: Declaration
-    admitted: Admitted
-    origin: str
-
-    def record(self) -> PluginRecord:
-        return PluginRecord(
-            name=self.declaration.name,
-            status="loaded",
-            module=self.origin,
-            declaration=self.declaration,
-        )
 
 
 class Registry:
@@ -147,7 +131,7 @@ class Registry:
         self._lock = threading.RLock()
         self._admission = Admission()
         self._installed: dict[str, list[Installed]] | None = None
-        self._by_hand: dict[str, _ByHand] = {}
+        self._by_hand = ByHand()
         self._warned: set[str] = set()
 
     # --- asking -----------------------------------------------------------------------------------------------------------
@@ -197,7 +181,7 @@ class Registry:
         with self._lock:
             records = [entry.record() for entry in self._by_hand.values()]
             for name, found in self._found().items():
-                hidden = self._find_by_hand(name) is not None
+                hidden = self._by_hand.find(name) is not None
                 for one in found:
                     record = one.record()
                     if hidden and one.status != "disabled":
@@ -211,7 +195,7 @@ class Registry:
         Of several providers it is one that is not switched off.
         """
         with self._lock:
-            by_hand = self._find_by_hand(name)
+            by_hand = self._by_hand.find(name)
             if by_hand is not None:
                 return by_hand.record()
             found = self._found().get(name)
@@ -225,7 +209,7 @@ class Registry:
             PluginConflictError: More than one distribution does.
         """
         with self._lock:
-            by_hand = self._find_by_hand(name)
+            by_hand = self._by_hand.find(name)
             if by_hand is not None:
                 return by_hand.record().provider
             found = self._found().get(name)
@@ -269,7 +253,7 @@ class Registry:
             for name in answers:
                 self._remove_by_hand(name, keep=admitted)
             for name, declaration in admitted.declared.items():
-                self._by_hand[name] = _ByHand(declaration, admitted, origin_of(plugin))
+                self._by_hand[name] = Entry(declaration, admitted, origin_of(plugin))
             return tuple(admitted.declared)
 
     def unregister(self, name: str) -> None:
@@ -279,7 +263,7 @@ class Registry:
             UnknownNameError: Nothing was registered by hand under the name.
         """
         with self._lock:
-            if self._find_by_hand(name) is not None:
+            if self._by_hand.find(name) is not None:
                 self._remove_by_hand(name)
             elif name in self._found():
                 raise UnknownNameError(
@@ -304,7 +288,7 @@ class Registry:
             self._import(name)
             with self._lock:
                 active = switched_on(self._found()[name])
-                if active[0].status == "disabled" or self._find_by_hand(name) is not None:
+                if active[0].status == "disabled" or self._by_hand.find(name) is not None:
                     continue
                 if active[0].status == "available":
                     self._admission.load(active[0])
@@ -332,7 +316,7 @@ class Registry:
             other = Registry(discover=self._discover, strict=self._strict, disable=(), allow=())
             other._switches = self._switches.with_off(listed, by)
             for name, entry in self._by_hand.items():
-                if not set(answers_of({name: entry.declaration})) & set(listed):
+                if not set(entry.answers) & set(listed):
                     other._by_hand[name] = entry
                     other._admission.adopt(entry.admitted)
             return other
@@ -361,36 +345,21 @@ class Registry:
     def _found(self) -> dict[str, list[Installed]]:
         """The installed plugins by name, found at the first call; nothing is imported."""
         if self._installed is None:
-            found: dict[str, list[Installed]] = {}
-            for one in discover() if self._discover else ():
-                reason = self._switches.why_off(one.entry_point.name, one.dist)
-                if reason is not None:
-                    one.status, one.reason = "disabled", reason
-                found.setdefault(one.entry_point.name, []).append(one)
-            for name, providers in found.items():
-                active = [one for one in providers if one.status == "available"]
-                for one in active if len(active) > 1 else ():
-                    others = ", ".join(other.dist for other in active if other is not one)
-                    one.status, one.reason = "conflict", f"{name!r} is provided by {others} too"
-            self._installed = dict(sorted(found.items()))
+            # A list first: `discover` warns of what it cannot read, in the name of the frame that iterates.
+            found = list(discover()) if self._discover else []
+            self._installed = sorted_out(found, self._switches)
         return self._installed
-
-    def _find_by_hand(self, name: str) -> _ByHand | None:
-        for entry in self._by_hand.values():
-            if name in answers_of({entry.declaration.name: entry.declaration}):
-                return entry
-        return None
 
     def _owner(self, name: str) -> str | None:
         """Who answers to the name, or None if it is free."""
-        entry = self._find_by_hand(name)
+        entry = self._by_hand.find(name)
         if entry is not None:
             return entry.record().provider
         active = [one for one in self._found().get(name, ()) if one.status != "disabled"]
         return ", ".join(one.record().provider for one in active) or None
 
     def _remove_by_hand(self, name: str, keep: Admitted | None = None) -> None:
-        entry = self._find_by_hand(name)
+        entry = self._by_hand.find(name)
         if entry is not None:
             del self._by_hand[entry.declaration.name]
             if entry.admitted is not keep:
@@ -407,7 +376,7 @@ class Registry:
             raise of_another_sort(name, declaration, unknown, self._names_of(wanted))
 
     def _declaration(self, name: str, unknown: type[UnknownNameError]) -> Declaration:
-        entry = self._find_by_hand(name)
+        entry = self._by_hand.find(name)
         if entry is not None:
             return entry.declaration
         found = self._found().get(name)
@@ -432,7 +401,7 @@ class Registry:
         with self._lock:
             active = switched_on(self._found().get(name, []))
             one = active[0] if active and active[0].status == "available" else None
-            if one is None or self._find_by_hand(name) is not None:
+            if one is None or self._by_hand.find(name) is not None:
                 return
         if one.imported is None:
             one.imported = import_of(one.entry_point)
@@ -459,12 +428,8 @@ class Registry:
         return [name for name in self.names() if name not in other]
 
     def _unknown(self, name: str, error: type[UnknownNameError]) -> UnknownNameError:
-        if error is UnknownEdgeKindError:
-            names = self._names_of(EdgeKind)
-        elif error is UnknownOperatorError:
-            names = self._names_of(Operator)
-        else:
-            names = self.names()
+        wanted = {UnknownEdgeKindError: EdgeKind, UnknownOperatorError: Operator}.get(error)
+        names = self.names() if wanted is None else self._names_of(wanted)
         return unknown_name(name, error, names, looks=self._discover)
 
 

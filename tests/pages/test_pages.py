@@ -75,7 +75,7 @@ def codes_of(path):
                 "_refused": 2,
                 "refused": 2,
                 "PydanticCustomError": 0,
-                "_as_pydantic": 0,
+                "as_pydantic": 0,
             }.get(name)
             values = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
             if place is not None and len(node.args) > place:
