@@ -86,7 +86,7 @@ PLUGIN_API: tuple[int, int] = (1, 0)
 """The plugin API of this pyg_nsa: a new major number breaks plugins, a new minor number only adds."""
 
 hookimpl = pluggy.HookimplMarker("pyg_nsa")
-"""Marks a function of a plugin as an implementation of one of the hooks in `pyg_nsa.hookspecs`."""
+"""Marks a function of a plugin as an implementation of one of the hooks in `pyg_nsa.registry.hookspecs`."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?")
 _PRODUCTS = frozenset({"mask", "bias", "message"})

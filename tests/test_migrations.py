@@ -6,11 +6,10 @@ import pytest
 from fake_kinds import fake_registry
 from pydantic import BaseModel
 
-from pyg_nsa import migrations
 from pyg_nsa.config import HeteroNSAConfig
 from pyg_nsa.errors import ConfigError, MigrationWarning
-from pyg_nsa.load import load_config
-from pyg_nsa.migrations import CURRENT, MIGRATIONS, Migration, NewerVersionError, migrate
+from pyg_nsa.load import load_config, migrations
+from pyg_nsa.load.migrations import CURRENT, MIGRATIONS, Migration, NewerVersionError, migrate
 
 EDGE = "edges:\n  - {edge_type: [gene, interacts, gene], kind: pairs}\n"
 

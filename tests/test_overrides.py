@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from pyg_nsa import HeteroNSAConfig
 from pyg_nsa.errors import ConfigError
 from pyg_nsa.load import load_config
-from pyg_nsa.overrides import apply_overrides, parse_override, set_in_text
+from pyg_nsa.load.overrides import apply_overrides, parse_override, set_in_text
 
 TEXT = """\
 version: 1  # the format

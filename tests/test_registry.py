@@ -10,7 +10,6 @@ import warnings
 import pytest
 from fake_distributions import kind_module, operator_module
 
-from pyg_nsa import registry as registry_module
 from pyg_nsa.api import EdgeKind, Operator, hookimpl
 from pyg_nsa.registry import (
     BrokenPluginError,
@@ -643,7 +642,7 @@ def test_an_application_without_metadata(monkeypatch):
 
 
 def test_the_default_registry_is_made_once_and_can_be_replaced_in_a_block(monkeypatch):
-    monkeypatch.setattr(registry_module, "_default", None)
+    monkeypatch.setattr("pyg_nsa.registry.registry._default", None)
     default = default_registry()
     assert default_registry() is default
     mine = Registry(discover=False)

@@ -136,7 +136,7 @@ def _run(
 
 def _text(file: Path, overrides: Sequence[str]) -> str | None:
     """The configuration as YAML text, with what was set beside it."""
-    from pyg_nsa.overrides import parse_override, set_in_text
+    from pyg_nsa.load.overrides import parse_override, set_in_text
 
     text = file.read_text(encoding="utf-8-sig")
     if file.suffix.lower() == ".toml":

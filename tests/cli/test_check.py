@@ -7,9 +7,9 @@ import torch
 from click.testing import CliRunner
 from torch_geometric.data import Batch, Data, HeteroData, InMemoryDataset
 
-from pyg_nsa import migrations
 from pyg_nsa.cli import main
 from pyg_nsa.cli.graphs import read_graphs
+from pyg_nsa.load import migrations
 
 GG, GR = ("gene", "regulates", "gene"), ("gene", "gpr", "reaction")
 GOOD = (

@@ -8,10 +8,9 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 import pyg_nsa.cell
-from pyg_nsa import migrations
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cli import main
-from pyg_nsa.load import load_config
+from pyg_nsa.load import load_config, migrations
 
 TEXT = """\
 # The header.

@@ -12,7 +12,7 @@ from fake_distributions import kind_module, write_distribution
 
 from pages.error_case import Case, raised
 from pyg_nsa import load_config
-from pyg_nsa.migrations import MIGRATIONS, Migration
+from pyg_nsa.load.migrations import MIGRATIONS, Migration
 from pyg_nsa.registry import Registry
 
 __all__ = ["PLUGINS"]

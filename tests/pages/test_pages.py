@@ -96,8 +96,11 @@ def codes_of(path):
 def test_every_code_is_in_the_catalogue():
     files = [
         *(path for path in SOURCES.glob("*.py") if path.name != "api.py"),
-        *(SOURCES / "suggest").glob("*.py"),
-        *(SOURCES / "swapping").glob("*.py"),
+        *(
+            path
+            for folder in ("config", "load", "registry", "suggest", "swapping")
+            for path in (SOURCES / folder).glob("*.py")
+        ),
         SOURCES / "cli" / "graphs.py",
         SOURCES / "cli" / "checkpoints.py",
         *PLUGINS.glob("*.py"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from packaging.utils import canonicalize_name
 
-from pyg_nsa.discovery import Installed, spellings
+from pyg_nsa.registry.discovery import Installed, spellings
 
 __all__ = ["Switches", "name_list", "sorted_out"]
 

@@ -23,8 +23,8 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from pyg_nsa.api import EdgeKind, Options
+from pyg_nsa.config.validation import ConfigModel, as_pydantic, checked_options, registry_of
 from pyg_nsa.registry import Registry, default_registry
-from pyg_nsa.validation import ConfigModel, as_pydantic, checked_options, registry_of
 
 __all__ = ["EdgeSpec", "EdgeType"]
 

@@ -14,17 +14,17 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pyg_nsa.config import HeteroNSAConfig
-from pyg_nsa.config_files import read_file, refused
 from pyg_nsa.errors import ConfigError, MigrationWarning, Problem, path_text
-from pyg_nsa.explaining import explain
-from pyg_nsa.migrations import migrate, newer
+from pyg_nsa.load.config_files import read_file, refused
+from pyg_nsa.load.explaining import explain
+from pyg_nsa.load.migrations import migrate, newer
+from pyg_nsa.load.overrides import Override, apply_overrides, parse_override
+from pyg_nsa.load.positions import Positions
 from pyg_nsa.model_types import field_type, is_model, types_after, values_of
-from pyg_nsa.overrides import Override, apply_overrides, parse_override
-from pyg_nsa.positions import Positions
 from pyg_nsa.registry import Registry, default_registry
 from pyg_nsa.sources import remember_source
 
-__all__ = ["ConfigError", "Positions", "Problem", "explain", "load_config"]
+__all__ = ["SCHEMA_KEY", "ConfigError", "Positions", "Problem", "explain", "load_config"]
 
 SCHEMA_KEY = "$schema"
 """A key at the top of a file that is for editors, and means nothing else."""
@@ -66,7 +66,7 @@ def load_config(
         source: A file (`.yaml`, `.yml`, `.json` or `.toml`), or a mapping that was read already.
         model: The pydantic model to validate with. Any will do, for example one that has a `HeteroNSAConfig` among its fields.
         registry: Where edge kinds are looked up; the default registry if not given.
-        overrides: Values to set before validation, as `training.epochs=3`; see `pyg_nsa.overrides.parse_override`.
+        overrides: Values to set before validation, as `training.epochs=3`; see `pyg_nsa.load.overrides.parse_override`.
 
     Returns:
         An instance of `model`.

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from packaging.utils import canonicalize_name
 
 from pyg_nsa.api import Operator
-from pyg_nsa.discovery import Installed
 from pyg_nsa.errors import (
     BrokenPluginError,
     DisabledPluginError,
@@ -21,7 +20,8 @@ from pyg_nsa.errors import (
     UnknownNameError,
     nearest,
 )
-from pyg_nsa.plugin_contract import Declaration
+from pyg_nsa.registry.discovery import Installed
+from pyg_nsa.registry.plugin_contract import Declaration
 
 __all__ = ["of_another_sort", "unknown_name", "unusable"]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyg_nsa.admission import Admitted
-from pyg_nsa.discovery import PluginRecord
-from pyg_nsa.plugin_contract import Declaration, answers_of
+from pyg_nsa.registry.admission import Admitted
+from pyg_nsa.registry.discovery import PluginRecord
+from pyg_nsa.registry.plugin_contract import Declaration, answers_of
 
 __all__ = ["ByHand", "Entry"]
 

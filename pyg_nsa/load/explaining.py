@@ -13,8 +13,8 @@ from pydantic_core.core_schema import ErrorType
 
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.errors import Problem, RegistryError, nearest, path_text
+from pyg_nsa.load.positions import Positions
 from pyg_nsa.model_types import field_type, is_model, types_after, values_of
-from pyg_nsa.positions import Positions
 from pyg_nsa.registry import Registry
 
 __all__ = ["explain"]

@@ -31,19 +31,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pyg_nsa.admission import Admission, Admitted
 from pyg_nsa.api import EdgeKind, Operator
-from pyg_nsa.by_hand import ByHand, Entry
-from pyg_nsa.discovery import (
-    GROUP,
-    Installed,
-    PluginRecord,
-    Status,
-    discover,
-    import_of,
-    switched_on,
-    warn,
-)
 from pyg_nsa.errors import (
     BrokenPluginError,
     DisabledPluginError,
@@ -55,9 +43,21 @@ from pyg_nsa.errors import (
     UnknownNameError,
     UnknownOperatorError,
 )
-from pyg_nsa.plugin_contract import Declaration, answers_of, origin_of
-from pyg_nsa.refusals import of_another_sort, unknown_name, unusable
-from pyg_nsa.switches import Switches, name_list, sorted_out
+from pyg_nsa.registry.admission import Admission, Admitted
+from pyg_nsa.registry.by_hand import ByHand, Entry
+from pyg_nsa.registry.discovery import (
+    GROUP,
+    Installed,
+    PluginRecord,
+    Status,
+    discover,
+    import_of,
+    switched_on,
+    warn,
+)
+from pyg_nsa.registry.plugin_contract import Declaration, answers_of, origin_of
+from pyg_nsa.registry.refusals import of_another_sort, unknown_name, unusable
+from pyg_nsa.registry.switches import Switches, name_list, sorted_out
 
 if TYPE_CHECKING:
     from pyg_nsa.config import EdgeSpec

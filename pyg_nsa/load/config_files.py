@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pyg_nsa.errors import ConfigError, Problem, path_text
-from pyg_nsa.positions import Positions
+from pyg_nsa.load.positions import Positions
 
 __all__ = ["read_file", "refused"]
 

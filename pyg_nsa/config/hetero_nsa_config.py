@@ -25,20 +25,20 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from pyg_nsa.across import across, get, items
 from pyg_nsa.api import Operator, Options
-from pyg_nsa.edge_spec import EdgeSpec, EdgeType
-from pyg_nsa.errors import ConfigError, PluginWarning, nearest
-from pyg_nsa.registry import Registry, default_registry
-from pyg_nsa.requirements import unmet
-from pyg_nsa.scalars import whole
-from pyg_nsa.validation import (
+from pyg_nsa.config.across import across, get, items
+from pyg_nsa.config.edge_spec import EdgeSpec, EdgeType
+from pyg_nsa.config.requirements import unmet
+from pyg_nsa.config.validation import (
     ConfigModel,
     as_pydantic,
     checked_options,
     registry_of,
     switched_off,
 )
+from pyg_nsa.errors import ConfigError, PluginWarning, nearest
+from pyg_nsa.registry import Registry, default_registry
+from pyg_nsa.scalars import whole
 
 __all__ = [
     "EdgeSpec",
@@ -271,7 +271,7 @@ class HeteroNSAConfig(ConfigModel):
                 `unmatched` is `skip`), inputs that an edge kind requires and the graph lacks, and inputs of a wrong shape,
                 dtype or range.
         """
-        from pyg_nsa.fit import misfits
+        from pyg_nsa.config.fit import misfits
 
         problems = misfits(self, data, self.registry(registry))
         if problems:

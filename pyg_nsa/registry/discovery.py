@@ -12,7 +12,7 @@ from typing import Any, Literal
 from packaging.utils import canonicalize_name
 
 from pyg_nsa.errors import BrokenPluginError, PluginWarning, RegistryError
-from pyg_nsa.plugin_contract import Declaration, brief
+from pyg_nsa.registry.plugin_contract import Declaration, brief
 
 __all__ = [
     "GROUP",

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from pyg_nsa import hookspecs
 from pyg_nsa.api import EdgeKind, Operator
-from pyg_nsa.discovery import GROUP, Installed, import_of
 from pyg_nsa.errors import BrokenPluginError, IncompatiblePluginError
-from pyg_nsa.plugin_contract import (
+from pyg_nsa.registry import hookspecs
+from pyg_nsa.registry.discovery import GROUP, Installed, import_of
+from pyg_nsa.registry.plugin_contract import (
     HOOKS,
     Declaration,
     Single,

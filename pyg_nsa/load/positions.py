@@ -7,7 +7,7 @@ from typing import Any
 
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from pyg_nsa.overrides import Override
+from pyg_nsa.load.overrides import Override
 
 __all__ = ["Positions"]
 

@@ -6,9 +6,9 @@ import importlib.metadata
 from collections.abc import Collection
 from types import ModuleType
 
-from pyg_nsa import hookspecs
 from pyg_nsa.api import PLUGIN_API, EdgeKind, Operator, hookimpl, speaks
 from pyg_nsa.errors import BrokenPluginError, IncompatiblePluginError, RegistryError
+from pyg_nsa.registry import hookspecs
 
 __all__ = [
     "HOOKS",
