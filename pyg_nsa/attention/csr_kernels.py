@@ -31,6 +31,8 @@ from numba import carray, cfunc, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
+from pyg_nsa.attention.compiling import kept_on_disk
+
 __all__ = ["LANES", "Words", "backward_keys", "backward_queries", "forward"]
 
 # Sums may be reordered, so that they vectorise. Infinities and NaN must keep their meaning: -inf is "no pair".
@@ -309,15 +311,8 @@ _compiled: list[Any] = []
 
 
 def _compile(kernel: Callable[[Any], None]) -> int:
-    options: dict[str, Any] = {"fastmath": _FASTMATH, "error_model": "numpy"}
     signature = types.void(types.voidptr)
-    try:
-        compiled = cfunc(signature, cache=True, **options)(kernel)
-    except RuntimeError as error:
-        if "no locator" not in str(error):
-            raise
-        # Neither the package's folder nor the user's cache can be written: compile in each process.
-        compiled = cfunc(signature, **options)(kernel)
+    compiled = kept_on_disk(cfunc, signature, fastmath=_FASTMATH, error_model="numpy")(kernel)
     _compiled.append(compiled)
     address: int = compiled.address
     return address

@@ -174,7 +174,13 @@ def _with_readout(
     if readout.deletion:
         hidden = readout.hidden_channels or channels
         deletion = DeletionReadout(
-            graph, wanted, channels, hidden, readout.aggregations, readout.dropout
+            graph,
+            wanted,
+            channels,
+            hidden,
+            readout.aggregations,
+            readout.dropout,
+            readout.blocked,
         )
     return HeteroCellNSA(
         operator,

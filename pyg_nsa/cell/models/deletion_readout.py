@@ -21,12 +21,14 @@ from torch_geometric.nn.resolver import aggregation_resolver
 from torch_geometric.utils import scatter
 
 from pyg_nsa.cell.data.batch import PerturbationBatch
+from pyg_nsa.cell.network.blocked import BlockedReactions
 from pyg_nsa.cell.network.deletion import DeletionRule
 
 __all__ = ["DeletionReadout", "Readings"]
 
 _ALL = 1 - 1e-4  # shares are sums of fractions
 _MORTAL = ("gene", "reaction")  # node types of which a deletion removes nodes
+_BLOCKED = "blocked"  # stands beside them: reactions that a deletion blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,9 @@ class DeletionReadout(nn.Module):
     r"""Reads deletions from the wildtype's rows.
 
     A node :math:`v` is touched by a deletion if it is removed, or if a share of its neighbours in some relation is, or a
-    share of the nodes of its reaction (isozymes). With these shares :math:`\mathbf{s}_v \neq 0`
+    share of the nodes of its reaction (isozymes), or if it is a reaction that the deletion blocks
+    (:class:`~pyg_nsa.cell.network.blocked.BlockedReactions`; the removed ones among them). With these shares
+    :math:`\mathbf{s}_v \neq 0`
 
     .. math::
         \mathbf{r} = \Big\Vert_t \mathrm{aggr}_{v \text{ touched}}\ \mathbf{A}_t \big[\mathrm{GELU}(\mathbf{W}_t [\mathbf{h}_v,
@@ -71,6 +75,7 @@ class DeletionReadout(nn.Module):
         aggregations: PyG aggregations by name, concatenated.
         dropout: Dropout of :math:`\mathbf{h}_v`; features :math:`\mathbf{x}_v` stay, so that a reading does not rest on what
             messages tell one node from all others by.
+        blocked: Whether blocked reactions are touched, in a graph that says what is needed to find them.
 
     Attributes:
         columns: Of each node type the names of its shares.
@@ -88,12 +93,14 @@ class DeletionReadout(nn.Module):
         hidden_channels: int,
         aggregations: Sequence[str] = ("sum",),
         dropout: float = 0.0,
+        blocked: bool = True,
     ) -> None:
         super().__init__()
+        self.blocked = blocked
         found: dict[str, list[str]] = {}
-        for source, name, target, _ in _links(graph):
+        for source, name, target, _ in _links(graph, blocked):
             found.setdefault(target, []).append(
-                name if name == "removed" else f"{name} of {source}"
+                name if name in ("removed", _BLOCKED) else f"{name} of {source}"
             )
         self.columns = {t: found[t] for t in node_types if t in found}
         if not self.columns:
@@ -143,6 +150,8 @@ class DeletionReadout(nn.Module):
         )
         alone = near.rule.alive(genes.cpu(), torch.arange(genes.numel()), genes.numel())
         dead = {t: ~torch.cat([batch.alive_dict[t], alone[t].to(device)]) for t in _MORTAL}
+        if near.blocked is not None:
+            dead[_BLOCKED] = near.blocked(dead["reaction"])
         size = len(batch) + genes.numel()
         parts = []
         for t in self.columns:
@@ -193,7 +202,7 @@ class DeletionReadout(nn.Module):
             graph, known_device, near = self._known
             if graph() is cell_graph and known_device == device:
                 return near
-        near = _Neighbourhood(cell_graph, device)
+        near = _Neighbourhood(cell_graph, device, self.blocked)
         self._known = (weakref.ref(cell_graph), device, near)
         return near
 
@@ -207,7 +216,7 @@ class _Link:
     """Which nodes lose how much when a node dies.
 
     Attributes:
-        source: Node type of the dying nodes.
+        source: Node type of the dying nodes, or ``"blocked"``: blocked reactions.
         column: Column of the shares.
         rowptr: [N + 1] int64, the range of each source in
         col: [E] int64, the touched nodes, and
@@ -227,18 +236,22 @@ class _Neighbourhood:
     Attributes:
         units: Of node types of which several nodes are one thing, the number of that thing, ``[N]`` int64. A deletion that touches
             one of its nodes touches all.
+        blocked: Finds the reactions that a deletion blocks; ``None`` where they are not read.
     """
 
-    def __init__(self, graph: HeteroData, device: torch.device) -> None:
+    def __init__(self, graph: HeteroData, device: torch.device, blocked: bool) -> None:
         self.rule = DeletionRule(graph)
-        self.num_nodes = self.rule.num_nodes
+        self.num_nodes = {**self.rule.num_nodes, _BLOCKED: self.rule.num_nodes["reaction"]}
+        self.blocked = (
+            BlockedReactions(graph) if blocked and BlockedReactions.known(graph) else None
+        )
         self.units: dict[str, Tensor] = {}
         if _has_isozymes(graph):
             reaction = graph["reaction"]
             named = torch.stack([reaction.reaction_index.cpu(), reaction.direction.cpu()])
             self.units["reaction"] = named.unique(dim=1, return_inverse=True)[1].to(device)
         self.links: dict[str, list[_Link]] = {}
-        for source, _, target, index in _links(graph):
+        for source, _, target, index in _links(graph, blocked):
             src, dst = index[:, index[0].argsort(stable=True)]
             degree = torch.bincount(dst, minlength=self.num_nodes[target])
             links = self.links.setdefault(target, [])
@@ -278,12 +291,13 @@ class _Neighbourhood:
         return key // nodes, key % nodes, shares
 
 
-def _links(graph: HeteroData) -> list[tuple[str, str, str, Tensor]]:
+def _links(graph: HeteroData, blocked: bool) -> list[tuple[str, str, str, Tensor]]:
     """Source type, name, target type, ``[2, E]``: along which pairs of nodes the loss of one touches the other."""
     out = []
     for t in _MORTAL:
-        nodes = torch.arange(int(graph[t].num_nodes))
-        out.append((t, "removed", t, torch.stack([nodes, nodes])))
+        out.append((t, "removed", t, _itself(graph, t)))
+    if blocked and BlockedReactions.known(graph):
+        out.append((_BLOCKED, _BLOCKED, "reaction", _itself(graph, "reaction")))
     for source, name, target in graph.edge_types:
         if source in _MORTAL:
             index = graph[source, name, target].edge_index
@@ -293,6 +307,10 @@ def _links(graph: HeteroData) -> list[tuple[str, str, str, Tensor]]:
             ("reaction", "isozyme", "reaction", _within(graph["reaction"].reaction_index.cpu()))
         )
     return out
+
+
+def _itself(graph: HeteroData, node_type: str) -> Tensor:
+    return torch.arange(int(graph[node_type].num_nodes)).expand(2, -1)
 
 
 def _has_isozymes(graph: HeteroData) -> bool:
