@@ -7,7 +7,10 @@ from cell.naive_blocked import naive_blocked
 from cobra.flux_analysis import flux_variability_analysis
 from torch_geometric.data import HeteroData
 
+from pyg_nsa.cell.labels.deletions import simulate_singles
+from pyg_nsa.cell.labels.fba import GrowthSimulator
 from pyg_nsa.cell.network.blocked import BlockedReactions
+from pyg_nsa.cell.network.deletion import DeletionRule
 from pyg_nsa.cell.network.graph import build_graph
 from pyg_nsa.cell.network.metabolic_model import load_model
 
@@ -157,3 +160,20 @@ def test_without_directions_nothing_is_known(textbook):
     other = textbook.clone()
     del other["reaction", "rmr", "metabolite"]
     assert not BlockedReactions.known(other)
+
+
+@pytest.mark.slow
+def test_lethal_deletions_of_ijo1366(ijo1366):
+    """The figures of docs/design.md: 81 of the 208 lethal single deletions block biomass, and no other deletion does."""
+    graph = build_graph(ijo1366, features=False)
+    fitness = torch.from_numpy(simulate_singles(GrowthSimulator(ijo1366)).fitness)
+    count = graph["gene"].num_nodes
+    everyone = torch.arange(count)
+    dead = ~DeletionRule(graph).alive(everyone, everyone, count)["reaction"]
+    biomass = next(
+        v for v, name in enumerate(graph["reaction"].node_ids) if "BIOMASS_Ec_iJO1366_core" in name
+    )
+    blocked = BlockedReactions(graph)(dead)[:, biomass]
+    assert int((fitness < 1e-6).sum()) == 208
+    assert int(blocked.sum()) == 81
+    assert (fitness[blocked] < 1e-6).all()
