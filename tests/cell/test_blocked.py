@@ -9,7 +9,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_nsa.cell.labels.deletions import simulate_singles
 from pyg_nsa.cell.labels.fba import GrowthSimulator
-from pyg_nsa.cell.network.blocked import BlockedReactions
+from pyg_nsa.cell.network.blocked import BlockedReactions, stopped_reactions
 from pyg_nsa.cell.network.deletion import DeletionRule
 from pyg_nsa.cell.network.graph import build_graph
 from pyg_nsa.cell.network.metabolic_model import load_model
@@ -146,6 +146,20 @@ def test_a_loss_that_blocks_biomass_is_lethal(textbook):
         with model:
             model.reactions.get_by_id(name).knock_out()
             assert model.slim_optimize(0.0) < 1e-6
+
+
+def test_stopped_reactions_are_told_apart_by_why(textbook):
+    ids = textbook["gene"].node_ids
+    lost, blocked = stopped_reactions(textbook, [ids.index("b0767")])
+    assert lost == ["PGL"] and {"G6PDH2r", "GND"} <= set(blocked)
+    # One of PFK's two clauses: the other goes on.
+    assert stopped_reactions(textbook, [ids.index("b1723")]) == ([], [])
+    lost, _ = stopped_reactions(textbook, [ids.index("b1723"), ids.index("b3916")])
+    assert lost == ["PFK"]
+    assert stopped_reactions(textbook, []) == ([], [])
+    other = textbook.clone()
+    del other["reaction"].direction
+    assert stopped_reactions(other, [0]) is None
 
 
 def test_without_directions_nothing_is_known(textbook):

@@ -623,6 +623,25 @@ def test_unknown_node_types_are_drawn(tmp_path):
     save(figure, tmp_path / "x.png")
 
 
+def test_what_a_knockout_stops_is_told(quick):
+    facts = json.loads((quick / "run.json").read_text())
+
+    def text(stops):
+        facts["knockout"]["stops"] = stops
+        (quick / "run.json").write_text(json.dumps(facts))
+        return " ".join(write_report(quick).read_text().split())
+
+    many = [f"R{i}" for i in range(15)]
+    page = text({"enzymes_lost": ["R0"], "blocked": many})
+    assert "1 reaction (R0 (citrate &lt;synthase&gt;)) lost the last enzyme." in page
+    assert "15 reactions (R0 (citrate" in page and "R11 and 3 more) can carry no flux then" in page
+    page = text({"enzymes_lost": ["R0", "R<1>"], "blocked": []})
+    assert "2 reactions (R0 (citrate &lt;synthase&gt;), R&lt;1&gt;) lost the last enzyme." in page
+    assert "No other reaction is blocked by that." in page
+    for nothing in ({"enzymes_lost": [], "blocked": []}, {}, None):
+        assert "What it stops" not in text(nothing)
+
+
 def test_both_drawings_of_a_knockout_have_the_same_size(run):
     sizes = {
         struct.unpack(">II", (run / "figures" / f"{name}.png").read_bytes()[16:24])

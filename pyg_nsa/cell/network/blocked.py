@@ -11,12 +11,16 @@ reasons that only the amounts show. No linear program is solved and no label is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-__all__ = ["BlockedReactions"]
+from pyg_nsa.cell.network.deletion import DeletionRule
+
+__all__ = ["BlockedReactions", "stopped_reactions"]
 
 _RELATION = ("reaction", "rmr", "metabolite")
 
@@ -80,3 +84,32 @@ class BlockedReactions:
         instance, node = np.nonzero(removed)
         spread_each(instance, node, self.open, out, *self._network)
         return torch.from_numpy(out).to(dead.device)
+
+
+def stopped_reactions(
+    graph: HeteroData, genes: Sequence[int]
+) -> tuple[list[str], list[str]] | None:
+    """Reactions that can run in the wildtype and in no direction any more after a deletion.
+
+    Args:
+        graph: The base graph, with ``node_ids``.
+        genes: Numbers of the deleted genes.
+
+    Returns:
+        Ids of those that lose their last enzyme, and of those that are blocked in turn; ``None`` if the graph does not say enough.
+    """
+    if not BlockedReactions.known(graph):
+        return None
+    finder = BlockedReactions(graph)
+    dead = ~DeletionRule(graph).alive_one(torch.tensor(genes, dtype=torch.long))["reaction"]
+    gone = finder(dead[None])[0] | dead
+    is_open, reaction = torch.from_numpy(finder.open).bool(), graph["reaction"].reaction_index.cpu()
+    runs, ran, enzyme = (reaction[mask].unique() for mask in (is_open & ~gone, is_open, ~dead))
+    stopped = ran[~torch.isin(ran, runs)]
+    lost = ~torch.isin(stopped, enzyme)
+    first = {r: v for v, r in reversed(list(enumerate(reaction.tolist())))}
+    names = [graph["reaction"].node_ids[first[r]].split("|")[0] for r in stopped.tolist()]
+    return (
+        [name for name, is_lost in zip(names, lost.tolist(), strict=True) if is_lost],
+        [name for name, is_lost in zip(names, lost.tolist(), strict=True) if not is_lost],
+    )

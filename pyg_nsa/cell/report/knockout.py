@@ -12,6 +12,7 @@ import pandas as pd
 from torch_geometric.data import HeteroData
 
 from pyg_nsa.cell.data.batch import PerturbationCollate
+from pyg_nsa.cell.network.blocked import stopped_reactions
 from pyg_nsa.cell.network.names import node_names
 from pyg_nsa.cell.report.attention_map import attention_around
 from pyg_nsa.cell.report.files import read_facts
@@ -21,7 +22,13 @@ from pyg_nsa.cell.training.prediction import perturbations, predict_deletions
 from pyg_nsa.cell.training.restore import restore
 from pyg_nsa.nn import HeteroNSA
 
-__all__ = ["choose_knockout", "explain_knockout", "has_attention", "write_chosen_knockout"]
+__all__ = [
+    "choose_knockout",
+    "explain_knockout",
+    "has_attention",
+    "what_stops",
+    "write_chosen_knockout",
+]
 
 
 def choose_knockout(predictions: pd.DataFrame, model: str) -> dict[str, Any]:
@@ -86,6 +93,17 @@ def explain_knockout(
     return table, node_names(model_file, dict.fromkeys(ends))
 
 
+def what_stops(graph: HeteroData, genes: Sequence[str]) -> dict[str, list[str]]:
+    """Ids of the reactions that a knockout stops by the network alone, as ``run.json`` has them.
+
+    Returns:
+        ``enzymes_lost`` and ``blocked``; nothing for a graph without stoichiometry or directions.
+    """
+    number = {name: i for i, name in enumerate(graph["gene"].node_ids)}
+    found = stopped_reactions(graph, [number[gene] for gene in genes])
+    return {} if found is None else dict(zip(("enzymes_lost", "blocked"), found, strict=True))
+
+
 def write_chosen_knockout(run: Path, genes: Sequence[str], cache: Path | None = None) -> None:
     """Puts another knockout into a run's folder: into ``attention.csv`` and ``run.json``.
 
@@ -116,5 +134,6 @@ def write_chosen_knockout(run: Path, genes: Sequence[str], cache: Path | None = 
         "fitness": float(row.get("fitness", np.nan)),
         "fitness_pred": float(row["fitness_pred"]),
         "chosen": "asked for; it may be a training gene",
+        "stops": what_stops(graph, genes),
     }
     (run / "run.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")

@@ -41,6 +41,7 @@ def knockout_section(
         "chosen": str(facts.get("chosen") or ""),
         "fitness": maybe(facts.get("fitness")),
         "fitness_pred": maybe(facts.get("fitness_pred")),
+        "stops": _stops(facts.get("stops"), all_names.get("reaction", {})),
         "why": "",
     }
     if attention is None:
@@ -76,6 +77,19 @@ def knockout_section(
     out["shifts"] = _shifts(near, names)
     out["called"] = _called(near, all_names)
     return out
+
+
+def _stops(given: Any, names: Mapping[str, str], top: int = 12) -> dict[str, Any] | None:
+    """Reactions that the knockout stops, with their names where they are known; the first few of them."""
+    if not isinstance(given, Mapping):
+        return None
+    out: dict[str, Any] = {}
+    for key in ("enzymes_lost", "blocked"):
+        found = given.get(key)
+        ids = [str(i) for i in found] if isinstance(found, list) else []
+        shown = [f"{i} ({names[i]})" if i in names else i for i in ids[:top]]
+        out[key] = {"count": len(ids), "shown": shown, "more": len(ids) - len(shown)}
+    return out if any(part["count"] for part in out.values()) else None
 
 
 def _called(near: Neighbourhood, names: Mapping[str, Mapping[str, str]]) -> list[dict[str, Any]]:

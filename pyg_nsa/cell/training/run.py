@@ -21,7 +21,12 @@ from pyg_nsa.cell.data.splits import Split, make_split
 from pyg_nsa.cell.evaluation.metrics import evaluate
 from pyg_nsa.cell.files.cache import cache_folder, open_dataset
 from pyg_nsa.cell.models.baselines import BASELINES
-from pyg_nsa.cell.report.knockout import choose_knockout, explain_knockout, has_attention
+from pyg_nsa.cell.report.knockout import (
+    choose_knockout,
+    explain_knockout,
+    has_attention,
+    what_stops,
+)
 from pyg_nsa.cell.report.occupancy import tile_occupancy
 from pyg_nsa.cell.report.page import write_report
 from pyg_nsa.cell.training.checkpoint import CheckpointError, differences, read_checkpoint
@@ -147,6 +152,7 @@ def _write_results(
     history.to_csv(folder / "history.csv", index=False)
     main = next(iter(trained))
     knockout = choose_knockout(table, main)
+    knockout["stops"] = what_stops(dataset.graph, knockout["genes"])
     (folder / "attention.csv").unlink(missing_ok=True)
     if has_attention(trained[main].module):
         attention, names = explain_knockout(
