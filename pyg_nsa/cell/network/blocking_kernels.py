@@ -65,6 +65,10 @@ def spread(
                     user = r
                 elif r != user:
                     other_user = r
+                if other_maker >= 0 and other_user >= 0:
+                    break
+        if other_maker >= 0 and other_user >= 0:
+            continue  # Nothing is blocked by this one; hubs such as water have a thousand reactions.
         for e in range(start_m[m], start_m[m + 1]):
             v = nodes[e]
             if not alive[v]:
