@@ -637,7 +637,7 @@ def test_what_a_knockout_stops_is_told(quick):
     assert "15 reactions (R0 (citrate" in page and "R11 and 3 more) can carry no flux then" in page
     page = text({"enzymes_lost": ["R0", "R<1>"], "blocked": []})
     assert "2 reactions (R0 (citrate &lt;synthase&gt;), R&lt;1&gt;) lost the last enzyme." in page
-    assert "No other reaction is blocked by that." in page
+    assert "lost the last enzyme. No other reaction is blocked by that." in page
     for nothing in ({"enzymes_lost": [], "blocked": []}, {}, None):
         assert "What it stops" not in text(nothing)
 
