@@ -27,7 +27,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from pyg_nsa.api import Operator, Options
 from pyg_nsa.config.across import across, get, items
-from pyg_nsa.config.edge_spec import EdgeSpec, EdgeType
+from pyg_nsa.config.edge_spec import EdgeSpec
 from pyg_nsa.config.requirements import unmet
 from pyg_nsa.config.validation import (
     ConfigModel,
@@ -40,13 +40,7 @@ from pyg_nsa.errors import ConfigError, PluginWarning, nearest
 from pyg_nsa.registry import Registry, default_registry
 from pyg_nsa.scalars import whole
 
-__all__ = [
-    "EdgeSpec",
-    "EdgeType",
-    "HeteroNSAConfig",
-    "PluginsConfig",
-    "SABConfig",
-]
+__all__ = ["HeteroNSAConfig", "PluginsConfig", "SABConfig"]
 
 
 class SABConfig(ConfigModel):

@@ -24,7 +24,7 @@ from pyg_nsa.model_types import field_type, is_model, types_after, values_of
 from pyg_nsa.registry import Registry, default_registry
 from pyg_nsa.sources import remember_source
 
-__all__ = ["SCHEMA_KEY", "ConfigError", "Positions", "Problem", "explain", "load_config"]
+__all__ = ["SCHEMA_KEY", "load_config"]
 
 SCHEMA_KEY = "$schema"
 """A key at the top of a file that is for editors, and means nothing else."""

@@ -33,12 +33,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyg_nsa.api import EdgeKind, Operator
 from pyg_nsa.errors import (
-    BrokenPluginError,
     DisabledPluginError,
-    IncompatiblePluginError,
     PluginConflictError,
-    PluginWarning,
-    RegistryError,
     UnknownEdgeKindError,
     UnknownNameError,
     UnknownOperatorError,
@@ -46,10 +42,8 @@ from pyg_nsa.errors import (
 from pyg_nsa.registry.admission import Admission, Admitted
 from pyg_nsa.registry.by_hand import ByHand, Entry
 from pyg_nsa.registry.discovery import (
-    GROUP,
     Installed,
     PluginRecord,
-    Status,
     discover,
     import_of,
     switched_on,
@@ -62,23 +56,7 @@ from pyg_nsa.registry.switches import Switches, name_list, sorted_out
 if TYPE_CHECKING:
     from pyg_nsa.config import EdgeSpec
 
-__all__ = [
-    "GROUP",
-    "BrokenPluginError",
-    "DisabledPluginError",
-    "IncompatiblePluginError",
-    "PluginConflictError",
-    "PluginRecord",
-    "PluginWarning",
-    "Registry",
-    "RegistryError",
-    "Status",
-    "UnknownEdgeKindError",
-    "UnknownOperatorError",
-    "default_registry",
-    "register",
-    "use_registry",
-]
+__all__ = ["Registry", "default_registry", "register", "use_registry"]
 
 D = TypeVar("D", EdgeKind, Operator)
 

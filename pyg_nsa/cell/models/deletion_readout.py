@@ -96,9 +96,9 @@ class DeletionReadout(nn.Module):
         blocked: bool = True,
     ) -> None:
         super().__init__()
-        self.blocked = blocked
+        self.blocked = blocked and BlockedReactions.known(graph)
         found: dict[str, list[str]] = {}
-        for source, name, target, _ in _links(graph, blocked):
+        for source, name, target, _ in _links(graph, self.blocked):
             found.setdefault(target, []).append(
                 name if name in ("removed", _BLOCKED) else f"{name} of {source}"
             )
@@ -242,9 +242,7 @@ class _Neighbourhood:
     def __init__(self, graph: HeteroData, device: torch.device, blocked: bool) -> None:
         self.rule = DeletionRule(graph)
         self.num_nodes = {**self.rule.num_nodes, _BLOCKED: self.rule.num_nodes["reaction"]}
-        self.blocked = (
-            BlockedReactions(graph) if blocked and BlockedReactions.known(graph) else None
-        )
+        self.blocked = BlockedReactions(graph) if blocked else None
         self.units: dict[str, Tensor] = {}
         if _has_isozymes(graph):
             reaction = graph["reaction"]
@@ -296,7 +294,7 @@ def _links(graph: HeteroData, blocked: bool) -> list[tuple[str, str, str, Tensor
     out = []
     for t in _MORTAL:
         out.append((t, "removed", t, _itself(graph, t)))
-    if blocked and BlockedReactions.known(graph):
+    if blocked:
         out.append((_BLOCKED, _BLOCKED, "reaction", _itself(graph, "reaction")))
     for source, name, target in graph.edge_types:
         if source in _MORTAL:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_nsa.cell.network.deletion import DeletionRule
+from pyg_nsa.cell.network.reaction_nodes import reaction_id
 
 __all__ = ["BlockedReactions", "stopped_reactions"]
 
@@ -56,7 +57,7 @@ class BlockedReactions:
         everything = np.arange(metabolites)
         waiting = np.ones(metabolites, np.uint8)
         found = np.empty(count, np.int64)
-        spread(self.open, everything, waiting, metabolites, found, *self._network)
+        spread(self.open, everything, waiting, metabolites, found, self._network)
 
     @staticmethod
     def known(graph: HeteroData) -> bool:
@@ -82,7 +83,7 @@ class BlockedReactions:
         removed = dead.cpu().numpy()
         out = np.zeros(removed.shape, np.bool_)
         instance, node = np.nonzero(removed)
-        spread_each(instance, node, self.open, out, *self._network)
+        spread_each(instance, node, self.open, out, self._network)
         return torch.from_numpy(out).to(dead.device)
 
 
@@ -103,13 +104,9 @@ def stopped_reactions(
     finder = BlockedReactions(graph)
     dead = ~DeletionRule(graph).alive_one(torch.tensor(genes, dtype=torch.long))["reaction"]
     gone = finder(dead[None])[0] | dead
-    is_open, reaction = torch.from_numpy(finder.open).bool(), graph["reaction"].reaction_index.cpu()
-    runs, ran, enzyme = (reaction[mask].unique() for mask in (is_open & ~gone, is_open, ~dead))
-    stopped = ran[~torch.isin(ran, runs)]
-    lost = ~torch.isin(stopped, enzyme)
-    first = {r: v for v, r in reversed(list(enumerate(reaction.tolist())))}
-    names = [graph["reaction"].node_ids[first[r]].split("|")[0] for r in stopped.tolist()]
-    return (
-        [name for name, is_lost in zip(names, lost.tolist(), strict=True) if is_lost],
-        [name for name, is_lost in zip(names, lost.tolist(), strict=True) if not is_lost],
-    )
+    reactions = graph["reaction"]
+    is_open, reaction = torch.from_numpy(finder.open).bool(), reactions.reaction_index.cpu()
+    runs, ran, enzyme = (set(reaction[mask].tolist()) for mask in (is_open & ~gone, is_open, ~dead))
+    name = {r: reaction_id(v) for r, v in zip(reaction.tolist(), reactions.node_ids, strict=True)}
+    stopped = sorted(ran - runs)
+    return [name[r] for r in stopped if r not in enzyme], [name[r] for r in stopped if r in enzyme]

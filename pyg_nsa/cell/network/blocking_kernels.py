@@ -1,7 +1,7 @@
 """The loops of :class:`pyg_nsa.cell.network.blocked.BlockedReactions`, compiled by Numba at first use and kept on disk.
 
-The network is given as arrays: ``start_m [M + 1]``, the range of each metabolite in ``nodes [E]`` (the reaction nodes that make or
-use it) and ``makes [E]`` (which of the two); ``start_n [R + 1]``, the range of each node in ``metabolites [E]``; and
+A ``network`` is a tuple of arrays: ``start_m [M + 1]``, the range of each metabolite in ``nodes [E]`` (the reaction nodes that make
+or use it) and ``makes [E]`` (which of the two); ``start_n [R + 1]``, the range of each node in ``metabolites [E]``; and
 ``reaction [R]``, the reaction that each node is a direction (and a clause) of.
 """
 
@@ -13,9 +13,32 @@ from numpy.typing import NDArray
 
 from pyg_nsa.attention.compiling import kept_on_disk
 
-__all__ = ["spread", "spread_each"]
+__all__ = ["Network", "spread", "spread_each"]
 
 _Index = NDArray[np.int64]
+Network = tuple[_Index, _Index, NDArray[np.bool_], _Index, _Index, _Index]
+
+
+@kept_on_disk(numba.njit, nogil=True)
+def _lose(
+    v: int,
+    alive: NDArray[np.uint8],
+    queue: _Index,
+    waiting: NDArray[np.uint8],
+    head: int,
+    length: int,
+    network: Network,
+) -> int:
+    """Takes a node away, and queues its metabolites; returns the length of the queue."""
+    _, _, _, start_n, metabolites, _ = network
+    alive[v] = 0
+    for e in range(start_n[v], start_n[v + 1]):
+        m = metabolites[e]
+        if not waiting[m]:
+            waiting[m] = 1
+            queue[(head + length) % queue.size] = m
+            length += 1
+    return length
 
 
 @kept_on_disk(numba.njit, nogil=True)
@@ -25,12 +48,7 @@ def spread(
     waiting: NDArray[np.uint8],
     length: int,
     found: _Index,
-    start_m: _Index,
-    nodes: _Index,
-    makes: NDArray[np.bool_],
-    start_n: _Index,
-    metabolites: _Index,
-    reaction: _Index,
+    network: Network,
 ) -> int:
     """Blocks until nothing more follows.
 
@@ -40,11 +58,12 @@ def spread(
         waiting: ``[M]``, which metabolites are in the queue; all 0 at the end.
         length: How many are.
         found: Takes the nodes that are blocked.
-        start_m, nodes, makes, start_n, metabolites, reaction: The network.
+        network: See the module.
 
     Returns:
         How many nodes were blocked.
     """
+    start_m, nodes, makes, _, _, reaction = network
     head, count = 0, 0
     while length:
         m = queue[head]
@@ -66,9 +85,9 @@ def spread(
                 elif r != user:
                     other_user = r
                 if other_maker >= 0 and other_user >= 0:
-                    break
+                    break  # Hubs such as water have a thousand reactions.
         if other_maker >= 0 and other_user >= 0:
-            continue  # Nothing is blocked by this one; hubs such as water have a thousand reactions.
+            continue  # Nothing is blocked by this one.
         for e in range(start_m[m], start_m[m + 1]):
             v = nodes[e]
             if not alive[v]:
@@ -78,15 +97,9 @@ def spread(
             else:
                 blocked = maker < 0 or (maker == reaction[v] and other_maker < 0)
             if blocked:
-                alive[v] = 0
+                length = _lose(v, alive, queue, waiting, head, length, network)
                 found[count] = v
                 count += 1
-                for f in range(start_n[v], start_n[v + 1]):
-                    neighbour = metabolites[f]
-                    if not waiting[neighbour]:
-                        waiting[neighbour] = 1
-                        queue[(head + length) % queue.size] = neighbour
-                        length += 1
     return count
 
 
@@ -96,12 +109,7 @@ def spread_each(
     node: _Index,
     is_open: NDArray[np.uint8],
     out: NDArray[np.bool_],
-    start_m: _Index,
-    nodes: _Index,
-    makes: NDArray[np.bool_],
-    start_n: _Index,
-    metabolites: _Index,
-    reaction: _Index,
+    network: Network,
 ) -> None:
     """Blocks what follows from the removed nodes of each instance.
 
@@ -110,11 +118,12 @@ def spread_each(
         node: ``[D]``, which it is.
         is_open: ``[R]``, nodes that may carry flux without any removal.
         out: ``[B, R]``, set where a node of ``is_open`` is removed or blocked.
-        start_m, nodes, makes, start_n, metabolites, reaction: The network.
+        network: See the module.
     """
     alive = is_open.copy()
-    queue = np.empty(start_m.size - 1, np.int64)
-    waiting = np.zeros(start_m.size - 1, np.uint8)
+    metabolites = network[0].size - 1
+    queue = np.empty(metabolites, np.int64)
+    waiting = np.zeros(metabolites, np.uint8)
     found = np.empty(alive.size, np.int64)
     first = 0
     while first < instance.size:
@@ -123,27 +132,10 @@ def spread_each(
             v = node[last]
             last += 1
             if alive[v]:
-                alive[v] = 0
+                length = _lose(v, alive, queue, waiting, 0, length, network)
                 found[count] = v
                 count += 1
-                for e in range(start_n[v], start_n[v + 1]):
-                    if not waiting[metabolites[e]]:
-                        waiting[metabolites[e]] = 1
-                        queue[length] = metabolites[e]
-                        length += 1
-        count += spread(
-            alive,
-            queue,
-            waiting,
-            length,
-            found[count:],
-            start_m,
-            nodes,
-            makes,
-            start_n,
-            metabolites,
-            reaction,
-        )
+        count += spread(alive, queue, waiting, length, found[count:], network)
         for k in range(count):
             out[instance[first], found[k]] = True
             alive[found[k]] = 1

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pyg_nsa.cell.network.metabolic_model import ModelFileError, load_model
+from pyg_nsa.cell.network.reaction_nodes import reaction_id
 
 __all__ = ["genes_by_name", "node_names"]
 
@@ -35,7 +36,7 @@ def node_names(model: str | Path, nodes: Iterable[tuple[str, str]]) -> dict[str,
         if node_type not in parts:
             continue
         known = parts[node_type]
-        own = node_id.split("|")[0] if node_type == "reaction" else node_id
+        own = reaction_id(node_id) if node_type == "reaction" else node_id
         if own not in known:  # type: ignore[operator]
             continue
         name = str(known.get_by_id(own).name or "").strip()  # type: ignore[attr-defined]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyg_nsa.cell.network.metabolic_model import MetabolicNetwork
+if TYPE_CHECKING:
+    from pyg_nsa.cell.network.metabolic_model import MetabolicNetwork
 
-__all__ = ["ReactionNodes", "expand_reactions"]
+__all__ = ["ReactionNodes", "expand_reactions", "reaction_id"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,3 +81,8 @@ def expand_reactions(network: MetabolicNetwork) -> ReactionNodes:
         metabolite_edges=np.stack([owner, np.asarray(matrix.indices, np.int64)[position]]),
         stoichiometry=np.asarray(matrix.data, np.float64)[position] * sign[owner],
     )
+
+
+def reaction_id(node_id: str) -> str:
+    """The model's id of the reaction that a node (see :attr:`ReactionNodes.ids`) is a clause and a direction of."""
+    return node_id.split("|")[0]

@@ -99,8 +99,7 @@ def what_stops(graph: HeteroData, genes: Sequence[str]) -> dict[str, list[str]]:
     Returns:
         ``enzymes_lost`` and ``blocked``; nothing for a graph without stoichiometry or directions.
     """
-    number = {name: i for i, name in enumerate(graph["gene"].node_ids)}
-    found = stopped_reactions(graph, [number[gene] for gene in genes])
+    found = stopped_reactions(graph, perturbations(graph, [tuple(genes)])[0].genes.tolist())
     return {} if found is None else dict(zip(("enzymes_lost", "blocked"), found, strict=True))
 
 

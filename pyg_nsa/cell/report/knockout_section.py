@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from pyg_nsa.cell.network.reaction_nodes import reaction_id
 from pyg_nsa.cell.report.gallery import Gallery
 from pyg_nsa.cell.report.knockout_figure import knockout_figure, node_label
 from pyg_nsa.cell.report.neighbourhood import Neighbourhood, choose_neighbourhood
@@ -98,7 +99,7 @@ def _called(near: Neighbourhood, names: Mapping[str, Mapping[str, str]]) -> list
     for node_type in ("reaction", "metabolite"):
         known = names.get(node_type, {})
         ids = dict.fromkeys(
-            i.split("|")[0] if t == "reaction" else i for t, i in near.nodes if t == node_type
+            reaction_id(i) if t == "reaction" else i for t, i in near.nodes if t == node_type
         )
         rows = [(i, known[i]) for i in ids if i in known]
         if rows:
