@@ -29,11 +29,11 @@ import numpy as np
 from llvmlite import ir
 from numba import carray, cfunc, types
 from numba.core import cgutils
-from numba.extending import intrinsic, overload
+from numba.extending import intrinsic, models, overload, register_model
 
 from pyg_nsa.attention.compiling import kept_on_disk
 
-__all__ = ["LANES", "Words", "backward_keys", "backward_queries", "forward"]
+__all__ = ["LANES", "Words", "backward_keys", "backward_queries", "forward", "heads_at_once"]
 
 # Sums may be reordered, so that they vectorise. Infinities and NaN must keep their meaning: -inf is "no pair".
 _FLAGS = ("contract", "nsz", "reassoc")
@@ -41,6 +41,9 @@ _FASTMATH = set(_FLAGS)
 
 #: How many pairs ahead rows are asked for; 4 to 12 measure alike.
 _AHEAD = 6
+
+#: Bytes of a row that stay in vector registers while a kernel goes through the row's pairs: some are left for what is read.
+_REGISTERS = 256
 
 #: Exponentials computed at once; a row's last vector is filled up with whatever is there. LLVM would make a loop of several
 #: vectors with a scalar remainder, and most rows of most graphs are all remainder.
@@ -155,6 +158,21 @@ def _take(typing: Any, counters: Any, i: Any) -> Any:
     return types.int64(counters, types.intp), generate
 
 
+class _Lanes(types.Type):
+    """A vector of ``count`` numbers that lives in registers."""
+
+    def __init__(self, dtype: Any, count: int) -> None:
+        self.dtype, self.count = dtype, count
+        super().__init__(name=f"Lanes({dtype}, {count})")
+
+
+@register_model(_Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, lanes: Any) -> None:
+        element = manager.lookup(lanes.dtype).get_value_type()
+        super().__init__(manager, lanes, ir.VectorType(element, lanes.count))
+
+
 def _vector(
     context: Any, builder: Any, array_type: Any, array: Any, offset: Any, size: int
 ) -> tuple[Any, Any]:
@@ -165,52 +183,122 @@ def _vector(
     return builder.bitcast(start, ir.VectorType(element, size).as_pointer()), element
 
 
-@intrinsic(prefer_literal=True)
-def _dot(typing: Any, a: Any, i: Any, b: Any, j: Any, size: Any) -> Any:
-    """``a[i : i + size] @ b[j : j + size]``, ``size`` known when compiling."""
-    n = size.literal_value
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        x, element = _vector(context, builder, signature.args[0], args[0], args[1], n)
-        y, _ = _vector(context, builder, signature.args[2], args[2], args[3], n)
-        bytes_ = signature.args[0].dtype.bitwidth // 8
-        product = builder.fmul(
-            builder.load(x, align=bytes_), builder.load(y, align=bytes_), flags=_FLAGS
-        )
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(element, [element, product.type]),
-            f"llvm.vector.reduce.fadd.v{n}f{8 * bytes_}",
-        )
-        return builder.call(function, [ir.Constant(element, 0.0), product], fastmath=_FLAGS)
-
-    return a.dtype(a, types.intp, b, types.intp, size), generate
+def _spread(builder: Any, value: Any, mask: list[int]) -> Any:
+    """The elements of a vector that ``mask`` names, as a vector."""
+    lanes = ir.Constant(ir.VectorType(ir.IntType(32), len(mask)), mask)
+    return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), lanes)
 
 
 @intrinsic(prefer_literal=True)
-def _axpy(typing: Any, y: Any, i: Any, a: Any, x: Any, j: Any, size: Any) -> Any:
-    """``y[i : i + size] += a * x[j : j + size]``, ``size`` known when compiling.
-
-    As a loop this would be guarded by checks that the arrays do not overlap, at every pair.
-    """
-    n = size.literal_value
+def _load(typing: Any, x: Any, i: Any, count: Any) -> Any:
+    """``x[i : i + count]``, ``count`` known when compiling."""
+    n = count.literal_value
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        to, element = _vector(context, builder, signature.args[0], args[0], args[1], n)
-        source, _ = _vector(context, builder, signature.args[3], args[3], args[4], n)
-        bytes_ = signature.args[0].dtype.bitwidth // 8
-        vector, lane = ir.VectorType(element, n), ir.IntType(32)
-        undefined = ir.Constant(vector, ir.Undefined)
-        one = builder.insert_element(undefined, args[2], ir.Constant(lane, 0))
-        factor = builder.shuffle_vector(
-            one, undefined, ir.Constant(ir.VectorType(lane, n), [0] * n)
-        )
-        product = builder.fmul(factor, builder.load(source, align=bytes_), flags=_FLAGS)
-        total = builder.fadd(builder.load(to, align=bytes_), product, flags=_FLAGS)
-        builder.store(total, to, align=bytes_)
+        pointer, _ = _vector(context, builder, signature.args[0], args[0], args[1], n)
+        return builder.load(pointer, align=signature.args[0].dtype.bitwidth // 8)
+
+    return _Lanes(x.dtype, n)(x, types.intp, count), generate
+
+
+@intrinsic
+def _store(typing: Any, x: Any, i: Any, lanes: Any) -> Any:
+    """``x[i : i + count] = lanes``; in a loop over elements every store would be guarded by checks that arrays do not overlap."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array, _, value = signature.args
+        pointer, _ = _vector(context, builder, array, args[0], args[1], value.count)
+        builder.store(args[2], pointer, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
-    return types.void(y, types.intp, y.dtype, x, types.intp, size), generate
+    return types.void(x, types.intp, lanes), generate
+
+
+@intrinsic(prefer_literal=True)
+def _filled(typing: Any, value: Any, count: Any) -> Any:
+    """``count`` times ``value``."""
+    n = count.literal_value
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        element = context.get_data_type(signature.args[0])
+        one = ir.Constant(ir.VectorType(element, 1), ir.Undefined)
+        return _spread(builder, builder.insert_element(one, args[0], ir.IntType(32)(0)), [0] * n)
+
+    return _Lanes(value, n)(value, count), generate
+
+
+@intrinsic
+def _plus(typing: Any, a: Any, b: Any) -> Any:
+    """``a + b``."""
+    return a(a, b), lambda context, builder, signature, args: builder.fadd(*args, flags=_FLAGS)
+
+
+@intrinsic
+def _minus(typing: Any, a: Any, b: Any) -> Any:
+    """``a - b``."""
+    return a(a, b), lambda context, builder, signature, args: builder.fsub(*args, flags=_FLAGS)
+
+
+@intrinsic
+def _times(typing: Any, a: Any, b: Any) -> Any:
+    """``a * b``."""
+    return a(a, b), lambda context, builder, signature, args: builder.fmul(*args, flags=_FLAGS)
+
+
+@intrinsic
+def _larger(typing: Any, a: Any, b: Any) -> Any:
+    """``b`` where it is larger, ``a`` elsewhere, also where ``b`` is NaN."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", args[1], args[0]), args[1], args[0])
+
+    return a(a, b), generate
+
+
+@intrinsic
+def _finite(typing: Any, a: Any) -> Any:
+    """``a``, and 0 where it is -inf."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lowest = ir.Constant(args[0].type, [float("-inf")] * a.count)
+        zero = ir.Constant(args[0].type, [0.0] * a.count)
+        return builder.select(builder.fcmp_ordered("==", args[0], lowest), zero, args[0])
+
+    return a(a), generate
+
+
+@intrinsic(prefer_literal=True)
+def _each_head(typing: Any, lanes: Any, size: Any) -> Any:
+    """``[heads]`` to ``[heads * size]``: each number ``size`` times."""
+    n = size.literal_value
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _spread(builder, args[0], [h for h in range(lanes.count) for _ in range(n)])
+
+    return _Lanes(lanes.dtype, lanes.count * n)(lanes, size), generate
+
+
+@intrinsic(prefer_literal=True)
+def _sum_heads(typing: Any, lanes: Any, size: Any) -> Any:
+    """``[heads * size]`` to the sums ``[heads]``, of all heads at once."""
+    heads = lanes.count // size.literal_value
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value, n = args[0], size.literal_value
+        while n % 2 == 0:  # the halves of all heads onto each other
+            half = [h * n + c for h in range(heads) for c in range(n // 2)]
+            other = [c + n // 2 for c in half]
+            parts = _spread(builder, value, half), _spread(builder, value, other)
+            value, n = builder.fadd(*parts, flags=_FLAGS), n // 2
+        if n == 1:
+            return value
+        total = _spread(builder, value, [h * n for h in range(heads)])
+        for c in range(1, n):
+            part = _spread(builder, value, [h * n + c for h in range(heads)])
+            total = builder.fadd(total, part, flags=_FLAGS)
+        return total
+
+    return _Lanes(lanes.dtype, heads)(lanes, size), generate
 
 
 @intrinsic
@@ -318,17 +406,26 @@ def _compile(kernel: Callable[[Any], None]) -> int:
     return address
 
 
+def heads_at_once(heads: int, size: int, real: type[np.floating]) -> int:
+    """How many heads a kernel computes in one pass over a row's pairs: as many as fit into :data:`_REGISTERS` bytes."""
+    fitting = [n for n in range(1, heads + 1) if heads % n == 0]
+    fitting = [n for n in fitting if n * size * np.dtype(real).itemsize <= _REGISTERS]
+    return max(fitting, default=1)
+
+
 @functools.cache
-def forward(size: int, real: type[np.floating], index: type[np.integer]) -> int:
+def forward(group: int, size: int, real: type[np.floating], index: type[np.integer]) -> int:
     """Address of the forward kernel: writes ``OUT`` and ``LSE``.
 
     Args:
+        group: Heads that are computed at once (:func:`heads_at_once`).
         size: Of a head.
         real: ``np.float32`` or ``np.float64``.
         index: ``np.int32`` or ``np.int64``, of the pattern.
     """
     item = np.dtype(real).itemsize
     line = 64 // item
+    lanes = group * size
 
     def kernel(data: Any) -> None:
         w = carray(data, _NUM_WORDS, dtype=np.int64)
@@ -354,6 +451,7 @@ def forward(size: int, real: type[np.floating], index: type[np.integer]) -> int:
         scratch = carray(_pointer(slot), w[_SCRATCH_SIZE], dtype=real)
         top, total, weight = scratch, scratch[heads:], scratch[2 * heads :]
         tasks_per_copy = (queries + step - 1) // step
+        nothing = _filled(real(0), lanes)
         while True:
             task = _take(counters, 0)
             if task >= tasks_per_copy * copies:
@@ -363,70 +461,72 @@ def forward(size: int, real: type[np.floating], index: type[np.integer]) -> int:
             q_start, k_start, v_start = copy * w[_Q_COPY], copy * w[_K_COPY], copy * w[_V_COPY]
             for i in range(start, min(start + step, queries)):
                 query = copy * queries + i
-                to = query * width
-                for c in range(width):
-                    out[to + c] = 0
-                for h in range(heads):
-                    lse[query * heads + h] = np.inf
-                if has_dead_queries and alive_queries[query] == 0:
-                    continue
                 first, last = np.int64(rowptr[i]), np.int64(rowptr[i + 1])
-                if first == last:
+                is_dead = has_dead_queries and alive_queries[query] == 0
+                if first == last or is_dead:
+                    for h in range(heads):
+                        lse[query * heads + h] = np.inf
+                    for h in range(0, heads, group):
+                        _store(out, query * width + h * size, nothing)
                     continue
-                for h in range(heads):
-                    top[h] = -np.inf
-                    total[h] = 0
-                for p in range(first, last):
-                    ahead = k_start + np.int64(col[min(p + _AHEAD, pairs - 1)]) * k_row
-                    for c in range(0, width, line):
-                        _prefetch(k, ahead + c)
-                    key = k_start + np.int64(col[p]) * k_row
-                    at = (p - first) * heads
-                    for h in range(heads):
-                        product = _dot(q, q_start + i * q_row + h * size, k, key + h * size, size)
-                        weight[at + h] = product * scale
-                    if has_bias:
-                        for h in range(heads):
-                            weight[at + h] += bias[p * heads + h]
-                    if has_dead_keys and alive_keys[copy * keys + np.int64(col[p])] == 0:
-                        for h in range(heads):
-                            weight[at + h] = -np.inf
-                    for h in range(heads):
-                        top[h] = max(top[h], weight[at + h])
-                for h in range(heads):
+                for head in range(0, heads, group):
+                    column = head * size
+                    factor = _filled(scale, lanes)
+                    scaled = _times(_load(q, q_start + i * q_row + column, lanes), factor)
+                    largest = _filled(real(-np.inf), group)
+                    for p in range(first, last):
+                        ahead = k_start + np.int64(col[min(p + _AHEAD, pairs - 1)]) * k_row + column
+                        for c in range(0, lanes, line):
+                            _prefetch(k, ahead + c)
+                        j = np.int64(col[p])
+                        logit = _filled(real(-np.inf), group)
+                        if not has_dead_keys or alive_keys[copy * keys + j] != 0:
+                            key = _load(k, k_start + j * k_row + column, lanes)
+                            logit = _sum_heads(_times(scaled, key), size)
+                            if has_bias:
+                                logit = _plus(logit, _load(bias, p * heads + head, group))
+                        largest = _larger(largest, logit)
+                        _store(weight, (p - first) * group, logit)
                     # A row without a living pair has the maximum -inf, and -inf - -inf is NaN.
-                    top[h] = real(0) if top[h] == -np.inf else top[h]
-                for p in range(last - first):
-                    for h in range(heads):
-                        weight[p * heads + h] -= top[h]
-                _exp_row(weight, (last - first) * heads)
-                for p in range(first, last):
-                    ahead = v_start + np.int64(col[min(p + _AHEAD, pairs - 1)]) * v_row
-                    for c in range(0, width, line):
-                        _prefetch(v, ahead + c)
-                    # What a dead row holds must not matter, and 0 * NaN would.
-                    if has_dead_keys and alive_keys[copy * keys + np.int64(col[p])] == 0:
-                        continue
-                    value = v_start + np.int64(col[p]) * v_row
-                    for h in range(heads):
-                        share = weight[(p - first) * heads + h]
-                        total[h] += share
-                        _axpy(out, to + h * size, share, v, value + h * size, size)
-                for h in range(heads):
-                    if total[h] != 0:
-                        lse[query * heads + h] = top[h] + math.log(total[h])
-                        inverse = real(1) / total[h]
-                        for c in range(size):
-                            out[to + h * size + c] *= inverse
+                    largest = _finite(largest)
+                    for p in range(last - first):
+                        _store(weight, p * group, _minus(_load(weight, p * group, group), largest))
+                    _exp_row(weight, (last - first) * group)
+                    summed, mixed = _filled(real(0), group), nothing
+                    for p in range(first, last):
+                        ahead = v_start + np.int64(col[min(p + _AHEAD, pairs - 1)]) * v_row + column
+                        for c in range(0, lanes, line):
+                            _prefetch(v, ahead + c)
+                        j = np.int64(col[p])
+                        # What a dead row holds must not matter, and 0 * NaN would.
+                        if has_dead_keys and alive_keys[copy * keys + j] == 0:
+                            continue
+                        share = _load(weight, (p - first) * group, group)
+                        summed = _plus(summed, share)
+                        value = _load(v, v_start + j * v_row + column, lanes)
+                        mixed = _plus(mixed, _times(_each_head(share, size), value))
+                    _store(top, 0, largest)
+                    _store(total, 0, summed)
+                    for h in range(group):
+                        if total[h] == 0:
+                            lse[query * heads + head + h] = np.inf
+                        else:
+                            lse[query * heads + head + h] = top[h] + math.log(total[h])
+                            total[h] = real(1) / total[h]
+                    share = _each_head(_load(total, 0, group), size)
+                    _store(out, query * width + column, _times(mixed, share))
 
     return _compile(kernel)
 
 
 @functools.cache
-def backward_queries(size: int, real: type[np.floating], index: type[np.integer]) -> int:
+def backward_queries(
+    group: int, size: int, real: type[np.floating], index: type[np.integer]
+) -> int:
     """Address of the kernel that writes ``GRAD_Q`` and ``PAIRS`` and adds to ``GRAD_BIAS``."""
     item = np.dtype(real).itemsize
     line = 64 // item
+    lanes = group * size
 
     def kernel(data: Any) -> None:
         w = carray(data, _NUM_WORDS, dtype=np.int64)
@@ -454,8 +554,8 @@ def backward_queries(size: int, real: type[np.floating], index: type[np.integer]
         slot = w[_SCRATCH] + _take(counters, 1) * w[_SCRATCH_SIZE] * item
         scratch = carray(_pointer(slot), w[_SCRATCH_SIZE], dtype=real)
         part = w[_SCRATCH_PART]
-        delta, norm = scratch, scratch[heads:]
         weight, grad_logit = scratch[2 * heads :], scratch[2 * heads + part :]
+        factor, nothing = _filled(scale, lanes), _filled(real(0), lanes)
         while True:
             # The copies of a row stay in one thread: they add to the same gradient of the bias.
             start = _take(counters, 0) * step
@@ -466,87 +566,69 @@ def backward_queries(size: int, real: type[np.floating], index: type[np.integer]
                 for i in range(start, min(start + step, queries)):
                     query = copy * queries + i
                     to = query * width
-                    from_q = copy * w[_Q_COPY] + i * q_row
-                    from_grad = copy * w[_GRAD_COPY] + i * grad_row
                     first, last = np.int64(rowptr[i]), np.int64(rowptr[i + 1])
-                    count = last - first
-                    for c in range(width):
-                        grad_q[to + c] = 0
                     living = False
                     for h in range(heads):
-                        norm[h] = lse[query * heads + h]
-                        living = living or norm[h] != np.inf
-                        delta[h] = _dot(grad, from_grad + h * size, out, to + h * size, size)
-                    store = (copy * pairs + first) * 2 * heads
+                        living = living or lse[query * heads + h] != np.inf
                     if not living:
-                        for x in range(count * 2 * heads):
-                            per_pair[store + x] = 0
+                        for h in range(0, heads, group):
+                            _store(grad_q, to + h * size, nothing)
+                        for x in range((last - first) * 2 * heads):
+                            per_pair[(copy * pairs + first) * 2 * heads + x] = 0
                         continue
-                    for p in range(first, last):
-                        ahead = np.int64(col[min(p + _AHEAD, pairs - 1)])
-                        for c in range(0, width, line):
-                            _prefetch(k, k_start + ahead * k_row + c)
-                            _prefetch(v, v_start + ahead * v_row + c)
-                        j = np.int64(col[p])
-                        key, value, at = (
-                            k_start + j * k_row,
-                            v_start + j * v_row,
-                            (p - first) * heads,
+                    for head in range(0, heads, group):
+                        column = head * size
+                        gradient = _load(grad, copy * w[_GRAD_COPY] + i * grad_row + column, lanes)
+                        scaled = _times(
+                            _load(q, copy * w[_Q_COPY] + i * q_row + column, lanes), factor
                         )
-                        if has_dead_keys and alive_keys[copy * keys + j] == 0:
-                            for h in range(heads):
-                                weight[at + h] = -np.inf
-                                grad_logit[at + h] = 0
-                            continue
-                        for h in range(heads):
-                            weight[at + h] = scale * _dot(
-                                q, from_q + h * size, k, key + h * size, size
-                            )
-                        for h in range(heads):
-                            grad_logit[at + h] = _dot(
-                                grad, from_grad + h * size, v, value + h * size, size
-                            )
-                        if has_bias:
-                            for h in range(heads):
-                                weight[at + h] += bias[p * heads + h]
-                    for p in range(count):
-                        for h in range(heads):
-                            weight[p * heads + h] -= norm[h]
-                    _exp_row(weight, count * heads)
-                    for p in range(count):
-                        for h in range(heads):
-                            x = p * heads + h
-                            grad_logit[x] = weight[x] * (grad_logit[x] - delta[h])
-                    if has_bias:
-                        for x in range(count * heads):
-                            grad_bias[first * heads + x] += grad_logit[x]
-                    for p in range(count):
-                        for h in range(heads):
-                            per_pair[store + p * 2 * heads + h] = weight[p * heads + h]
-                        for h in range(heads):
-                            per_pair[store + (2 * p + 1) * heads + h] = grad_logit[p * heads + h]
-                    for p in range(first, last):
-                        j = np.int64(col[p])
-                        if has_dead_keys and alive_keys[copy * keys + j] == 0:
-                            continue
-                        key, at = k_start + j * k_row, (p - first) * heads
-                        for h in range(heads):
-                            _axpy(
-                                grad_q, to + h * size, grad_logit[at + h], k, key + h * size, size
-                            )
-                    for c in range(width):
-                        grad_q[to + c] *= scale
+                        delta = _sum_heads(_times(gradient, _load(out, to + column, lanes)), size)
+                        norm = _load(lse, query * heads + head, group)
+                        for p in range(first, last):
+                            ahead = np.int64(col[min(p + _AHEAD, pairs - 1)])
+                            for c in range(column, column + lanes, line):
+                                _prefetch(k, k_start + ahead * k_row + c)
+                                _prefetch(v, v_start + ahead * v_row + c)
+                            j = np.int64(col[p])
+                            logit, change = _filled(real(-np.inf), group), _filled(real(0), group)
+                            if not has_dead_keys or alive_keys[copy * keys + j] != 0:
+                                key = _load(k, k_start + j * k_row + column, lanes)
+                                value = _load(v, v_start + j * v_row + column, lanes)
+                                logit = _minus(_sum_heads(_times(scaled, key), size), norm)
+                                change = _minus(_sum_heads(_times(gradient, value), size), delta)
+                                if has_bias:
+                                    logit = _plus(logit, _load(bias, p * heads + head, group))
+                            _store(weight, (p - first) * group, logit)
+                            _store(grad_logit, (p - first) * group, change)
+                        _exp_row(weight, (last - first) * group)
+                        mixed = nothing
+                        for p in range(first, last):
+                            share = _load(weight, (p - first) * group, group)
+                            change = _times(share, _load(grad_logit, (p - first) * group, group))
+                            store = (copy * pairs + p) * 2 * heads + head
+                            _store(per_pair, store, share)
+                            _store(per_pair, store + heads, change)
+                            j = np.int64(col[p])
+                            if has_dead_keys and alive_keys[copy * keys + j] == 0:
+                                continue
+                            if has_bias:
+                                at = p * heads + head
+                                _store(grad_bias, at, _plus(_load(grad_bias, at, group), change))
+                            key = _load(k, k_start + j * k_row + column, lanes)
+                            mixed = _plus(mixed, _times(_each_head(change, size), key))
+                        _store(grad_q, to + column, _times(mixed, factor))
 
     return _compile(kernel)
 
 
 @functools.cache
-def backward_keys(size: int, real: type[np.floating], index: type[np.integer]) -> int:
+def backward_keys(group: int, size: int, real: type[np.floating], index: type[np.integer]) -> int:
     """Address of the kernel that writes ``GRAD_K`` and ``GRAD_V``.
 
     Here ``ROWPTR`` and ``COL`` are those of the transposed pattern, and ``PERM`` leads to the pair in ``PAIRS``.
     """
     line = 64 // np.dtype(real).itemsize
+    lanes = group * size
 
     def kernel(data: Any) -> None:
         w = carray(data, _NUM_WORDS, dtype=np.int64)
@@ -568,6 +650,7 @@ def backward_keys(size: int, real: type[np.floating], index: type[np.integer]) -
         alive_queries = carray(_pointer(w[_ALIVE_QUERIES]), 1, dtype=np.uint8)
         queries = w[_NUM_QUERIES]
         tasks_per_copy = (keys + step - 1) // step
+        factor, nothing = _filled(scale, lanes), _filled(real(0), lanes)
         while True:
             task = _take(counters, 0)
             if task >= tasks_per_copy * copies:
@@ -577,29 +660,29 @@ def backward_keys(size: int, real: type[np.floating], index: type[np.integer]) -
             q_start, grad_start = copy * w[_Q_COPY], copy * w[_GRAD_COPY]
             pair_start = copy * pairs
             for j in range(start, min(start + step, keys)):
-                to = (copy * keys + j) * width
-                for c in range(width):
-                    grad_k[to + c] = 0
-                    grad_v[to + c] = 0
-                for t in range(np.int64(rowptr[j]), np.int64(rowptr[j + 1])):
-                    ahead = min(t + _AHEAD, pairs - 1)
-                    _prefetch(per_pair, (pair_start + np.int64(perm[ahead])) * 2 * heads)
-                    next_row = np.int64(row[ahead])
-                    for c in range(0, width, line):
-                        _prefetch(q, q_start + next_row * q_row + c)
-                        _prefetch(grad, grad_start + next_row * grad_row + c)
-                    i = np.int64(row[t])
-                    if has_dead_queries and alive_queries[copy * queries + i] == 0:
-                        continue
-                    at = (pair_start + np.int64(perm[t])) * 2 * heads
-                    query, gradient = q_start + i * q_row, grad_start + i * grad_row
-                    for h in range(heads):
-                        column = h * size
-                        _axpy(
-                            grad_k, to + column, per_pair[at + heads + h], q, query + column, size
-                        )
-                        _axpy(grad_v, to + column, per_pair[at + h], grad, gradient + column, size)
-                for c in range(width):
-                    grad_k[to + c] *= scale
+                first, last = np.int64(rowptr[j]), np.int64(rowptr[j + 1])
+                for head in range(0, heads, group):
+                    column = head * size
+                    of_key, of_value = nothing, nothing
+                    for t in range(first, last):
+                        ahead = min(t + _AHEAD, pairs - 1)
+                        _prefetch(per_pair, (pair_start + np.int64(perm[ahead])) * 2 * heads + head)
+                        next_row = np.int64(row[ahead])
+                        for c in range(column, column + lanes, line):
+                            _prefetch(q, q_start + next_row * q_row + c)
+                            _prefetch(grad, grad_start + next_row * grad_row + c)
+                        i = np.int64(row[t])
+                        if has_dead_queries and alive_queries[copy * queries + i] == 0:
+                            continue
+                        at = (pair_start + np.int64(perm[t])) * 2 * heads + head
+                        share = _each_head(_load(per_pair, at, group), size)
+                        change = _each_head(_load(per_pair, at + heads, group), size)
+                        query = _load(q, q_start + i * q_row + column, lanes)
+                        gradient = _load(grad, grad_start + i * grad_row + column, lanes)
+                        of_key = _plus(of_key, _times(change, query))
+                        of_value = _plus(of_value, _times(share, gradient))
+                    to = (copy * keys + j) * width + column
+                    _store(grad_k, to, _times(of_key, factor))
+                    _store(grad_v, to, of_value)
 
     return _compile(kernel)

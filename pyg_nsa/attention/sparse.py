@@ -42,11 +42,14 @@ def _wide(x: Tensor) -> Tensor:
 class _Call:
     """Arguments of a kernel, gathered one by one; keeps the tensors behind the addresses alive."""
 
-    def __init__(self, pattern: tuple[Tensor, Tensor], copies: int, heads: int, size: int) -> None:
+    def __init__(
+        self, pattern: tuple[Tensor, Tensor], largest: int, copies: int, heads: int, size: int
+    ) -> None:
         from pyg_nsa.attention.csr_kernels import Words  # compiles nothing, but imports Numba
 
         self.words_of = Words
         self.rowptr, col = pattern
+        self.largest = largest
         self.copies, self.heads, self.size = copies, heads, size
         self.pairs = col.numel()
         self.words = np.zeros(len(Words), dtype=np.int64)
@@ -75,14 +78,14 @@ class _Call:
 
         real = np.float32 if like.dtype == torch.float32 else np.float64
         index = np.int32 if self.rowptr.dtype == torch.int32 else np.int64
-        kernel = getattr(csr_kernels, name)(self.size, real, index)
+        group = csr_kernels.heads_at_once(self.heads, self.size, real)
+        kernel = getattr(csr_kernels, name)(group, self.size, real, index)
         num_rows = self.rowptr.numel() - 1
         work = self.copies * self.pairs * self.heads * self.size
         threads = torch.get_num_threads() if work >= _MIN_PARALLEL else 1
         step = max(1, min(_PAIRS_PER_TASK * num_rows // self.pairs, num_rows // (8 * threads)))
-        largest = int(self.rowptr.diff().max())
         # One vector more than the largest row has, and whole cache lines, so that threads do not write into each other's.
-        part = (largest * self.heads // csr_kernels.LANES + 1) * csr_kernels.LANES
+        part = (self.largest * self.heads // csr_kernels.LANES + 1) * csr_kernels.LANES
         scratch_size = -(-(2 * self.heads + parts * part) // 32) * 32
         counters = np.zeros(2, dtype=np.int64)
         factor = np.array([scale], dtype=np.float64)
@@ -99,7 +102,7 @@ class _Call:
 
 # The number belongs to the name: torch keeps compiled graphs on disk by operator name, and would feed an operator whose
 # outputs have changed to a graph that was compiled for the old ones.
-@torch.library.custom_op("pyg_nsa::csr_attention_v2", mutates_args=())
+@torch.library.custom_op("pyg_nsa::csr_attention_v3", mutates_args=())
 def _forward(
     q: Tensor,
     k: Tensor,
@@ -112,17 +115,18 @@ def _forward(
     rowptr_t: Tensor,
     row_t: Tensor,
     perm: Tensor,
+    sizes: Tensor,
     scale: float,
 ) -> tuple[Tensor, Tensor]:
     """Returns out ``[B, N_q, H, D]`` and the log-sum-exp of each row ``[B, N_q, H]`` (``inf`` for rows without a key)."""
     copies, queries, heads, size = q.shape
     q_, k_, v_ = _wide(q), _wide(k), _wide(v)
-    used = int(rowptr[-1]) if col.numel() else 0
+    used, largest, _ = sizes.tolist()
     if used == 0 or copies * heads * size == 0:
         out = torch.zeros_like(q, memory_format=torch.contiguous_format)
         return out, q_.new_full((copies, queries, heads), math.inf)
     out, lse = q_.new_empty(q.shape), q_.new_empty(copies, queries, heads)
-    call = _Call((rowptr, col[:used]), copies, heads, size)
+    call = _Call((rowptr, col[:used]), largest, copies, heads, size)
     call.set(NUM_QUERIES=queries, NUM_KEYS=k.size(1))
     call.put_rows(Q=q_, K=k_, V=v_)
     call.put(
@@ -136,7 +140,7 @@ def _forward(
     return out.to(q.dtype), lse
 
 
-@torch.library.custom_op("pyg_nsa::csr_attention_backward_v2", mutates_args=())
+@torch.library.custom_op("pyg_nsa::csr_attention_backward_v3", mutates_args=())
 def _backward(
     grad: Tensor,
     q: Tensor,
@@ -152,13 +156,14 @@ def _backward(
     rowptr_t: Tensor,
     row_t: Tensor,
     perm: Tensor,
+    sizes: Tensor,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Returns the gradients of q, k, v and ``[P, H]`` of the bias (``[0, H]`` without one)."""
     copies, queries, heads, size = q.shape
     keys = k.size(1)
     grad_bias = lse.new_zeros(0 if bias is None else bias.size(0), heads)
-    used = int(rowptr[-1]) if col.numel() else 0
+    used, largest, largest_t = sizes.tolist()
     if used == 0 or copies * heads * size == 0:
         zeros = (torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
         return (*zeros, grad_bias)  # type: ignore[return-value]
@@ -172,7 +177,7 @@ def _backward(
     for start in range(0, copies, block_size):
         block = slice(start, min(start + block_size, copies))
         shared = dict(Q=q_[block], GRAD=g_[block])
-        call = _Call((rowptr, col[:used]), block.stop - start, heads, size)
+        call = _Call((rowptr, col[:used]), largest, block.stop - start, heads, size)
         call.set(NUM_QUERIES=queries, NUM_KEYS=keys)
         call.put_rows(K=k_[block], V=v_[block], **shared)
         call.put(
@@ -185,7 +190,7 @@ def _backward(
             GRAD_BIAS=grad_bias,
         )
         call.run("backward_queries", q_, scale, 2)
-        call = _Call((rowptr_t, row_t[:used]), block.stop - start, heads, size)
+        call = _Call((rowptr_t, row_t[:used]), largest_t, block.stop - start, heads, size)
         call.set(NUM_QUERIES=queries, NUM_KEYS=keys)
         call.put_rows(**shared)
         call.put(
@@ -209,7 +214,7 @@ def _bytes(alive: Tensor | None) -> Tensor | None:
 
 
 @_forward.register_fake
-def _(q, k, v, bias, alive_queries, alive_keys, rowptr, col, rowptr_t, row_t, perm, scale):  # type: ignore[no-untyped-def]
+def _(q, k, v, bias, alive_queries, alive_keys, rowptr, col, rowptr_t, row_t, perm, sizes, scale):  # type: ignore[no-untyped-def]
     wide = q.dtype if q.dtype in (torch.float32, torch.float64) else torch.float32
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
     return out, q.new_empty(q.shape[:3], dtype=wide)
@@ -231,6 +236,7 @@ def _(  # type: ignore[no-untyped-def]
     rowptr_t,
     row_t,
     perm,
+    sizes,
     scale,
 ):
     def like(x: Tensor) -> Tensor:
@@ -252,7 +258,7 @@ def _autograd_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, 
     bias = ctx.saved_tensors[3]
     grad_q, grad_k, grad_v, grad_bias = _backward(grad, *ctx.saved_tensors, ctx.scale)
     of_bias = None if bias is None else grad_bias.to(bias.dtype)
-    return grad_q, grad_k, grad_v, of_bias, *([None] * 8)
+    return grad_q, grad_k, grad_v, of_bias, *([None] * 9)
 
 
 _forward.register_autograd(_autograd_backward, setup_context=_setup_context)
@@ -282,16 +288,23 @@ def edge_attention(
         alive_keys = None if alive_keys is None else alive_keys[None]
     indices = _indices(edges)
     out: Tensor = _forward(q, k, v, bias, alive_queries, alive_keys, *indices, scale)[0]
-    return out[0] if single else out
+    return out.squeeze(0) if single else out
 
 
 def _indices(edges: EdgeSet) -> tuple[Tensor, ...]:
-    """CSR and its transpose, as int32 where they fit: half the bytes to read."""
+    """CSR and its transpose, as int32 where they fit: half the bytes to read; then [3] int64: number of pairs, largest row of each."""
     known = edges.derived.get("csr")
     if known is None:
         known = (edges.rowptr, edges.col, *edges.transpose())
-        if max(edges.num_pairs, edges.num_queries, edges.num_keys) < 2**31 - 1:
-            with kept_tensors():
+        with kept_tensors():
+            largest = [_largest_row(known[0]), _largest_row(known[2])]
+            sizes = torch.stack([known[0][-1], *largest])
+            if max(edges.num_pairs, edges.num_queries, edges.num_keys) < 2**31 - 1:
                 known = tuple(t.int() for t in known)
+        known = (*known, sizes)
         edges.derived["csr"] = known
     return known
+
+
+def _largest_row(rowptr: Tensor) -> Tensor:
+    return rowptr.diff().max() if rowptr.numel() > 1 else rowptr.new_zeros(())

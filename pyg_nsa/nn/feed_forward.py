@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyg_nsa.nn.dropout import dropout
+
 __all__ = ["FeedForward"]
 
 
@@ -35,5 +37,5 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Applies norm, MLP and residual."""
-        h = F.dropout(F.gelu(self.lin1(self.norm(x))), self.dropout, self.training)
-        return x + F.dropout(self.lin2(h), self.dropout, self.training)
+        h = dropout(F.gelu(self.lin1(self.norm(x))), self.dropout, self.training)
+        return x + dropout(self.lin2(h), self.dropout, self.training)

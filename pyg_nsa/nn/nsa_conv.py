@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.typing import SparseTensor
 from torch_geometric.utils import is_sparse, to_edge_index
 
 from pyg_nsa.attention import EdgeSet, attention_weights, edge_attention
+from pyg_nsa.nn.dropout import dropout
 from pyg_nsa.nn.projection import project
 
 __all__ = ["NSAConv", "check_heads"]
@@ -176,7 +176,7 @@ class NSAConv(nn.Module):
             query, key, value, edges, bias, alive_keys=alive[0], alive_queries=alive[1]
         )
         out = out.flatten(-2) if self.concat else out.mean(dim=-2)
-        out = F.dropout(out, self.dropout, self.training)
+        out = dropout(out, self.dropout, self.training)
         if skip:
             if self.lin_beta is not None:
                 gate = self.lin_beta(torch.cat([out, skip[0], out - skip[0]], dim=-1)).sigmoid()

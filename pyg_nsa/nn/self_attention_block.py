@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyg_nsa.attention import Segments, full_attention, self_attention
 from pyg_nsa.attention.edges import check_bool_mask
+from pyg_nsa.nn.dropout import dropout
 from pyg_nsa.nn.feed_forward import FeedForward
 from pyg_nsa.nn.nsa_conv import check_heads
 
@@ -104,7 +104,7 @@ class SelfAttentionBlock(nn.Module):
             message = self.induced(q, k, v, segments, alive)
         else:
             message = self_attention(q, k, v, segments, alive=alive)
-        message = F.dropout(self.lin_out(message.flatten(-2)), self.dropout, self.training)
+        message = dropout(self.lin_out(message.flatten(-2)), self.dropout, self.training)
         out = self.feed_forward(x + message)
         living = alive if x.dim() == 3 else _row_mask(segments)
         return out if living is None else torch.where(living[..., None], out, x)

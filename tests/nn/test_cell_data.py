@@ -388,8 +388,8 @@ class Largest(TorchDispatchMode):
     """Remembers the largest tensor that any operation made, those inside of our own operators included."""
 
     own: ClassVar = {
-        "pyg_nsa::csr_attention_v2": sparse._forward,
-        "pyg_nsa::csr_attention_backward_v2": sparse._backward,
+        "pyg_nsa::csr_attention_v3": sparse._forward,
+        "pyg_nsa::csr_attention_backward_v3": sparse._backward,
     }
 
     def __init__(self):

@@ -23,6 +23,7 @@ from torch_geometric.utils import scatter
 from pyg_nsa.cell.data.batch import PerturbationBatch
 from pyg_nsa.cell.network.blocked import BlockedReactions
 from pyg_nsa.cell.network.deletion import DeletionRule
+from pyg_nsa.nn.dropout import dropout
 
 __all__ = ["DeletionReadout", "Readings"]
 
@@ -152,10 +153,11 @@ class DeletionReadout(nn.Module):
         dead = {t: ~torch.cat([batch.alive_dict[t], alone[t].to(device)]) for t in _MORTAL}
         if near.blocked is not None:
             dead[_BLOCKED] = near.blocked(dead["reaction"])
+        gone = {t: mask.nonzero(as_tuple=True) for t, mask in dead.items()}
         size = len(batch) + genes.numel()
         parts = []
         for t in self.columns:
-            parts += self._read(t, rows[t], cell_graph[t].get("x"), near, dead, size)
+            parts += self._read(t, rows[t], cell_graph[t].get("x"), near, gone, size)
         r = torch.cat(parts, dim=-1)
         joint, single = r[: len(batch)], r[len(batch) :][place]
         squeezed = torch.asinh(single)
@@ -179,12 +181,12 @@ class DeletionReadout(nn.Module):
         h: Tensor,
         x: Tensor | None,
         near: _Neighbourhood,
-        dead: Mapping[str, Tensor],
+        gone: Mapping[str, tuple[Tensor, ...]],
         size: int,
     ) -> list[Tensor]:
         """``[size, hidden_channels]`` of each aggregation."""
-        instance, node, shares = near.touched(node_type, dead)
-        h = F.dropout(h, self.dropout, self.training)
+        instance, node, shares = near.touched(node_type, gone)
+        h = dropout(h, self.dropout, self.training)
         # To lose all of something is another thing than to lose most of it.
         shares = torch.cat([shares, (shares > _ALL).to(shares.dtype)], dim=-1).to(h.dtype)
         known = h if x is None else torch.cat([h, x.to(h)], dim=-1)
@@ -263,12 +265,14 @@ class _Neighbourhood:
                 )
             )
 
-    def touched(self, node_type: str, dead: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def touched(
+        self, node_type: str, gone: Mapping[str, tuple[Tensor, ...]]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Which nodes of a type are touched in which instance.
 
         Args:
             node_type: The type.
-            dead: [B, N] bool of each type that dies.
+            gone: Of each type that dies instance and number of the dead nodes, each [D] int64.
 
         Returns:
             [T] int64 instance, [T] int64 node, [T, F] float32 shares.
@@ -276,8 +280,8 @@ class _Neighbourhood:
         links, nodes = self.links[node_type], self.num_nodes[node_type]
         keys, columns, values = [], [], []
         for link in links:
-            instance, gone = dead[link.source].nonzero(as_tuple=True)
-            start, count = link.rowptr[gone], link.rowptr[gone + 1] - link.rowptr[gone]
+            instance, node = gone[link.source]
+            start, count = link.rowptr[node], link.rowptr[node + 1] - link.rowptr[node]
             shift = torch.repeat_interleave(start - (count.cumsum(0) - count), count)
             edge = shift + torch.arange(shift.numel(), device=shift.device)
             keys.append(torch.repeat_interleave(instance, count) * nodes + link.col[edge])

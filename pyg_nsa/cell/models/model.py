@@ -127,11 +127,13 @@ class HeteroCellNSA(nn.Module):
 
     def rows(self, cell_graph: HeteroData, alive_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """``[1 + B, N, channels]`` of each node type that is read out: of the wildtype, then of each instance."""
-        arguments = self.prepared(cell_graph)
+        arguments = dict(self.prepared(cell_graph))
         with_wildtype = _with_wildtype(alive_dict)
         copies = next(iter(with_wildtype.values())).size(0)
-        x_dict = {t: x.expand(copies, -1, -1) for t, x in arguments["x_dict"].items()}
-        rows = self.operator(**{**arguments, "x_dict": x_dict, "mask_dict": with_wildtype})
+        arguments["x_dict"] = {t: x.expand(copies, -1, -1) for t, x in arguments["x_dict"].items()}
+        if copies > 1:  # of the wildtype every node lives
+            arguments["mask_dict"] = with_wildtype
+        rows = self.operator(**arguments)
         return {t: norm(rows[t]) for t, norm in zip(self.node_types, self.norms, strict=True)}
 
     def _pooled(self, rows: Mapping[str, Tensor], alive_dict: Mapping[str, Tensor]) -> Tensor:

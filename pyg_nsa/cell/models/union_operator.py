@@ -14,6 +14,7 @@ from torch_geometric.nn import HeteroConv
 from torch_geometric.nn.module_dict import ModuleDict
 
 from pyg_nsa.nn.collecting import collect, wanted_fields
+from pyg_nsa.nn.dropout import dropout
 from pyg_nsa.nn.node_input import NodeInput
 from pyg_nsa.nn.node_layout import NodeLayout
 
@@ -67,19 +68,20 @@ class UnionOperator(nn.Module):
         """``[B, N, F]`` to ``[B, N, channels]`` of each node type.
 
         Args:
-            **arguments: Those of :meth:`prepare`, with ``x_dict`` of copies, and ``mask_dict`` ``[B, N]``.
+            **arguments: Those of :meth:`prepare`, with ``x_dict`` of copies, and ``mask_dict`` ``[B, N]`` unless there is one
+                copy, of which all nodes live.
         """
-        x_dict, alive = arguments.pop("x_dict"), arguments.pop("mask_dict")
+        x_dict, alive = arguments.pop("x_dict"), arguments.pop("mask_dict", None)
         shapes = {t: tuple(x.shape[:2]) for t, x in x_dict.items()}
         h = {}
         for node_type, x in x_dict.items():
             layout = NodeLayout(node_type, shapes[node_type], x.device)
             h[node_type] = self.inputs[node_type](x, layout).flatten(0, 1)
-        call = _union(arguments, shapes, alive)
+        call = arguments if alive is None else _union(arguments, shapes, alive)
         for layer, norms in zip(self.layers, self.norms, strict=True):
             out = layer({t: norms[t](x) for t, x in h.items()}, **call)
             h = {
-                t: x + F.dropout(F.gelu(out[t]), self.dropout, self.training) if t in out else x
+                t: x + dropout(F.gelu(out[t]), self.dropout, self.training) if t in out else x
                 for t, x in h.items()
             }
         return {t: x.unflatten(0, shapes[t]) for t, x in h.items()}

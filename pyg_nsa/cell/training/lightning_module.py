@@ -201,4 +201,5 @@ class CellModule(lightning.LightningModule):
             self.model.parameters(),
             lr=self.config.learning_rate,
             weight_decay=self.config.weight_decay,
+            fused=True,
         )
