@@ -183,35 +183,76 @@ def _vector(
     return builder.bitcast(start, ir.VectorType(element, size).as_pointer()), element
 
 
-def _spread(builder: Any, value: Any, mask: list[int]) -> Any:
+def _picked(builder: Any, value: Any, mask: list[int]) -> Any:
     """The elements of a vector that ``mask`` names, as a vector."""
     lanes = ir.Constant(ir.VectorType(ir.IntType(32), len(mask)), mask)
     return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), lanes)
 
 
+def _joined(builder: Any, parts: list[Any]) -> Any:
+    """Vectors of one size, one after the other."""
+    total = parts[0]
+    for part in parts[1:]:
+        have, more = total.type.count, part.type.count
+        wider = _picked(builder, part, [min(c, more - 1) for c in range(have)])
+        mask = list(range(have + more))
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), len(mask)), mask)
+        total = builder.shuffle_vector(total, wider, lanes)
+    return total
+
+
+def _power_of_two(size: int) -> int:
+    """The next one: sums over the lanes of a head halve it again and again."""
+    return 1 << (size - 1).bit_length()
+
+
 @intrinsic(prefer_literal=True)
-def _load(typing: Any, x: Any, i: Any, count: Any) -> Any:
-    """``x[i : i + count]``, ``count`` known when compiling."""
-    n = count.literal_value
+def _load(typing: Any, x: Any, i: Any, heads: Any, size: Any) -> Any:
+    """``x[i : i + heads * size]``, both known when compiling; each head is filled up with zeros to a power of two."""
+    count, n = heads.literal_value, size.literal_value
+    padded = _power_of_two(n)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer, _ = _vector(context, builder, signature.args[0], args[0], args[1], n)
-        return builder.load(pointer, align=signature.args[0].dtype.bitwidth // 8)
+        array, bytes_ = signature.args[0], signature.args[0].dtype.bitwidth // 8
+        if padded == n:
+            pointer, _ = _vector(context, builder, array, args[0], args[1], count * n)
+            return builder.load(pointer, align=bytes_)
+        parts = []
+        for h in range(count):
+            at = builder.add(args[1], args[1].type(h * n))
+            pointer, _ = _vector(context, builder, array, args[0], at, n)
+            part = builder.load(pointer, align=bytes_)
+            mask = ir.Constant(
+                ir.VectorType(ir.IntType(32), padded), [min(c, n) for c in range(padded)]
+            )
+            parts.append(builder.shuffle_vector(part, ir.Constant(part.type, [0.0] * n), mask))
+        return _joined(builder, parts)
 
-    return _Lanes(x.dtype, n)(x, types.intp, count), generate
+    return _Lanes(x.dtype, count * padded)(x, types.intp, heads, size), generate
 
 
-@intrinsic
-def _store(typing: Any, x: Any, i: Any, lanes: Any) -> Any:
-    """``x[i : i + count] = lanes``; in a loop over elements every store would be guarded by checks that arrays do not overlap."""
+@intrinsic(prefer_literal=True)
+def _store(typing: Any, x: Any, i: Any, lanes: Any, size: Any) -> Any:
+    """``x[i : i + heads * size] = lanes``, without what heads were filled up with.
+
+    In a loop over elements every store would be guarded by checks that arrays do not overlap.
+    """
+    n = size.literal_value
+    padded = _power_of_two(n)
+    count = lanes.count // padded
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        array, _, value = signature.args
-        pointer, _ = _vector(context, builder, array, args[0], args[1], value.count)
-        builder.store(args[2], pointer, align=array.dtype.bitwidth // 8)
+        array, bytes_ = signature.args[0], signature.args[0].dtype.bitwidth // 8
+        whole = padded == n
+        for h in range(1 if whole else count):
+            width = count * n if whole else n
+            part = _picked(builder, args[2], [h * padded + c for c in range(width)])
+            at = builder.add(args[1], args[1].type(h * n))
+            pointer, _ = _vector(context, builder, array, args[0], at, width)
+            builder.store(part, pointer, align=bytes_)
         return context.get_dummy_value()
 
-    return types.void(x, types.intp, lanes), generate
+    return types.void(x, types.intp, lanes, size), generate
 
 
 @intrinsic(prefer_literal=True)
@@ -222,7 +263,7 @@ def _filled(typing: Any, value: Any, count: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         element = context.get_data_type(signature.args[0])
         one = ir.Constant(ir.VectorType(element, 1), ir.Undefined)
-        return _spread(builder, builder.insert_element(one, args[0], ir.IntType(32)(0)), [0] * n)
+        return _picked(builder, builder.insert_element(one, args[0], ir.IntType(32)(0)), [0] * n)
 
     return _Lanes(value, n)(value, count), generate
 
@@ -273,30 +314,24 @@ def _each_head(typing: Any, lanes: Any, size: Any) -> Any:
     n = size.literal_value
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _spread(builder, args[0], [h for h in range(lanes.count) for _ in range(n)])
+        return _picked(builder, args[0], [h for h in range(lanes.count) for _ in range(n)])
 
     return _Lanes(lanes.dtype, lanes.count * n)(lanes, size), generate
 
 
 @intrinsic(prefer_literal=True)
 def _sum_heads(typing: Any, lanes: Any, size: Any) -> Any:
-    """``[heads * size]`` to the sums ``[heads]``, of all heads at once."""
+    """``[heads * size]`` to the sums ``[heads]``, of all heads at once; ``size`` is a power of two."""
     heads = lanes.count // size.literal_value
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         value, n = args[0], size.literal_value
-        while n % 2 == 0:  # the halves of all heads onto each other
+        while n > 1:  # the halves of all heads onto each other
             half = [h * n + c for h in range(heads) for c in range(n // 2)]
             other = [c + n // 2 for c in half]
-            parts = _spread(builder, value, half), _spread(builder, value, other)
+            parts = _picked(builder, value, half), _picked(builder, value, other)
             value, n = builder.fadd(*parts, flags=_FLAGS), n // 2
-        if n == 1:
-            return value
-        total = _spread(builder, value, [h * n for h in range(heads)])
-        for c in range(1, n):
-            part = _spread(builder, value, [h * n + c for h in range(heads)])
-            total = builder.fadd(total, part, flags=_FLAGS)
-        return total
+        return value
 
     return _Lanes(lanes.dtype, heads)(lanes, size), generate
 
@@ -409,7 +444,8 @@ def _compile(kernel: Callable[[Any], None]) -> int:
 def heads_at_once(heads: int, size: int, real: type[np.floating]) -> int:
     """How many heads a kernel computes in one pass over a row's pairs: as many as fit into :data:`_REGISTERS` bytes."""
     fitting = [n for n in range(1, heads + 1) if heads % n == 0]
-    fitting = [n for n in fitting if n * size * np.dtype(real).itemsize <= _REGISTERS]
+    bytes_ = _power_of_two(size) * np.dtype(real).itemsize
+    fitting = [n for n in fitting if n * bytes_ <= _REGISTERS]
     return max(fitting, default=1)
 
 
@@ -425,7 +461,9 @@ def forward(group: int, size: int, real: type[np.floating], index: type[np.integ
     """
     item = np.dtype(real).itemsize
     line = 64 // item
-    lanes = group * size
+    span = group * size  # numbers of a row; in registers each head is filled up
+    padded = _power_of_two(size)
+    lanes = group * padded
 
     def kernel(data: Any) -> None:
         w = carray(data, _NUM_WORDS, dtype=np.int64)
@@ -467,54 +505,59 @@ def forward(group: int, size: int, real: type[np.floating], index: type[np.integ
                     for h in range(heads):
                         lse[query * heads + h] = np.inf
                     for h in range(0, heads, group):
-                        _store(out, query * width + h * size, nothing)
+                        _store(out, query * width + h * size, nothing, size)
                     continue
                 for head in range(0, heads, group):
                     column = head * size
                     factor = _filled(scale, lanes)
-                    scaled = _times(_load(q, q_start + i * q_row + column, lanes), factor)
+                    scaled = _times(_load(q, q_start + i * q_row + column, group, size), factor)
                     largest = _filled(real(-np.inf), group)
                     for p in range(first, last):
                         ahead = k_start + np.int64(col[min(p + _AHEAD, pairs - 1)]) * k_row + column
-                        for c in range(0, lanes, line):
+                        for c in range(0, span, line):
                             _prefetch(k, ahead + c)
                         j = np.int64(col[p])
                         logit = _filled(real(-np.inf), group)
                         if not has_dead_keys or alive_keys[copy * keys + j] != 0:
-                            key = _load(k, k_start + j * k_row + column, lanes)
-                            logit = _sum_heads(_times(scaled, key), size)
+                            key = _load(k, k_start + j * k_row + column, group, size)
+                            logit = _sum_heads(_times(scaled, key), padded)
                             if has_bias:
-                                logit = _plus(logit, _load(bias, p * heads + head, group))
+                                logit = _plus(logit, _load(bias, p * heads + head, group, 1))
                         largest = _larger(largest, logit)
-                        _store(weight, (p - first) * group, logit)
+                        _store(weight, (p - first) * group, logit, 1)
                     # A row without a living pair has the maximum -inf, and -inf - -inf is NaN.
                     largest = _finite(largest)
                     for p in range(last - first):
-                        _store(weight, p * group, _minus(_load(weight, p * group, group), largest))
+                        _store(
+                            weight,
+                            p * group,
+                            _minus(_load(weight, p * group, group, 1), largest),
+                            1,
+                        )
                     _exp_row(weight, (last - first) * group)
                     summed, mixed = _filled(real(0), group), nothing
                     for p in range(first, last):
                         ahead = v_start + np.int64(col[min(p + _AHEAD, pairs - 1)]) * v_row + column
-                        for c in range(0, lanes, line):
+                        for c in range(0, span, line):
                             _prefetch(v, ahead + c)
                         j = np.int64(col[p])
                         # What a dead row holds must not matter, and 0 * NaN would.
                         if has_dead_keys and alive_keys[copy * keys + j] == 0:
                             continue
-                        share = _load(weight, (p - first) * group, group)
+                        share = _load(weight, (p - first) * group, group, 1)
                         summed = _plus(summed, share)
-                        value = _load(v, v_start + j * v_row + column, lanes)
-                        mixed = _plus(mixed, _times(_each_head(share, size), value))
-                    _store(top, 0, largest)
-                    _store(total, 0, summed)
+                        value = _load(v, v_start + j * v_row + column, group, size)
+                        mixed = _plus(mixed, _times(_each_head(share, padded), value))
+                    _store(top, 0, largest, 1)
+                    _store(total, 0, summed, 1)
                     for h in range(group):
                         if total[h] == 0:
                             lse[query * heads + head + h] = np.inf
                         else:
                             lse[query * heads + head + h] = top[h] + math.log(total[h])
                             total[h] = real(1) / total[h]
-                    share = _each_head(_load(total, 0, group), size)
-                    _store(out, query * width + column, _times(mixed, share))
+                    share = _each_head(_load(total, 0, group, 1), padded)
+                    _store(out, query * width + column, _times(mixed, share), size)
 
     return _compile(kernel)
 
@@ -526,7 +569,9 @@ def backward_queries(
     """Address of the kernel that writes ``GRAD_Q`` and ``PAIRS`` and adds to ``GRAD_BIAS``."""
     item = np.dtype(real).itemsize
     line = 64 // item
-    lanes = group * size
+    span = group * size  # numbers of a row; in registers each head is filled up
+    padded = _power_of_two(size)
+    lanes = group * padded
 
     def kernel(data: Any) -> None:
         w = carray(data, _NUM_WORDS, dtype=np.int64)
@@ -572,51 +617,57 @@ def backward_queries(
                         living = living or lse[query * heads + h] != np.inf
                     if not living:
                         for h in range(0, heads, group):
-                            _store(grad_q, to + h * size, nothing)
+                            _store(grad_q, to + h * size, nothing, size)
                         for x in range((last - first) * 2 * heads):
                             per_pair[(copy * pairs + first) * 2 * heads + x] = 0
                         continue
                     for head in range(0, heads, group):
                         column = head * size
-                        gradient = _load(grad, copy * w[_GRAD_COPY] + i * grad_row + column, lanes)
-                        scaled = _times(
-                            _load(q, copy * w[_Q_COPY] + i * q_row + column, lanes), factor
+                        gradient = _load(
+                            grad, copy * w[_GRAD_COPY] + i * grad_row + column, group, size
                         )
-                        delta = _sum_heads(_times(gradient, _load(out, to + column, lanes)), size)
-                        norm = _load(lse, query * heads + head, group)
+                        scaled = _times(
+                            _load(q, copy * w[_Q_COPY] + i * q_row + column, group, size), factor
+                        )
+                        delta = _sum_heads(
+                            _times(gradient, _load(out, to + column, group, size)), padded
+                        )
+                        norm = _load(lse, query * heads + head, group, 1)
                         for p in range(first, last):
                             ahead = np.int64(col[min(p + _AHEAD, pairs - 1)])
-                            for c in range(column, column + lanes, line):
+                            for c in range(column, column + span, line):
                                 _prefetch(k, k_start + ahead * k_row + c)
                                 _prefetch(v, v_start + ahead * v_row + c)
                             j = np.int64(col[p])
                             logit, change = _filled(real(-np.inf), group), _filled(real(0), group)
                             if not has_dead_keys or alive_keys[copy * keys + j] != 0:
-                                key = _load(k, k_start + j * k_row + column, lanes)
-                                value = _load(v, v_start + j * v_row + column, lanes)
-                                logit = _minus(_sum_heads(_times(scaled, key), size), norm)
-                                change = _minus(_sum_heads(_times(gradient, value), size), delta)
+                                key = _load(k, k_start + j * k_row + column, group, size)
+                                value = _load(v, v_start + j * v_row + column, group, size)
+                                logit = _minus(_sum_heads(_times(scaled, key), padded), norm)
+                                change = _minus(_sum_heads(_times(gradient, value), padded), delta)
                                 if has_bias:
-                                    logit = _plus(logit, _load(bias, p * heads + head, group))
-                            _store(weight, (p - first) * group, logit)
-                            _store(grad_logit, (p - first) * group, change)
+                                    logit = _plus(logit, _load(bias, p * heads + head, group, 1))
+                            _store(weight, (p - first) * group, logit, 1)
+                            _store(grad_logit, (p - first) * group, change, 1)
                         _exp_row(weight, (last - first) * group)
                         mixed = nothing
                         for p in range(first, last):
-                            share = _load(weight, (p - first) * group, group)
-                            change = _times(share, _load(grad_logit, (p - first) * group, group))
+                            share = _load(weight, (p - first) * group, group, 1)
+                            change = _times(share, _load(grad_logit, (p - first) * group, group, 1))
                             store = (copy * pairs + p) * 2 * heads + head
-                            _store(per_pair, store, share)
-                            _store(per_pair, store + heads, change)
+                            _store(per_pair, store, share, 1)
+                            _store(per_pair, store + heads, change, 1)
                             j = np.int64(col[p])
                             if has_dead_keys and alive_keys[copy * keys + j] == 0:
                                 continue
                             if has_bias:
                                 at = p * heads + head
-                                _store(grad_bias, at, _plus(_load(grad_bias, at, group), change))
-                            key = _load(k, k_start + j * k_row + column, lanes)
-                            mixed = _plus(mixed, _times(_each_head(change, size), key))
-                        _store(grad_q, to + column, _times(mixed, factor))
+                                _store(
+                                    grad_bias, at, _plus(_load(grad_bias, at, group, 1), change), 1
+                                )
+                            key = _load(k, k_start + j * k_row + column, group, size)
+                            mixed = _plus(mixed, _times(_each_head(change, padded), key))
+                        _store(grad_q, to + column, _times(mixed, factor), size)
 
     return _compile(kernel)
 
@@ -628,7 +679,9 @@ def backward_keys(group: int, size: int, real: type[np.floating], index: type[np
     Here ``ROWPTR`` and ``COL`` are those of the transposed pattern, and ``PERM`` leads to the pair in ``PAIRS``.
     """
     line = 64 // np.dtype(real).itemsize
-    lanes = group * size
+    span = group * size  # numbers of a row; in registers each head is filled up
+    padded = _power_of_two(size)
+    lanes = group * padded
 
     def kernel(data: Any) -> None:
         w = carray(data, _NUM_WORDS, dtype=np.int64)
@@ -668,21 +721,21 @@ def backward_keys(group: int, size: int, real: type[np.floating], index: type[np
                         ahead = min(t + _AHEAD, pairs - 1)
                         _prefetch(per_pair, (pair_start + np.int64(perm[ahead])) * 2 * heads + head)
                         next_row = np.int64(row[ahead])
-                        for c in range(column, column + lanes, line):
+                        for c in range(column, column + span, line):
                             _prefetch(q, q_start + next_row * q_row + c)
                             _prefetch(grad, grad_start + next_row * grad_row + c)
                         i = np.int64(row[t])
                         if has_dead_queries and alive_queries[copy * queries + i] == 0:
                             continue
                         at = (pair_start + np.int64(perm[t])) * 2 * heads + head
-                        share = _each_head(_load(per_pair, at, group), size)
-                        change = _each_head(_load(per_pair, at + heads, group), size)
-                        query = _load(q, q_start + i * q_row + column, lanes)
-                        gradient = _load(grad, grad_start + i * grad_row + column, lanes)
+                        share = _each_head(_load(per_pair, at, group, 1), padded)
+                        change = _each_head(_load(per_pair, at + heads, group, 1), padded)
+                        query = _load(q, q_start + i * q_row + column, group, size)
+                        gradient = _load(grad, grad_start + i * grad_row + column, group, size)
                         of_key = _plus(of_key, _times(change, query))
                         of_value = _plus(of_value, _times(share, gradient))
                     to = (copy * keys + j) * width + column
-                    _store(grad_k, to, _times(of_key, factor))
-                    _store(grad_v, to, of_value)
+                    _store(grad_k, to, _times(of_key, factor), size)
+                    _store(grad_v, to, of_value, size)
 
     return _compile(kernel)
