@@ -3,11 +3,12 @@
 import math
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 
 from pyg_nsa import EdgeSet, edge_attention
-from pyg_nsa.attention import attention_weights, reference, sparse
+from pyg_nsa.attention import attention_weights, csr_kernels, reference, sparse
 from pyg_nsa.attention import threads as kernel_threads
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -27,6 +28,11 @@ CASES = {
     "head_dim 1": dict(n_q=20, n_k=20, edges=90, dim=1),
     "head_dim 3, one head": dict(n_q=20, n_k=20, edges=90, dim=3, heads=1),
     "head_dim 128": dict(n_q=20, n_k=20, edges=90, dim=128, heads=1),
+    "head_dim 12, filled up to 16": dict(n_q=20, n_k=20, edges=90, dim=12, heads=4),
+    "head_dim 5, three heads": dict(n_q=20, n_k=20, edges=90, dim=5, heads=3, batch=2, alive=True),
+    "heads in two groups": dict(n_q=20, n_k=20, edges=90, dim=16, heads=8, batch=2, alive=True),
+    "heads in three groups": dict(n_q=20, n_k=20, edges=90, dim=24, heads=6, alive=True),
+    "a head larger than a group": dict(n_q=20, n_k=20, edges=90, dim=150, heads=2, alive=True),
     "shared graph": dict(n_q=20, n_k=12, edges=70, batch=3),
     "shared graph, deletions": dict(n_q=20, n_k=12, edges=70, batch=3, alive=True),
     "deletions": dict(n_q=20, n_k=12, edges=70, alive=True),
@@ -81,6 +87,15 @@ def check_against_reference(edges, leaves, options, tolerance):
 def test_values_and_gradients_equal_the_reference(name, dtype):
     edges, leaves, options = make(dtype, **CASES[name])
     check_against_reference(edges, leaves, options, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize(
+    ("heads", "size", "at_once"),
+    [(4, 16, 4), (8, 16, 4), (6, 24, 2), (4, 12, 4), (7, 16, 1), (2, 150, 1)],
+)
+def test_as_many_heads_at_once_as_fit_into_registers(heads, size, at_once):
+    assert csr_kernels.heads_at_once(heads, size, np.float32) == at_once
+    assert csr_kernels.heads_at_once(heads, size, np.float64) in (at_once, at_once // 2)
 
 
 def test_the_reference_equals_a_double_loop():
