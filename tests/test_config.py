@@ -236,7 +236,7 @@ def test_bad_in_channels_are_one_problem(columns):
         ({"out_channels": 0}, "out_channels"),
         ({"dropout": 1.0}, "dropout"),
         ({"dropout": float("nan")}, "dropout"),
-        ({"mlp_ratio": 0}, "mlp_ratio"),
+        ({"mlp_ratio": -0.5}, "mlp_ratio"),
         ({"aggr": "median"}, "aggr"),
         ({"numbering": "dense"}, "numbering"),
         ({"unmatched": "warn"}, "unmatched"),

@@ -233,7 +233,7 @@ MUTATIONS = [
     (("dropout",), 1.0),
     (("dropout",), -0.1),
     (("dropout",), None),
-    (("mlp_ratio",), 0),
+    (("mlp_ratio",), -0.5),
     (("mlp_ratio",), "wide"),
     (("sab",), True),
     (("sab", "induced_points"), 0),

@@ -131,8 +131,8 @@ class HeteroNSAConfig(ConfigModel):
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout on the outputs of the blocks and in the MLPs; at least 0 and less than 1."""
 
-    mlp_ratio: float = Field(default=2.0, gt=0.0)
-    """Width of the MLPs' hidden layer, as a multiple of `hidden_channels`."""
+    mlp_ratio: float = Field(default=2.0, ge=0.0)
+    """Width of the MLPs' hidden layer, as a multiple of `hidden_channels`; 0 leaves the MLPs out."""
 
     sab: SABConfig = Field(default_factory=SABConfig)
     """The self-attention blocks."""

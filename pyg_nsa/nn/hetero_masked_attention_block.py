@@ -28,7 +28,7 @@ class HeteroMaskedAttentionBlock(nn.Module):
         node_types: All node types, in a fixed order.
         channels: Size of each row.
         aggr: How messages are grouped; must keep the size (not ``"cat"`` or ``None``).
-        mlp_ratio: Hidden size of the MLP as a multiple of ``channels``.
+        mlp_ratio: Hidden size of the MLP as a multiple of ``channels``; 0: none.
         dropout: Dropout in the MLP.
     """
 

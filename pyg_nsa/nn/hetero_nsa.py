@@ -58,7 +58,7 @@ class HeteroNSA(nn.Module):
             ``torch_geometric.nn.aggr.Aggregation``.
         out_channels: Size of the output rows (default: ``hidden_channels``, without a projection).
         dropout: Dropout of messages and in MLPs.
-        mlp_ratio: Hidden size of each MLP as a multiple of ``hidden_channels``.
+        mlp_ratio: Hidden size of each MLP as a multiple of ``hidden_channels``; 0: none.
         sab_types: Node types that get self-attention in S blocks (default: all).
         induced_points: Induced points of each SAB; ``None``: exact.
         num_nodes: Node types that get learned embeddings, with the number of nodes of the base graph.

@@ -55,7 +55,7 @@ class HeteroNSAConv(HeteroConv):
         out_channels: Size of a stack's output; of a bare step's messages (default: ``hidden_channels``).
         heads: Number of heads of declared kinds.
         dropout: Dropout of messages and in MLPs.
-        mlp_ratio: Hidden size of each MLP of a stack as a multiple of ``hidden_channels``.
+        mlp_ratio: Hidden size of each MLP of a stack as a multiple of ``hidden_channels``; 0: none.
         sab_types: Node types that get self-attention in S blocks (default: all).
         induced_points: Induced points of each SAB; ``None``: exact.
         num_nodes: Node types of a stack that get learned embeddings, with the number of nodes of the base graph.

@@ -25,7 +25,7 @@ class MaskedAttentionBlock(nn.Module):
         channels: Size of each row.
         heads: Number of heads; must divide ``channels``.
         edge_dim: Number of edge attributes, projected linearly and added to the logits.
-        mlp_ratio: Hidden size of the MLP as a multiple of ``channels``.
+        mlp_ratio: Hidden size of the MLP as a multiple of ``channels``; 0: none.
         dropout: Dropout of the message and in the MLP.
 
     Shapes:

@@ -34,7 +34,7 @@ class NSAEncoder(nn.Module):
         pattern: One letter per block: ``M`` for :class:`MaskedAttentionBlock`, ``S`` for :class:`SelfAttentionBlock`.
         heads: Number of heads; must divide ``channels``.
         edge_dim: Number of edge attributes.
-        mlp_ratio: Hidden size of each MLP as a multiple of ``channels``.
+        mlp_ratio: Hidden size of each MLP as a multiple of ``channels``; 0: none.
         dropout: Dropout of messages and in MLPs.
         induced_points: Induced points of each SAB; ``None``: exact.
 

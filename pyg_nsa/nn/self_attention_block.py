@@ -28,7 +28,7 @@ class SelfAttentionBlock(nn.Module):
     Args:
         channels: Size of each row.
         heads: Number of heads; must divide ``channels``.
-        mlp_ratio: Hidden size of the MLP as a multiple of ``channels``.
+        mlp_ratio: Hidden size of the MLP as a multiple of ``channels``; 0: none.
         dropout: Dropout of the message and in the MLP.
         induced_points: Number of induced points ``m``; ``None``: exact.
 

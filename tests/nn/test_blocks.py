@@ -48,9 +48,10 @@ def same_gradients(module, out, expected, gradients):
         torch.testing.assert_close(grads[name], wanted[name], msg=name)
 
 
+@pytest.mark.parametrize("mlp_ratio", [2.0, 0])
 @pytest.mark.parametrize("dead", [False, True])
-def test_mab_equals_a_dense_recomputation(dense, gradients, dead):
-    block = MaskedAttentionBlock(8, heads=2, edge_dim=2).double()
+def test_mab_equals_a_dense_recomputation(dense, gradients, dead, mlp_ratio):
+    block = MaskedAttentionBlock(8, heads=2, edge_dim=2, mlp_ratio=mlp_ratio).double()
     x = torch.randn(11, 8, dtype=DOUBLE)
     edge_index, edge_attr = torch.randint(10, (2, 40)), torch.randn(40, 2, dtype=DOUBLE)
     alive = torch.rand(11) < 0.7 if dead else None
@@ -70,10 +71,11 @@ def test_mab_equals_a_dense_recomputation(dense, gradients, dead):
         assert torch.equal(out[~alive], x[~alive])
 
 
+@pytest.mark.parametrize("mlp_ratio", [2.0, 0])
 @pytest.mark.parametrize("dead", [False, True])
 @pytest.mark.parametrize("induced_points", [None, 3])
-def test_sab_equals_a_dense_recomputation(dense, gradients, induced_points, dead):
-    block = SelfAttentionBlock(8, heads=2, induced_points=induced_points).double()
+def test_sab_equals_a_dense_recomputation(dense, gradients, induced_points, dead, mlp_ratio):
+    block = SelfAttentionBlock(8, 2, mlp_ratio, induced_points=induced_points).double()
     x = torch.randn(14, 8, dtype=DOUBLE)
     graph = torch.tensor([0] * 5 + [1] * 1 + [2] * 8)
     alive = torch.rand(14) < 0.7 if dead else None
@@ -142,6 +144,15 @@ def test_blocks_without_nodes_edges_or_living_rows(gradients):
         gradients(model, out)
         if mask is not None:
             assert torch.equal(out, x)
+
+
+@pytest.mark.parametrize("block", [MaskedAttentionBlock, SelfAttentionBlock])
+def test_an_mlp_has_a_width_or_none(block):
+    names = [name for name, _ in block(8, mlp_ratio=0).named_parameters()]
+    assert not any("feed_forward" in name for name in names)
+    assert block(8, mlp_ratio=0.01).feed_forward.lin1.out_features == 1
+    with pytest.raises(ValueError, match=r"mlp_ratio must be 0 \(no MLP\) or more; got -1"):
+        block(8, mlp_ratio=-1)
 
 
 def test_dropout_and_reset():

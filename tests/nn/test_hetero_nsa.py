@@ -90,9 +90,11 @@ def assert_same(out, expected, **tolerance):
         torch.testing.assert_close(out[t], expected[t], msg=lambda m, t=t: f"{t}: {m}", **tolerance)
 
 
+@pytest.mark.parametrize("mlp_ratio", [2.0, 0])
 @pytest.mark.parametrize("dead", [False, True])
-def test_it_equals_a_dense_recomputation(dense, gradients, dead):
-    model = HeteroNSA(-1, 8, KINDS, "MSM", heads=2, out_channels=6, num_nodes={"u": 9}).double()
+def test_it_equals_a_dense_recomputation(dense, gradients, dead, mlp_ratio):
+    options = dict(heads=2, out_channels=6, num_nodes={"u": 9}, mlp_ratio=mlp_ratio)
+    model = HeteroNSA(-1, 8, KINDS, "MSM", **options).double()
     call = example(DOUBLE)
     if dead:
         call["mask_dict"] = {"u": torch.rand(9) < 0.7, "v": torch.rand(7) < 0.7}
