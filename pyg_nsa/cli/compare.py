@@ -43,7 +43,8 @@ __all__ = ["compare"]
     type=click.Choice(["parameters", "time", "none"]),
     default="parameters",
     show_default=True,
-    help="Equal terms: the first one's number of parameters (within 5 %), its training.max_minutes, or as configured.",
+    help="Equal terms: the first one's number of parameters (within 5 %), as many steps as take as long as the first one's, or as "
+    "configured.",
 )
 @click.option(
     "--set",

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from click.testing import CliRunner
 
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.evaluation import compare as module
+from pyg_nsa.cell.evaluation import step_times
 from pyg_nsa.cell.evaluation.compare import CompareError, contenders_of, plan
 from pyg_nsa.cell.evaluation.comparison_page import (
     differences,
@@ -24,6 +26,7 @@ from pyg_nsa.cell.evaluation.equal_terms import (
     match_parameters,
     with_width,
 )
+from pyg_nsa.cell.evaluation.step_times import measure_step_times, training_step
 from pyg_nsa.cell.files.cache import open_dataset
 from pyg_nsa.cell.models.build import build_embedding, build_model
 from pyg_nsa.cli import main
@@ -99,15 +102,71 @@ def test_a_number_that_no_width_has_is_named(dataset):
         match_parameters(textbook(), build_model, dataset.graph, 3)
 
 
-def test_equal_time_needs_a_time(dataset, tmp_path):
+def test_equal_time_is_as_many_steps_as_take_as_long(dataset, tmp_path, monkeypatch):
+    seconds = {"hetero_nsa": 0.2, "embedding": 0.05}
+    monkeypatch.setattr(module, "measure_step_times", lambda steps, progress: seconds)
+    settings = ["training.max_minutes=0.5", "training.epochs=3", "training.patience=2"]
+    settings += ["training.instances_per_epoch=70", "training.batch_size=16"]
+    contenders = contenders_of({"a": textbook(*settings)})
+
+    def planned():
+        cells = plan(contenders, "time", tmp_path, 1, lambda config: dataset)
+        return {c.contender.name: c.contender.config for c in cells}
+
+    configs = planned()
+    how = {name: config.training for name, config in configs.items()}
+    assert {(h.max_minutes, h.epochs, h.patience) for h in how.values()} == {(None, 3, None)}
+    # Five steps of 16 an epoch, and four times as many.
+    assert {n: h.instances_per_epoch for n, h in how.items()} == {
+        "hetero_nsa": 80,
+        "embedding": 320,
+    }
+    assert {config.operator.hidden_channels for config in configs.values()} == {16}
+    # What was measured holds when a comparison goes on, and not for other models.
+    seconds = {"hetero_nsa": 0.2, "embedding": 0.1}
+    assert planned() == configs
+    contenders = contenders_of({"a": textbook(*settings, "operator.hidden_channels=24")})
+    assert planned()["embedding"].training.instances_per_epoch == 160
+
+
+def test_a_dry_run_keeps_no_times(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        module, "measure_step_times", lambda steps, progress: dict.fromkeys(steps, 1.0)
+    )
     contenders = contenders_of({"a": textbook()})
-    with pytest.raises(CompareError, match=r"hetero_nsa has no training.max_minutes"):
-        plan(contenders, "time", tmp_path, 1, lambda config: dataset)
-    contenders = contenders_of({"a": textbook("training.max_minutes=0.5")})
-    cells = plan(contenders, "time", tmp_path, 1, lambda config: dataset)
-    assert {c.contender.config.training.max_minutes for c in cells} == {0.5}
-    assert {c.contender.config.training.epochs for c in cells} == {1_000_000}
-    assert {c.contender.config.operator.hidden_channels for c in cells} == {16}
+    plan(contenders, "time", tmp_path, 1, lambda config: dataset, keep=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_steps_are_timed_in_turns(monkeypatch):
+    clock, calls = [0.0], []
+    monkeypatch.setattr(step_times.time, "perf_counter", lambda: clock[0])
+
+    def step(name, cost):
+        def one():
+            calls.append(name)
+            busy = 10.0 if len(calls) in (7, 8) else 1.0  # one round of a busy machine
+            clock[0] += cost * busy
+
+        return one
+
+    times = measure_step_times({"a": step("a", 0.5), "b": step("b", 2.0)}, 5, progress=False)
+    assert calls == ["a", "b"] * 7  # two rounds of warm-up
+    assert times == pytest.approx({"a": 0.5, "b": 2.0})
+
+
+def test_a_timed_step_trains(dataset):
+    seen = []
+
+    def build(config, graph):
+        seen.append(build_model(config, graph))
+        return seen[-1]
+
+    step = training_step(textbook(), build, dataset)
+    before = {name: p.detach().clone() for name, p in seen[0].named_parameters()}
+    for _ in range(20):  # more than its loader has batches
+        step()
+    assert all(not torch.equal(p, before[name]) for name, p in seen[0].named_parameters())
 
 
 def test_only_one_split_is_compared():

@@ -26,6 +26,13 @@ from pyg_nsa.cell.data.dataset import PerturbationDataset
 from pyg_nsa.cell.data.splits import Split, make_split
 from pyg_nsa.cell.evaluation.equal_terms import count_parameters, match_parameters
 from pyg_nsa.cell.evaluation.metrics import evaluate
+from pyg_nsa.cell.evaluation.step_times import (
+    for_as_long,
+    known_step_times,
+    measure_step_times,
+    save_step_times,
+    training_step,
+)
 from pyg_nsa.cell.files.cache import open_dataset
 from pyg_nsa.cell.models.baselines import BASELINES
 from pyg_nsa.cell.training.checkpoint import graph_fingerprint, training_fingerprint
@@ -49,7 +56,6 @@ _SHARED = (
     "fractions",
     "evaluation_pairs",
 )  # what makes a split, in `data`
-_ENDLESS = 1_000_000  # epochs, where time is the limit
 
 
 class CompareError(ValueError):
@@ -144,37 +150,35 @@ def plan(
     seeds: int,
     dataset_of: Callable[[CellConfig], PerturbationDataset],
     new_splits: bool = False,
+    progress: bool = True,
+    keep: bool = True,
 ) -> list[Cell]:
     """Puts the contenders on equal terms, and lists what is to be trained.
 
     Args:
         contenders: Who takes part. The first sets the terms.
-        match: ``parameters``: the others get the width that gives the first one's number of parameters; ``time``: all get
-            the first one's ``training.max_minutes``, and nothing else ends their training; ``none``: as configured.
+        match: ``parameters``: the others get the width that gives the first one's number of parameters; ``time``: they get as
+            many steps as take as long as the first one's, by the median time of a step, measured in turns
+            (:mod:`~pyg_nsa.cell.evaluation.step_times`); ``none``: as configured.
         folder: Folder of the comparison.
         seeds: How many, from the configuration's seed on.
         dataset_of: The dataset of a configuration.
         new_splits: Whether each seed makes a split of its own; else all have that of the configuration's seed.
+        progress: Show a progress bar where steps are timed.
+        keep: Keep the times of steps in the folder, so that a comparison that goes on trains for as long as before.
 
     Raises:
-        CompareError: ``time``, and the first has no time.
         MatchError: No width has the number of parameters.
     """
     first = contenders[0]
     wanted = count_parameters(first.config, first.build, dataset_of(first.config).graph)
-    minutes = first.config.training.max_minutes
-    if match == "time" and minutes is None:
-        raise CompareError(
-            f"{first.name} has no training.max_minutes, so there is no time to give to all: set it, or use another --match"
-        )
+    seconds = _step_times(contenders, folder, dataset_of, progress, keep) if match == "time" else {}
     out = []
     for contender in contenders:
         graph, config, count = dataset_of(contender.config).graph, contender.config, wanted
         if match == "time":
-            training = config.training.model_copy(
-                update={"max_minutes": minutes, "epochs": _ENDLESS, "patience": None}
-            )
-            config = config.model_copy(update={"training": training})
+            mine, its = seconds[contender.name], seconds[first.name]
+            config = for_as_long(config, mine, first.config, its)
         if contender is not first:
             if match == "parameters":
                 config, count = match_parameters(config, contender.build, graph, wanted)
@@ -187,6 +191,23 @@ def plan(
         for k in range(seeds)
         for c in out
     ]
+
+
+def _step_times(
+    contenders: Sequence[Contender],
+    folder: Path,
+    dataset_of: Callable[[CellConfig], PerturbationDataset],
+    progress: bool,
+    keep: bool,
+) -> dict[str, float]:
+    keys = {c.name: c.key for c in contenders}
+    known = known_step_times(folder, keys)
+    if known is None:
+        steps = {c.name: training_step(c.config, c.build, dataset_of(c.config)) for c in contenders}
+        known = measure_step_times(steps, progress=progress)
+        if keep:
+            save_step_times(folder, keys, known)
+    return known
 
 
 def _cell(

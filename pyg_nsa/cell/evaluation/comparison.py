@@ -84,7 +84,7 @@ def run_comparison(
     contenders = contenders_of(configs)
     first = contenders[0].config
     console.print(f"graph and labels of {first.data.model}")
-    cells = plan(contenders, match, folder, seeds, dataset_of, new_splits)
+    cells = plan(contenders, match, folder, seeds, dataset_of, new_splits, progress, not dry_run)
     console.print(_plan_table(cells))
     if dry_run:
         return {"match": match, "cells": [_cell_facts(cell) for cell in cells]}
@@ -153,7 +153,7 @@ def _plan_table(cells: Sequence[Cell]) -> Table:
             one.model,
             str(one.config.operator.hidden_channels),
             f"{one.parameters:,}",
-            f"{steps:,}" if steps < 1e6 else "–",
+            f"{steps:,}",
             "–" if how.max_minutes is None else f"{how.max_minutes:g}",
             ", ".join(str(cell.seed) for cell in mine),
             str(sum(cell.done for cell in mine)),
