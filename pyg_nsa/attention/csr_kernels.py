@@ -13,6 +13,9 @@ Each row is computed by one thread in a fixed order: the number of threads does 
 
 The kernels are compiled by Numba at first use, one for each head size and dtype, and kept on disk. They take one pointer,
 to the int64 words of :class:`Words`, because that is what OpenMP's threads can be given (:mod:`pyg_nsa.attention.threads`).
+
+What Numba has no word for stands in this file too: what is kept on disk is compiled again when this file changes, and not when
+another does.
 """
 
 # mypy: disable-error-code="attr-defined, call-arg, assignment, no-any-return"
