@@ -188,8 +188,13 @@ def _vector(
 
 def _picked(builder: Any, value: Any, mask: list[int]) -> Any:
     """The elements of a vector that ``mask`` names, as a vector."""
+    return _picked_of_two(builder, value, ir.Constant(value.type, ir.Undefined), mask)
+
+
+def _picked_of_two(builder: Any, first: Any, second: Any, mask: list[int]) -> Any:
+    """The same of two vectors of one size, numbered on from the first to the second."""
     lanes = ir.Constant(ir.VectorType(ir.IntType(32), len(mask)), mask)
-    return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), lanes)
+    return builder.shuffle_vector(first, second, lanes)
 
 
 def _joined(builder: Any, parts: list[Any]) -> Any:
@@ -198,9 +203,7 @@ def _joined(builder: Any, parts: list[Any]) -> Any:
     for part in parts[1:]:
         have, more = total.type.count, part.type.count
         wider = _picked(builder, part, [min(c, more - 1) for c in range(have)])
-        mask = list(range(have + more))
-        lanes = ir.Constant(ir.VectorType(ir.IntType(32), len(mask)), mask)
-        total = builder.shuffle_vector(total, wider, lanes)
+        total = _picked_of_two(builder, total, wider, list(range(have + more)))
     return total
 
 
@@ -225,10 +228,9 @@ def _load(typing: Any, x: Any, i: Any, heads: Any, size: Any) -> Any:
             at = builder.add(args[1], args[1].type(h * n))
             pointer, _ = _vector(context, builder, array, args[0], at, n)
             part = builder.load(pointer, align=bytes_)
-            mask = ir.Constant(
-                ir.VectorType(ir.IntType(32), padded), [min(c, n) for c in range(padded)]
-            )
-            parts.append(builder.shuffle_vector(part, ir.Constant(part.type, [0.0] * n), mask))
+            zeros = ir.Constant(part.type, [0.0] * n)
+            mask = [min(c, n) for c in range(padded)]
+            parts.append(_picked_of_two(builder, part, zeros, mask))
         return _joined(builder, parts)
 
     return _Lanes(x.dtype, count * padded)(x, types.intp, heads, size), generate
@@ -492,7 +494,7 @@ def forward(group: int, size: int, real: type[np.floating], index: type[np.integ
         scratch = carray(_pointer(slot), w[_SCRATCH_SIZE], dtype=real)
         top, total, weight = scratch, scratch[heads:], scratch[2 * heads :]
         tasks_per_copy = (queries + step - 1) // step
-        nothing = _filled(real(0), lanes)
+        factor, nothing = _filled(scale, lanes), _filled(real(0), lanes)
         while True:
             task = _take(counters, 0)
             if task >= tasks_per_copy * copies:
@@ -512,7 +514,6 @@ def forward(group: int, size: int, real: type[np.floating], index: type[np.integ
                     continue
                 for head in range(0, heads, group):
                     column = head * size
-                    factor = _filled(scale, lanes)
                     scaled = _times(_load(q, q_start + i * q_row + column, group, size), factor)
                     largest = _filled(real(-np.inf), group)
                     for p in range(first, last):

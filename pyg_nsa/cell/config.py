@@ -183,6 +183,11 @@ class TrainingConfig(_Config):
     strategy: Literal["auto", "ddp"] = "auto"
     """How processes work together: ddp, each on its share of every batch; auto: ddp where there are several."""
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch; the last one may be smaller."""
+        return -(-self.instances_per_epoch // self.batch_size)
+
 
 class CellConfig(_Config):
     """A training run of the perturbed-cell application."""

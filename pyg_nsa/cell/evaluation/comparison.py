@@ -147,7 +147,7 @@ def _plan_table(cells: Sequence[Cell]) -> Table:
         mine = [cell for cell in cells if cell.contender.name == name]
         one = mine[0].contender
         how = one.config.training
-        steps = how.epochs * -(-how.instances_per_epoch // how.batch_size)
+        steps = how.epochs * how.steps_per_epoch
         table.add_row(
             one.name,
             one.model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -15,11 +16,11 @@ from rich.progress import Progress
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.data.batch import PerturbationLoader
 from pyg_nsa.cell.data.dataset import PerturbationDataset
-from pyg_nsa.cell.data.splits import MixedSampler, make_split
+from pyg_nsa.cell.data.splits import make_split
 from pyg_nsa.cell.files.sealed_file import write_atomically
 from pyg_nsa.cell.training.experiment import Builder
 from pyg_nsa.cell.training.lightning_module import CellModule
-from pyg_nsa.cell.training.trainer import run_once
+from pyg_nsa.cell.training.trainer import run_once, training_sampler
 
 __all__ = [
     "for_as_long",
@@ -68,19 +69,13 @@ def training_step(
     """
     how = config.training
     split = make_split(dataset.table, config.data.split, config.data.fractions, config.seed)
-    sampler = MixedSampler(
-        dataset.table,
-        split.train,
-        rates=config.data.rates,
-        size=(_ROUNDS + _WARM_UP + 1) * how.batch_size,
-        seed=config.seed,
-    )
+    sampler = training_sampler(dataset, split, config, config.seed)
     loader = PerturbationLoader(dataset, batch_size=how.batch_size, sampler=sampler)
     with torch.random.fork_rng(devices=[]):
         model = build(config, dataset.graph)
     labels = torch.from_numpy(dataset.table.y[split.train])
     module = CellModule(model, dataset.graph, how, labels, 1)
-    batches = iter(loader)
+    batches = itertools.chain.from_iterable(itertools.repeat(loader))  # epoch after epoch
     run_once(module, batches)
     # Lightning's accelerator="auto" trains there.
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -88,11 +83,7 @@ def training_step(
     optimizer = module.configure_optimizers()
 
     def step() -> None:
-        nonlocal batches
-        batch = next(batches, None)
-        if batch is None:
-            batches = iter(loader)
-            batch = next(batches)
+        batch = next(batches)
         with torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bf16-mixed"):
             loss = module.loss(batch.to(device))
         optimizer.zero_grad()
@@ -117,8 +108,7 @@ def for_as_long(
         first_seconds: What a step of that takes.
     """
     wanted = first.training
-    steps = -(-wanted.instances_per_epoch // wanted.batch_size)
-    mine = max(1, round(steps * first_seconds / seconds))
+    mine = max(1, round(wanted.steps_per_epoch * first_seconds / seconds))
     training = config.training.model_copy(
         update={
             "epochs": wanted.epochs,

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.data.batch import PerturbationCollate
 from pyg_nsa.cell.data.dataset import PerturbationDataset
-from pyg_nsa.cell.data.splits import MixedSampler, Split, make_split
+from pyg_nsa.cell.data.splits import Split, make_split
 from pyg_nsa.cell.files.cache import open_dataset
 from pyg_nsa.cell.training.experiment import builders
 from pyg_nsa.cell.training.lightning_module import CellModule
-from pyg_nsa.cell.training.trainer import run_once
+from pyg_nsa.cell.training.trainer import run_once, training_sampler
 
 __all__ = ["dry_run", "parameter_counts", "saved_bytes"]
 
@@ -48,13 +48,7 @@ def dry_run(config: CellConfig, cache: Path | None = None) -> str:
 def _describe(config: CellConfig, dataset: PerturbationDataset, cached: bool) -> str:
     graph, how = dataset.graph, config.training
     split = make_split(dataset.table, config.data.split, config.data.fractions, config.seed)
-    sampler = MixedSampler(
-        dataset.table,
-        split.train,
-        rates=config.data.rates,
-        size=how.instances_per_epoch,
-        seed=config.seed,
-    )
+    sampler = training_sampler(dataset, split, config, config.seed)
     index = [i for _, i in zip(range(how.batch_size), sampler, strict=False)]
     batch = PerturbationCollate(graph)(dataset.__getitems__(index))
     sampler.set_epoch(0)

@@ -49,7 +49,7 @@ from pyg_nsa.cell.training.resuming import (
     ResumableLoader,
 )
 
-__all__ = ["Trained", "predict", "run_once", "train"]
+__all__ = ["Trained", "predict", "run_once", "train", "training_sampler"]
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +141,26 @@ def train(
     return Trained(module, history.table(), path, module.elapsed(), fresh=not finished)
 
 
+def training_sampler(
+    dataset: PerturbationDataset, split: Split, config: CellConfig, seed: int
+) -> MixedSampler:
+    """What an epoch of training draws.
+
+    Args:
+        dataset: All instances.
+        split: Its parts.
+        config: How they are mixed, and how many are drawn.
+        seed: Of the draws.
+    """
+    return MixedSampler(
+        dataset.table,
+        split.train,
+        rates=config.data.rates,
+        size=config.training.instances_per_epoch,
+        seed=seed,
+    )
+
+
 def _prepare(
     model: HeteroCellNSA,
     dataset: PerturbationDataset,
@@ -151,13 +171,7 @@ def _prepare(
 ) -> tuple[CellModule, ResumableLoader, ResumableLoader]:
     """The module and the loaders of training and validation."""
     how = config.training
-    sampler = MixedSampler(
-        dataset.table,
-        split.train,
-        rates=config.data.rates,
-        size=how.instances_per_epoch,
-        seed=seed,
-    )
+    sampler = training_sampler(dataset, split, config, seed)
     train_loader = ResumableLoader(dataset, batch_sampler=SharedBatches(sampler, how.batch_size))
     val_loader = ResumableLoader(
         dataset[validation], batch_sampler=SharedBatches(range(len(validation)), how.batch_size)
