@@ -103,6 +103,10 @@ class ReadoutConfig(_Config):
     """Whether the deletion reading also reads the reactions that a deletion blocks: those of which a substrate is made, or a product
     used, by no other reaction any more. They follow from the network's connections alone."""
 
+    starved: bool = True
+    """Whether the deletion reading also reads what a deletion starves: reactions and metabolites that can't be reached from the
+    nutrients any more. They follow from the network's connections alone."""
+
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout in the head, and of the operator's rows where deletions are read (node features, which are read beside them, stay).
     The operator's own is operator.dropout: it acts in every block, and wants to be smaller."""

@@ -4,12 +4,12 @@ import cobra
 import pytest
 import torch
 from cell.naive_blocked import naive_blocked
+from cell.random_network import pathways, random_network
 from cobra.flux_analysis import flux_variability_analysis
-from torch_geometric.data import HeteroData
 
 from pyg_nsa.cell.labels.deletions import simulate_singles
 from pyg_nsa.cell.labels.fba import GrowthSimulator
-from pyg_nsa.cell.network.blocked import BlockedReactions, stopped_reactions
+from pyg_nsa.cell.network.blocked import BlockedReactions
 from pyg_nsa.cell.network.deletion import DeletionRule
 from pyg_nsa.cell.network.graph import build_graph
 from pyg_nsa.cell.network.metabolic_model import load_model
@@ -22,35 +22,6 @@ def textbook():
 
 def nodes_of(mask):
     return set(mask.nonzero().view(-1).tolist())
-
-
-def random_network(seed, reactions=25, metabolites=14):
-    """Reactions of one to three metabolites; every third also runs backwards, every fifth has a second clause."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(high):
-        return int(torch.randint(high, (), generator=generator))
-
-    edges, signs, index, direction = [], [], [], []
-    for r in range(reactions):
-        chosen = torch.randperm(metabolites, generator=generator)[: 1 + draw(3)].tolist()
-        sides = [1 if draw(2) else -1 for _ in chosen]
-        for way in (1, -1) if r % 3 == 0 else (1,):
-            for _ in range(2 if r % 5 == 0 else 1):
-                edges += [(len(index), m) for m in chosen]
-                signs += [way * side * (0.5 + draw(3)) for side in sides]
-                index.append(r)
-                direction.append(way)
-    data = HeteroData()
-    data["reaction"].num_nodes = len(index)
-    data["reaction"].reaction_index = torch.tensor(index)
-    data["reaction"].direction = torch.tensor(direction)
-    data["metabolite"].num_nodes = metabolites
-    order = torch.randperm(len(edges), generator=generator)
-    relation = data["reaction", "rmr", "metabolite"]
-    relation.edge_index = torch.tensor(edges).t()[:, order]
-    relation.stoichiometry = torch.tensor(signs)[order]
-    return data
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -80,24 +51,9 @@ def test_the_random_networks_block_something_beyond_what_is_removed():
 def test_a_pathway_is_blocked_up_to_its_branches():
     """→ a → b → c → and c ← x: without a → b, b → c is blocked too, but not what c and x still feed; and a has nowhere to go."""
     names = ["in_a", "a_b", "b_c", "out_c", "in_x", "x_c"]
-    a, b, c, x = range(4)
-    signed = [
-        [(a, 1)],
-        [(a, -1), (b, 1)],
-        [(b, -1), (c, 1)],
-        [(c, -1)],
-        [(x, 1)],
-        [(x, -1), (c, 1)],
-    ]
-    data = HeteroData()
-    data["reaction"].num_nodes = len(names)
-    data["reaction"].reaction_index = torch.arange(len(names))
-    data["reaction"].direction = torch.ones(len(names), dtype=torch.long)
-    data["metabolite"].num_nodes = 4
-    edges = [(v, m, s) for v, row in enumerate(signed) for m, s in row]
-    relation = data["reaction", "rmr", "metabolite"]
-    relation.edge_index = torch.tensor([(v, m) for v, m, _ in edges]).t()
-    relation.stoichiometry = torch.tensor([float(s) for *_, s in edges])
+    data, _ = pathways(
+        {"a": 1}, {"a": -1, "b": 1}, {"b": -1, "c": 1}, {"c": -1}, {"x": 1}, {"x": -1, "c": 1}
+    )
     dead = torch.zeros(1, len(names), dtype=torch.bool)
     dead[0, names.index("a_b")] = True
     got = {names[v] for v in nodes_of(BlockedReactions(data)(dead)[0])}
@@ -146,20 +102,6 @@ def test_a_loss_that_blocks_biomass_is_lethal(textbook):
         with model:
             model.reactions.get_by_id(name).knock_out()
             assert model.slim_optimize(0.0) < 1e-6
-
-
-def test_stopped_reactions_are_told_apart_by_why(textbook):
-    ids = textbook["gene"].node_ids
-    lost, blocked = stopped_reactions(textbook, [ids.index("b0767")])
-    assert lost == ["PGL"] and {"G6PDH2r", "GND"} <= set(blocked)
-    # One of PFK's two clauses: the other goes on.
-    assert stopped_reactions(textbook, [ids.index("b1723")]) == ([], [])
-    lost, _ = stopped_reactions(textbook, [ids.index("b1723"), ids.index("b3916")])
-    assert lost == ["PFK"]
-    assert stopped_reactions(textbook, []) == ([], [])
-    other = textbook.clone()
-    del other["reaction"].direction
-    assert stopped_reactions(other, [0]) is None
 
 
 def test_without_directions_nothing_is_known(textbook):

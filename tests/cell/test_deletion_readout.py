@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from cell.naive_blocked import naive_blocked
+from cell.naive_scope import naive_scope
 from torch.nn import functional as F
 
 from pyg_nsa.cell.data.batch import Perturbation, PerturbationCollate
@@ -12,6 +13,7 @@ from pyg_nsa.cell.models.deletion_readout import DeletionReadout
 from pyg_nsa.cell.models.epistasis import Epistasis
 from pyg_nsa.cell.network.graph import build_graph
 from pyg_nsa.cell.network.metabolic_model import load_model
+from pyg_nsa.cell.network.scope import Scope
 
 TYPES = ["gene", "reaction", "metabolite"]
 
@@ -32,6 +34,14 @@ def make_batch(graph, *deletions):
 def make_rows(graph, channels=4):
     generator = torch.Generator().manual_seed(0)
     return {t: torch.randn(graph[t].num_nodes, channels, generator=generator) for t in TYPES}
+
+
+def scopes(graph, dead):
+    """Without and with the removed reaction nodes."""
+    scope = Scope(graph)
+    given = set(scope.given.nonzero()[0].tolist())
+    shut = {v for v in range(graph["reaction"].num_nodes) if not scope.runs[v]}
+    return naive_scope(graph, given, shut), naive_scope(graph, given, shut | dead)
 
 
 def naive_shares(graph, genes):
@@ -55,6 +65,11 @@ def naive_shares(graph, genes):
                 found[target][v][f"{name} of {source}"] = len(lost) / len(all_of_them)
     for v in naive_blocked(graph, dead["reaction"]):
         found["reaction"][v]["blocked"] = 1.0
+    (runs, there), (still, left) = scopes(graph, dead["reaction"])
+    for v in runs - still:
+        found["reaction"][v]["starved"] = 1.0
+    for m in there - left:
+        found["metabolite"][m]["missing"] = 1.0
     index = graph["reaction"].reaction_index.tolist()
     for v, reaction in enumerate(index):
         members = {u for u, other in enumerate(index) if other == reaction}
@@ -65,7 +80,7 @@ def naive_shares(graph, genes):
     return found
 
 
-@pytest.mark.parametrize("genes", [[5], [7, 30], [0, 1, 2, 3, 60, 99], []])
+@pytest.mark.parametrize("genes", [[5], [7, 30], [0, 1, 2, 3, 60, 99], [24], []])
 def test_a_reading_is_what_its_definition_says(graph, genes):
     torch.manual_seed(0)
     readout = DeletionReadout(graph, TYPES, 4, 6, ["sum", "max"])
@@ -89,6 +104,9 @@ def test_a_reading_is_what_its_definition_says(graph, genes):
         means = [torch.stack(rows_of).mean(0) for rows_of in units.values()]
         stacked = torch.stack(means) if means else torch.zeros(1, 6)
         parts += [stacked.sum(0), stacked.max(0).values]
+        if t == "reaction":
+            (growth,) = (graph[t].objective > 0).nonzero().view(-1).tolist()
+            parts.append(torch.tensor([shares[t][growth].get(n, 0.0) for n in names]))
     wanted = torch.cat(parts)
     torch.testing.assert_close(got[: wanted.numel()], wanted, rtol=1e-4, atol=1e-4)
 
@@ -119,7 +137,9 @@ def test_a_reaction_with_isozymes_is_read_as_one_reaction(graph):
     ids, names = graph["gene"].node_ids, graph["reaction"].node_ids
     a, b = ids.index("b1723"), ids.index("b3916")
     torch.manual_seed(0)
-    readout = DeletionReadout(graph, ["reaction"], 4, 6, ["sum", "max"], blocked=False)
+    readout = DeletionReadout(
+        graph, ["reaction"], 4, 6, ["sum", "max"], blocked=False, starved=False
+    )
     rows = make_rows(graph)
     first, second = (v for v, name in enumerate(names) if name.split("|")[0] == "PFK")
     rows["reaction"][second] = rows["reaction"][first]
@@ -137,7 +157,8 @@ def test_a_reaction_with_isozymes_is_read_as_one_reaction(graph):
     alone = readout.outer["reaction"](
         F.gelu(readout.context["reaction"](known)) * readout.gate["reaction"](s)
     )
-    torch.testing.assert_close(got, alone.repeat(2), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got[:12], alone.repeat(2), rtol=1e-4, atol=1e-5)
+    assert (got[12:] == 0).all()  # growth loses nothing
 
 
 def test_genes_that_share_nothing_have_no_excess(graph):

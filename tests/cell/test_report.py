@@ -638,6 +638,14 @@ def test_what_a_knockout_stops_is_told(quick):
     page = text({"enzymes_lost": ["R0", "R<1>"], "blocked": []})
     assert "2 reactions (R0 (citrate &lt;synthase&gt;), R&lt;1&gt;) lost the last enzyme." in page
     assert "lost the last enzyme. No other reaction is blocked by that." in page
+    lost = {"enzymes_lost": ["R0"], "blocked": [], "missing": ["m<1>"], "growth": ["growth"]}
+    page = text(lost)
+    assert (
+        "1 metabolite (m&lt;1&gt;) can&#39;t be made from the nutrients any more, and growth needs"
+        in page.replace("can't", "can&#39;t")
+    )
+    page = text(lost | {"missing": ["a", "b"], "growth": []})
+    assert "2 metabolites (a, b)" in page and "growth needs" not in page
     for nothing in ({"enzymes_lost": [], "blocked": []}, {}, None):
         assert "What it stops" not in text(nothing)
 

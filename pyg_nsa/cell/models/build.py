@@ -181,6 +181,7 @@ def _with_readout(
             readout.aggregations,
             readout.dropout,
             readout.blocked,
+            readout.starved,
         )
     return HeteroCellNSA(
         operator,

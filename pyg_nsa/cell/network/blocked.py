@@ -11,17 +11,12 @@ reasons that only the amounts show. No linear program is solved and no label is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_nsa.cell.network.deletion import DeletionRule
-from pyg_nsa.cell.network.reaction_nodes import reaction_id
-
-__all__ = ["BlockedReactions", "stopped_reactions"]
+__all__ = ["BlockedReactions"]
 
 _RELATION = ("reaction", "rmr", "metabolite")
 
@@ -85,28 +80,3 @@ class BlockedReactions:
         instance, node = np.nonzero(removed)
         spread_each(instance, node, self.open, out, self._network)
         return torch.from_numpy(out).to(dead.device)
-
-
-def stopped_reactions(
-    graph: HeteroData, genes: Sequence[int]
-) -> tuple[list[str], list[str]] | None:
-    """Reactions that can run in the wildtype and in no direction any more after a deletion.
-
-    Args:
-        graph: The base graph, with ``node_ids``.
-        genes: Numbers of the deleted genes.
-
-    Returns:
-        Ids of those that lose their last enzyme, and of those that are blocked in turn; ``None`` if the graph does not say enough.
-    """
-    if not BlockedReactions.known(graph):
-        return None
-    finder = BlockedReactions(graph)
-    dead = ~DeletionRule(graph).alive_one(torch.tensor(genes, dtype=torch.long))["reaction"]
-    gone = finder(dead[None])[0] | dead
-    reactions = graph["reaction"]
-    is_open, reaction = torch.from_numpy(finder.open).bool(), reactions.reaction_index.cpu()
-    runs, ran, enzyme = (set(reaction[mask].tolist()) for mask in (is_open & ~gone, is_open, ~dead))
-    name = {r: reaction_id(v) for r, v in zip(reaction.tolist(), reactions.node_ids, strict=True)}
-    stopped = sorted(ran - runs)
-    return [name[r] for r in stopped if r not in enzyme], [name[r] for r in stopped if r in enzyme]

@@ -78,7 +78,8 @@ def build_graph(
         ``feature_names``; relations between types have ``hyperedge_index`` and ``edge_index`` (one tensor, [2, E]
         int64); ``model_id`` is the model's name. ``data["reaction"]`` also has, each [N]: ``reaction_index`` (int64,
         the reaction in the model), ``direction`` (int64, 1 forward, -1 backward), ``reversible`` (bool, whether the
-        bounds allow both directions) and ``has_gene`` (bool). Reaction nodes are named ``<reaction>|<number of the clause>|forward`` or ``…|backward``.
+        bounds allow both directions), ``has_gene`` (bool) and ``objective`` (float32, what a unit of flux through the node adds to the
+        model's objective). Reaction nodes are named ``<reaction>|<number of the clause>|forward`` or ``…|backward``.
 
     Raises:
         TableError: If a table cannot be read, or has unknown ids and ``unknown="error"``.
@@ -132,6 +133,8 @@ def _add_nodes(
     reversible = (network.lower < 0) & (network.upper > 0)
     data["reaction"].reversible = torch.from_numpy(reversible[nodes.reaction])
     data["reaction"].has_gene = torch.from_numpy(nodes.has_gene)
+    objective = network.objective[nodes.reaction] * nodes.direction
+    data["reaction"].objective = torch.from_numpy(objective.astype(np.float32))
 
 
 def _add_relation(

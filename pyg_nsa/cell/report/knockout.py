@@ -12,8 +12,8 @@ import pandas as pd
 from torch_geometric.data import HeteroData
 
 from pyg_nsa.cell.data.batch import PerturbationCollate
-from pyg_nsa.cell.network.blocked import stopped_reactions
 from pyg_nsa.cell.network.names import node_names
+from pyg_nsa.cell.network.stopped import what_stops
 from pyg_nsa.cell.report.attention_map import attention_around
 from pyg_nsa.cell.report.files import read_facts
 from pyg_nsa.cell.training.checkpoint import CheckpointError
@@ -26,7 +26,6 @@ __all__ = [
     "choose_knockout",
     "explain_knockout",
     "has_attention",
-    "what_stops",
     "write_chosen_knockout",
 ]
 
@@ -91,16 +90,6 @@ def explain_knockout(
         *(("gene", gene) for gene in genes),
     ]
     return table, node_names(model_file, dict.fromkeys(ends))
-
-
-def what_stops(graph: HeteroData, genes: Sequence[str]) -> dict[str, list[str]]:
-    """Ids of the reactions that a knockout stops by the network alone, as ``run.json`` has them.
-
-    Returns:
-        ``enzymes_lost`` and ``blocked``; nothing for a graph without stoichiometry or directions.
-    """
-    found = stopped_reactions(graph, perturbations(graph, [tuple(genes)])[0].genes.tolist())
-    return {} if found is None else dict(zip(("enzymes_lost", "blocked"), found, strict=True))
 
 
 def write_chosen_knockout(run: Path, genes: Sequence[str], cache: Path | None = None) -> None:

@@ -42,7 +42,7 @@ def knockout_section(
         "chosen": str(facts.get("chosen") or ""),
         "fitness": maybe(facts.get("fitness")),
         "fitness_pred": maybe(facts.get("fitness_pred")),
-        "stops": _stops(facts.get("stops"), all_names.get("reaction", {})),
+        "stops": _stops(facts.get("stops"), all_names),
         "why": "",
     }
     if attention is None:
@@ -80,12 +80,15 @@ def knockout_section(
     return out
 
 
-def _stops(given: Any, names: Mapping[str, str], top: int = 12) -> dict[str, Any] | None:
-    """Reactions that the knockout stops, with their names where they are known; the first few of them."""
+def _stops(
+    given: Any, all_names: Mapping[str, Mapping[str, str]], top: int = 12
+) -> dict[str, Any] | None:
+    """Reactions and metabolites that the knockout stops, with their names where they are known; the first few of them."""
     if not isinstance(given, Mapping):
         return None
     out: dict[str, Any] = {}
-    for key in ("enzymes_lost", "blocked"):
+    for key in ("enzymes_lost", "blocked", "missing", "growth"):
+        names = all_names.get("metabolite" if key == "missing" else "reaction", {})
         found = given.get(key)
         ids = [str(i) for i in found] if isinstance(found, list) else []
         shown = [f"{i} ({names[i]})" if i in names else i for i in ids[:top]]

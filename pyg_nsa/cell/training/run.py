@@ -21,11 +21,11 @@ from pyg_nsa.cell.data.splits import Split, make_split
 from pyg_nsa.cell.evaluation.metrics import evaluate
 from pyg_nsa.cell.files.cache import cache_folder, open_dataset
 from pyg_nsa.cell.models.baselines import BASELINES
+from pyg_nsa.cell.network.stopped import what_stops
 from pyg_nsa.cell.report.knockout import (
     choose_knockout,
     explain_knockout,
     has_attention,
-    what_stops,
 )
 from pyg_nsa.cell.report.occupancy import tile_occupancy
 from pyg_nsa.cell.report.page import write_report
