@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 BaselineName = Literal[
-    "mean", "product_of_singles", "hetero_conv", "hgt", "no_messages", "embedding"
+    "mean", "product_of_singles", "scope", "hetero_conv", "hgt", "no_messages", "embedding"
 ]
 
 
@@ -223,9 +223,9 @@ class CellConfig(_Config):
     """How the model is trained."""
 
     baselines: list[BaselineName] = Field(default=["mean", "product_of_singles"])
-    """What the model is compared with, on the same split: mean and product_of_singles compute; hetero_conv (GATv2 layers in
-    HeteroConv), hgt, no_messages (the same readout of projected features) and embedding (a learned vector per gene, no graph)
-    are trained as the model is."""
+    """What the model is compared with, on the same split: mean, product_of_singles and scope (no growth where the deletion cuts
+    it off from the nutrients, else growth as before) compute; hetero_conv (GATv2 layers in HeteroConv), hgt, no_messages (the
+    same readout of projected features) and embedding (a learned vector per gene, no graph) are trained as the model is."""
 
     @field_validator("baselines")
     @classmethod

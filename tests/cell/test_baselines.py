@@ -1,9 +1,14 @@
 """Predictions that need no network, against what they say they are."""
 
 import numpy as np
+import pytest
+from cell.naive_blocked import naive_blocked
+from cell.naive_scope import naive_scope
 
+from pyg_nsa.cell.data.dataset import PerturbationDataset
 from pyg_nsa.cell.labels.table import LabelTable
 from pyg_nsa.cell.models.baselines import BASELINES, mean_of_training, product_of_singles
+from pyg_nsa.cell.network.scope import Scope
 
 NAN = float("nan")
 
@@ -35,4 +40,45 @@ def test_the_product_is_told_the_singles_and_says_no_interaction():
 
 
 def test_names():
-    assert set(BASELINES) == {"mean", "product_of_singles"}
+    assert set(BASELINES) == {"mean", "product_of_singles", "scope"}
+
+
+@pytest.fixture(scope="module")
+def dataset(cell_cache):
+    return PerturbationDataset(cell_cache, progress=False)
+
+
+def test_the_scope_says_who_grows_by_connections_alone(dataset):
+    graph, table = dataset.graph, dataset.table
+    singles = np.flatnonzero(table.sizes == 1)
+    pairs = np.flatnonzero(table.sizes == 2)
+    wanted = np.concatenate([singles[:90], pairs[table.interacting[pairs]][:20], pairs[::700]])
+    out = BASELINES["scope"](dataset, np.array([], np.int64), wanted)
+    scope = Scope(graph)
+    given = set(scope.given.nonzero()[0].tolist())
+    shut = set((~scope.runs).nonzero()[0].tolist())
+    (growth,) = (graph["reaction"].objective > 0).nonzero().view(-1).tolist()
+    gpr = graph["gene", "gpr", "reaction"].edge_index.t().tolist()
+    known = {}
+
+    def grows(genes):
+        if genes not in known:
+            dead = {r for g, r in gpr if g in genes}
+            runs, _ = naive_scope(graph, given, shut | dead)
+            known[genes] = float(growth in runs and growth not in naive_blocked(graph, dead))
+        return known[genes]
+
+    for i, (fitness, epsilon) in zip(wanted, out, strict=True):
+        genes = tuple(int(g) for g in table.genes[i] if g >= 0)
+        assert fitness == grows(genes)
+        if len(genes) == 1:
+            assert np.isnan(epsilon)
+        else:
+            assert epsilon == grows(genes) - grows(genes[:1]) * grows(genes[1:])
+    assert {0.0, 1.0} == set(out[:, 0]) and (out[90:, 1] != 0).any()
+
+
+def test_the_scope_needs_to_know_the_network(dataset, monkeypatch):
+    monkeypatch.delitem(dataset.graph["reaction"]._mapping, "objective")
+    with pytest.raises(ValueError, match="baseline 'scope' needs the network.*Leave it out"):
+        BASELINES["scope"](dataset, np.array([], np.int64), np.array([0]))

@@ -36,6 +36,11 @@ def make_rows(graph, channels=4):
     return {t: torch.randn(graph[t].num_nodes, channels, generator=generator) for t in TYPES}
 
 
+def width(readout):
+    """Columns of a reading before they are compared, without those of growth."""
+    return (readout.out_channels - readout.growth_channels) // 3
+
+
 def scopes(graph, dead):
     """Without and with the removed reaction nodes."""
     scope = Scope(graph)
@@ -105,9 +110,11 @@ def test_a_reading_is_what_its_definition_says(graph, genes):
         stacked = torch.stack(means) if means else torch.zeros(1, 6)
         parts += [stacked.sum(0), stacked.max(0).values]
         if t == "reaction":
-            (growth,) = (graph[t].objective > 0).nonzero().view(-1).tolist()
-            parts.append(torch.tensor([shares[t][growth].get(n, 0.0) for n in names]))
+            (node,) = (graph[t].objective > 0).nonzero().view(-1).tolist()
+            growth = torch.tensor([shares[t][node].get(n, 0.0) for n in names])
     wanted = torch.cat(parts)
+    at = 3 * width(readout)
+    torch.testing.assert_close(got[at : at + growth.numel()], growth)
     torch.testing.assert_close(got[: wanted.numel()], wanted, rtol=1e-4, atol=1e-4)
 
 
@@ -122,7 +129,7 @@ def test_isozymes_are_told_from_the_reaction_that_both_are_needed_for(graph):
     torch.manual_seed(0)
     readout = DeletionReadout(graph, ["reaction"], 4, 6)
     read = readout(make_rows(graph), graph, make_batch(graph, [a], [b], [a, b])).together
-    size = readout.out_channels // 3
+    size = width(readout)
     joint, excess, product = (read[:, k * size : (k + 1) * size] for k in range(3))
     assert (excess[:2] == 0).all() and (product[:2] == 0).all()
     torch.testing.assert_close(excess[2], joint[2] - joint[0] - joint[1])
@@ -146,7 +153,7 @@ def test_a_reaction_with_isozymes_is_read_as_one_reaction(graph):
     other = copy.copy(graph)
     other["reaction"].x = graph["reaction"].x.clone()
     other["reaction"].x[second] = other["reaction"].x[first]
-    size = readout.out_channels // 3
+    size = width(readout)
     got = readout(rows, other, make_batch(graph, [a, b])).together[0, :size]
     shares = naive_shares(graph, [a, b])["reaction"][first]
     s = torch.tensor(
@@ -157,8 +164,7 @@ def test_a_reaction_with_isozymes_is_read_as_one_reaction(graph):
     alone = readout.outer["reaction"](
         F.gelu(readout.context["reaction"](known)) * readout.gate["reaction"](s)
     )
-    torch.testing.assert_close(got[:12], alone.repeat(2), rtol=1e-4, atol=1e-5)
-    assert (got[12:] == 0).all()  # growth loses nothing
+    torch.testing.assert_close(got, alone.repeat(2), rtol=1e-4, atol=1e-5)
 
 
 def test_genes_that_share_nothing_have_no_excess(graph):
@@ -175,9 +181,40 @@ def test_genes_that_share_nothing_have_no_excess(graph):
     )
     readout = DeletionReadout(graph, TYPES, 4, 6)
     read = readout(make_rows(graph), graph, make_batch(graph, [b, a])).together[0]
-    size = readout.out_channels // 3
+    size = width(readout)
     assert read[size : 2 * size].abs().max() < 1e-4
     assert read[2 * size :].abs().max() > 0
+
+
+def test_growth_is_read_as_it_is_and_compared(graph):
+    """One loss of growth is a loss of either gene; two are one loss too many."""
+    readout = DeletionReadout(graph, TYPES, 4, 6)
+    starved = readout.columns["reaction"].index("starved")
+    size = readout.growth_channels // 3
+    assert size == len(readout.columns["reaction"])
+    # Citrate synthase and glutamine synthetase: without either there is no growth. The last gene takes none of it.
+    read = readout(
+        make_rows(graph), graph, make_batch(graph, [24], [53], [24, 53], [5], [5, 24])
+    ).together
+    joint, excess, product = read[:, -3 * size :].split(size, dim=1)
+    assert joint[:, starved].tolist() == [1, 1, 1, 0, 1]
+    assert excess[:, starved].tolist() == [0, 0, -1, 0, 0]
+    squeezed = torch.tensor(1.0).asinh()
+    torch.testing.assert_close(
+        product[:, starved], torch.tensor([0, 0, squeezed * squeezed, 0, 0]), rtol=0, atol=1e-6
+    )
+
+
+def test_without_an_objective_or_reactions_growth_is_not_read(graph):
+    other = graph.clone()
+    del other["reaction"].objective
+    for readout in (
+        DeletionReadout(other, TYPES, 4, 6),
+        DeletionReadout(graph, ["gene", "metabolite"], 4, 6),
+    ):
+        assert readout.growth_channels == 0
+        read = readout(make_rows(graph), other, make_batch(graph, [24], [5, 24])).together
+        assert read.shape == (2, readout.out_channels)
 
 
 def test_an_empty_batch_is_read(graph):

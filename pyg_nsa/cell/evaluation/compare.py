@@ -332,7 +332,7 @@ def computed_baselines(
             n,
             "test",
             parts["test"],
-            BASELINES[n](dataset.table, split.train, parts["test"]),
+            BASELINES[n](dataset, split.train, parts["test"]),
         )
         for n in names
         if n in BASELINES

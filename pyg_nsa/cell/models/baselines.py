@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
+from pyg_nsa.cell.data.dataset import PerturbationDataset
 from pyg_nsa.cell.labels.table import PAD, LabelTable
+from pyg_nsa.cell.models.scope_baseline import growth_by_scope
 
 __all__ = ["BASELINES", "mean_of_training", "product_of_singles"]
 
@@ -53,5 +57,15 @@ def product_of_singles(
     return np.stack([fitness, np.where(np.isfinite(fitness), 0.0, np.nan)], axis=1)
 
 
-#: Baselines by name.
-BASELINES = {"mean": mean_of_training, "product_of_singles": product_of_singles}
+Baseline = Callable[
+    [PerturbationDataset, NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]
+]
+
+#: Baselines by name: of a dataset, its training instances and the wanted ones.
+BASELINES: dict[str, Baseline] = {
+    "mean": lambda dataset, train, wanted: mean_of_training(dataset.table, train, wanted),
+    "product_of_singles": lambda dataset, train, wanted: product_of_singles(
+        dataset.table, train, wanted
+    ),
+    "scope": growth_by_scope,
+}

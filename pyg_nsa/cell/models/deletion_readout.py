@@ -62,11 +62,13 @@ class DeletionReadout(nn.Module):
         \mathbf{z} = \Big[\mathbf{r},\ \mathbf{r} - \sum_g \mathbf{r}_g,\
         \sum_{g < g'} \mathrm{asinh}\,\mathbf{r}_g \odot \mathrm{asinh}\,\mathbf{r}_{g'}\Big]
 
-    and the shares of the reaction that the model's objective is, growth, stand in :math:`\mathbf{r}` as they are. Here
-    :math:`\mathbf{r}_g` is what deleting gene :math:`g` alone would give. The second part is zero unless deletions meet
+    where :math:`\mathbf{r}_g` is what deleting gene :math:`g` alone would give. The second part is zero unless deletions meet
     at some node, the last one unless there are two; without a deletion everything is exactly zero. Before they are aggregated
     the nodes of one reaction in one direction (isozymes) are averaged: what was lost is one reaction, however many enzymes
     catalysed it.
+
+    Behind :math:`\mathbf{z}` stands the same of what growth loses: :math:`\mathbf{s}_v` of the reaction that is the model's
+    objective, in the place of :math:`\mathbf{r}`.
 
     Args:
         graph: The base graph, for its relations; the module does not keep it.
@@ -81,6 +83,7 @@ class DeletionReadout(nn.Module):
 
     Attributes:
         columns: Of each node type the names of its shares.
+        growth_channels: How many of the result's last columns are of growth; 0 if the graph does not say which reaction that is.
         out_channels: Size of the result.
 
     Raises:
@@ -123,9 +126,10 @@ class DeletionReadout(nn.Module):
         )
         self.dropout = dropout
         self.readouts = nn.ModuleList(aggregation_resolver(name) for name in aggregations)
-        self.out_channels = 3 * len(self.columns) * len(aggregations) * hidden_channels
-        if "reaction" in self.columns and growth_nodes(graph) is not None:
-            self.out_channels += 3 * len(self.columns["reaction"])
+        told = "reaction" in self.columns and growth_nodes(graph) is not None
+        self.growth_channels = 3 * len(self.columns["reaction"]) if told else 0
+        read = len(self.columns) * len(aggregations) * hidden_channels
+        self.out_channels = 3 * read + self.growth_channels
         self._known: tuple[Any, torch.device, TouchedNodes] | None = None
 
     def forward(
@@ -150,30 +154,24 @@ class DeletionReadout(nn.Module):
         owner = torch.repeat_interleave(
             (count > 1).nonzero().view(-1), count[count > 1], output_size=place.numel()
         )
-        alone = touched.rule.alive(genes.cpu(), torch.arange(genes.numel()), genes.numel())
+        each = touched.rule.alive(genes.cpu(), torch.arange(genes.numel()), genes.numel())
         gone = touched.gone(
-            {t: torch.cat([batch.alive_dict[t], mask.to(device)]) for t, mask in alone.items()}
+            {t: torch.cat([batch.alive_dict[t], mask.to(device)]) for t, mask in each.items()}
         )
         size = len(batch) + genes.numel()
-        parts = []
+        read, growth = [], []
         for t in self.columns:
-            parts += self._read(t, rows[t], cell_graph[t].get("x"), touched, gone, size)
-        r = torch.cat(parts, dim=-1)
-        joint, single = r[: len(batch)], r[len(batch) :][place]
-        squeezed = torch.asinh(single)
-        zero = torch.zeros_like(joint)
-        total = zero.index_add(0, owner, single)
-        product = zero.index_add(0, owner, squeezed).square() - zero.index_add(
-            0, owner, squeezed.square()
-        )
-        excess = torch.where(count[:, None] > 1, joint - total, zero)
-        nothing = torch.zeros_like(r[len(batch) :])
-        return Readings(
-            together=torch.cat([joint, excess, product / 2], dim=-1),
-            alone=torch.cat([r[len(batch) :], nothing, nothing], dim=-1),
-            place=place,
-            owner=owner,
-        )
+            found = touched(t, gone)
+            read += self._read(t, rows[t], cell_graph[t].get("x"), touched, found, size)
+            if self.growth_channels and t == "reaction":
+                growth.append(touched.growth_loses(found, size).to(read[0]))
+        together, alone = [], []
+        for values in (read, growth):
+            if values:
+                joint, single = torch.cat(values, dim=-1).split([len(batch), genes.numel()])
+                together += _compared(joint, single[place], owner, count > 1)
+                alone += [single, single.new_zeros(genes.numel(), 2 * single.size(1))]
+        return Readings(torch.cat(together, dim=-1), torch.cat(alone, dim=-1), place, owner)
 
     def _read(
         self,
@@ -181,15 +179,11 @@ class DeletionReadout(nn.Module):
         h: Tensor,
         x: Tensor | None,
         touched: TouchedNodes,
-        gone: Mapping[str, tuple[Tensor, ...]],
+        found: tuple[Tensor, Tensor, Tensor],
         size: int,
     ) -> list[Tensor]:
-        """``[size, hidden_channels]`` of each aggregation, and what growth loses."""
-        instance, node, shares = touched(node_type, gone)
-        out = []
-        if node_type == "reaction" and touched.growth is not None:
-            at = touched.growth[node]
-            out.append(scatter(shares[at], instance[at], dim_size=size, reduce="max").to(h.dtype))
+        """``[size, hidden_channels]`` of each aggregation."""
+        instance, node, shares = found
         h = dropout(h, self.dropout, self.training)
         # To lose all of something is another thing than to lose most of it.
         shares = torch.cat([shares, (shares > _ALL).to(shares.dtype)], dim=-1).to(h.dtype)
@@ -201,7 +195,7 @@ class DeletionReadout(nn.Module):
             nodes = touched.num_nodes[node_type]  # there are no more units than that
             key, place = (instance * nodes + unit[node]).unique(return_inverse=True)
             response, instance = scatter(response, place, reduce="mean"), key // nodes
-        return [aggr(response, instance, dim_size=size) for aggr in self.readouts] + out
+        return [aggr(response, instance, dim_size=size) for aggr in self.readouts]
 
     def _touched(self, cell_graph: HeteroData, device: torch.device) -> TouchedNodes:
         if self._known is not None:
@@ -215,3 +209,19 @@ class DeletionReadout(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         # Derived from the graph, and a weak reference does not pickle.
         return {**self.__dict__, "_known": None}
+
+
+def _compared(joint: Tensor, single: Tensor, owner: Tensor, several: Tensor) -> list[Tensor]:
+    """What was read of each instance, that less what was read of its genes alone, and the products of these.
+
+    Args:
+        joint: ``[B, C]``, of each instance.
+        single: ``[P, C]``, of the genes of the instances that delete several.
+        owner: ``[P]`` int64, the instance of each.
+        several: ``[B]`` bool, which these instances are.
+    """
+    squeezed = torch.asinh(single)
+    zero = torch.zeros_like(joint)
+    excess = torch.where(several[:, None], joint - zero.index_add(0, owner, single), zero)
+    square = zero.index_add(0, owner, squeezed).square()
+    return [joint, excess, (square - zero.index_add(0, owner, squeezed.square())) / 2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MLP
@@ -10,6 +12,9 @@ __all__ = ["TARGETS", "Head"]
 
 #: Columns of predictions and labels.
 TARGETS = ("fitness", "gene_interaction")
+
+# A weight that stands for several standard deviations is far away at a learning rate that suits the networks.
+_REACH = 4.0
 
 
 class Head(nn.Module):
@@ -21,15 +26,33 @@ class Head(nn.Module):
         in_channels: Size of what was read.
         hidden_channels: Width of the hidden layers.
         dropout: Dropout after each of them.
+        plain_channels: For each target, how many columns from ``plain_from`` on also reach it by a linear map, past all dropout
+            ("wide and deep", Cheng et al., *DLRS* 2016): what is certain by itself needs no network to be told.
+        plain_from: The first of these columns.
     """
 
-    def __init__(self, in_channels: int, hidden_channels: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        dropout: float = 0.0,
+        plain_channels: Sequence[int] = (0, 0),
+        plain_from: int = 0,
+    ) -> None:
         super().__init__()
         sizes = [in_channels, hidden_channels, hidden_channels, 1]
         self.each = nn.ModuleList(
             MLP(sizes, act="gelu", norm=None, dropout=dropout) for _ in TARGETS
         )
+        self.plain_from = plain_from
+        self.plain = nn.ModuleList(
+            nn.Linear(size, 1, bias=False) for size in plain_channels if any(plain_channels)
+        )
 
     def forward(self, z: Tensor) -> Tensor:
         """``[B, in_channels]`` to ``[B, 2]``."""
-        return torch.cat([one(z) for one in self.each], dim=-1)
+        out = torch.cat([one(z) for one in self.each], dim=-1)
+        if not self.plain:
+            return out
+        last = _REACH * z[:, self.plain_from :]
+        return out + torch.cat([one(last[:, : one.in_features]) for one in self.plain], dim=-1)

@@ -87,7 +87,9 @@ class HeteroCellNSA(nn.Module):
         width += 0 if deletion is None else deletion.out_channels
         hidden = hidden_channels or channels
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in self.node_types)
-        self.head = Head(width, hidden, dropout)
+        growth = 0 if deletion is None else deletion.growth_channels
+        # Fitness follows from what growth loses; interaction also from what it loses with each gene alone.
+        self.head = Head(width, hidden, dropout, (growth // 3, growth), width - growth)
         self._prepared: tuple[Any, torch.device, dict[str, Any]] | None = None
 
     def forward(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
+from torch_geometric.utils import scatter
 
 from pyg_nsa.cell.network.blocked import BlockedReactions
 from pyg_nsa.cell.network.deletion import DeletionRule
@@ -122,6 +123,21 @@ class TouchedNodes:
         if self._scope is not None:
             dead["starved"], dead["missing"] = self._scope(dead["reaction"])
         return {t: mask.nonzero(as_tuple=True) for t, mask in dead.items()}
+
+    def growth_loses(self, found: tuple[Tensor, Tensor, Tensor], size: int) -> Tensor:
+        """Of each instance the shares of the objective's node; the largest of each where it has several.
+
+        Args:
+            found: The touched reaction nodes.
+            size: Number of instances.
+
+        Returns:
+            ``[size, F]`` float32.
+        """
+        assert self.growth is not None
+        instance, node, shares = found
+        at = self.growth[node]
+        return scatter(shares[at], instance[at], dim_size=size, reduce="max")
 
     def __call__(
         self, node_type: str, gone: Mapping[str, tuple[Tensor, ...]]

@@ -121,7 +121,7 @@ def run_training(
     for name in config.baselines:
         if name in BASELINES:
             for part, index in parts.items():
-                y_hat = BASELINES[name](dataset.table, split.train, index)
+                y_hat = BASELINES[name](dataset, split.train, index)
                 predictions.append(prediction_rows(dataset, name, part, index, y_hat))
     report = folder / "report.html"
     if not is_first():

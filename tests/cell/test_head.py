@@ -1,0 +1,29 @@
+"""The head: one network for each target, and what reaches them past it."""
+
+import torch
+
+from pyg_nsa.cell.models.head import Head
+
+
+def test_plain_columns_reach_their_targets_by_a_linear_map():
+    torch.manual_seed(0)
+    z = torch.randn(3, 9)
+    deep = Head(9, 4).eval()
+    both = Head(9, 4, plain_channels=(1, 3), plain_from=6).eval()
+    both.load_state_dict(deep.state_dict(), strict=False)
+    more = both(z) - deep(z)
+    fitness, interaction = (one.weight[0] for one in both.plain)
+    torch.testing.assert_close(more[:, 0], 4 * z[:, 6] * fitness[0])
+    torch.testing.assert_close(more[:, 1], 4 * z[:, 6:] @ interaction)
+
+
+def test_dropout_leaves_the_plain_columns_alone():
+    torch.manual_seed(0)
+    head = Head(5, 4, dropout=0.9, plain_channels=(2, 2), plain_from=3)
+    for one in head.each:
+        for parameter in one.parameters():
+            torch.nn.init.zeros_(parameter)
+    z = torch.randn(6, 5)
+    assert torch.equal(head(z), head(z)) and head(z).abs().min() > 0
+    head(z).sum().backward()
+    assert all(one.weight.grad.abs().min() > 0 for one in head.plain)
