@@ -100,7 +100,8 @@ def test_every_parameter_gets_a_gradient(model, graph):
     model.train()
     # One of them from a complex: among the genes of a reaction that has only one there is nothing to attend to.
     member = int(graph["gene", "co_complex", "gene"].edge_index[0, 0])
-    prediction, _ = model(graph, make_batch(graph, [5], [7, 30], [member]))
+    # And two that each cut growth off.
+    prediction, _ = model(graph, make_batch(graph, [5], [7, 30], [member], [24, 53]))
     prediction.square().sum().backward()
     missing = [n for n, p in model.named_parameters() if p.grad is None]
     assert not missing

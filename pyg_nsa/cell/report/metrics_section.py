@@ -18,6 +18,7 @@ MODELS = {
     "hgt": "the same model with PyG’s heterogeneous graph transformer (HGT) instead",
     "embedding": "a learned vector for each gene, without a graph",
     "hetero_conv": "the same model with graph attention layers (GATv2) in PyG’s HeteroConv instead",
+    "no_messages": "the same readout of each node’s own features, without any messages",
     "mean": "always predicts the mean label of the training instances of that size; looks at no gene",
     "scope": "no growth where the deletion cuts it off from the nutrients, else growth as before; connections alone, nothing learned",
     "product_of_singles": "multiplies the true fitness of the single deletions, so it predicts no interaction. It is told "
