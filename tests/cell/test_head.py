@@ -9,17 +9,17 @@ def test_plain_columns_reach_their_targets_by_a_linear_map():
     torch.manual_seed(0)
     z = torch.randn(3, 9)
     deep = Head(9, 4).eval()
-    both = Head(9, 4, plain_channels=(1, 3), plain_from=6).eval()
+    both = Head(9, 4, plain=[slice(6, 7), slice(7, 9)]).eval()
     both.load_state_dict(deep.state_dict(), strict=False)
     more = both(z) - deep(z)
     fitness, interaction = (one.weight[0] for one in both.plain)
-    torch.testing.assert_close(more[:, 0], 4 * z[:, 6] * fitness[0])
-    torch.testing.assert_close(more[:, 1], 4 * z[:, 6:] @ interaction)
+    torch.testing.assert_close(more[:, 0], 16 * z[:, 6] * fitness[0])
+    torch.testing.assert_close(more[:, 1], 16 * z[:, 7:] @ interaction)
 
 
 def test_dropout_leaves_the_plain_columns_alone():
     torch.manual_seed(0)
-    head = Head(5, 4, dropout=0.9, plain_channels=(2, 2), plain_from=3)
+    head = Head(5, 4, dropout=0.9, plain=[slice(3, 5), slice(3, 5)])
     for one in head.each:
         for parameter in one.parameters():
             torch.nn.init.zeros_(parameter)

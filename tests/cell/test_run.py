@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,12 @@ from pyg_nsa.cell.data.batch import PerturbationLoader
 from pyg_nsa.cell.evaluation.metrics import compare
 from pyg_nsa.cell.files.cache import open_dataset
 from pyg_nsa.cell.models.build import build_model
-from pyg_nsa.cell.training.lightning_module import CellModule, NotFiniteError, label_statistics
+from pyg_nsa.cell.training.lightning_module import (
+    CellModule,
+    NotFiniteError,
+    label_range,
+    label_statistics,
+)
 from pyg_nsa.cell.training.restore import restore
 from pyg_nsa.cell.training.run import run_training
 from pyg_nsa.cell.training.trainer import predict
@@ -125,6 +131,27 @@ def test_label_statistics_leave_missing_values_out():
     mean, std = label_statistics(torch.tensor([[1.0, nan], [3.0, nan], [nan, nan]]))
     assert mean.tolist() == [2.0, 0.0]
     assert std.tolist() == pytest.approx([2**0.5, 1.0])
+
+
+def test_predictions_stay_in_the_range_of_the_training_labels(dataset, config):
+    nan = float("nan")
+    y_train = torch.tensor([[0.2, nan], [0.9, nan], [nan, nan]])
+    low, high = label_range(y_train)
+    assert low.tolist() == pytest.approx([0.2, -math.inf])
+    assert high.tolist() == pytest.approx([0.9, math.inf])
+    assert label_range(y_train[:0])[0].tolist() == [-math.inf, -math.inf]
+    model = build_model(config, dataset.graph).eval()
+    module = CellModule(model, dataset.graph, TrainingConfig(), y_train, 1)
+    batch = next(iter(PerturbationLoader(dataset[:4], 4)))
+    free = module.predict_step(batch)
+    assert ((free[:, 0] > 0.2) & (free[:, 0] < 0.9)).all()
+    for bias, end in ((-99.0, 0.2), (99.0, 0.9)):
+        with torch.no_grad():
+            for one in model.head.each:
+                one.lins[-1].bias.fill_(bias)
+        told = module.predict_step(batch)
+        torch.testing.assert_close(told[:, 0], torch.full((4,), end))
+        assert (told[:, 1].abs() > 9).all()  # of interactions there is no range
 
 
 def test_missing_labels_do_not_count_and_nan_loss_names_the_instances(dataset, config):

@@ -14,7 +14,7 @@ __all__ = ["TARGETS", "Head"]
 TARGETS = ("fitness", "gene_interaction")
 
 # A weight that stands for several standard deviations is far away at a learning rate that suits the networks.
-_REACH = 4.0
+_REACH = 16.0
 
 
 class Head(nn.Module):
@@ -26,9 +26,8 @@ class Head(nn.Module):
         in_channels: Size of what was read.
         hidden_channels: Width of the hidden layers.
         dropout: Dropout after each of them.
-        plain_channels: For each target, how many columns from ``plain_from`` on also reach it by a linear map, past all dropout
-            ("wide and deep", Cheng et al., *DLRS* 2016): what is certain by itself needs no network to be told.
-        plain_from: The first of these columns.
+        plain: For each target the columns that also reach it by a linear map, past all dropout ("wide and deep", Cheng et al.,
+            *DLRS* 2016): what is certain by itself needs no network to be told.
     """
 
     def __init__(
@@ -36,17 +35,16 @@ class Head(nn.Module):
         in_channels: int,
         hidden_channels: int,
         dropout: float = 0.0,
-        plain_channels: Sequence[int] = (0, 0),
-        plain_from: int = 0,
+        plain: Sequence[slice] = (),
     ) -> None:
         super().__init__()
         sizes = [in_channels, hidden_channels, hidden_channels, 1]
         self.each = nn.ModuleList(
             MLP(sizes, act="gelu", norm=None, dropout=dropout) for _ in TARGETS
         )
-        self.plain_from = plain_from
+        self.columns = list(plain)
         self.plain = nn.ModuleList(
-            nn.Linear(size, 1, bias=False) for size in plain_channels if any(plain_channels)
+            nn.Linear(len(range(in_channels)[where]), 1, bias=False) for where in plain
         )
 
     def forward(self, z: Tensor) -> Tensor:
@@ -54,5 +52,7 @@ class Head(nn.Module):
         out = torch.cat([one(z) for one in self.each], dim=-1)
         if not self.plain:
             return out
-        last = _REACH * z[:, self.plain_from :]
-        return out + torch.cat([one(last[:, : one.in_features]) for one in self.plain], dim=-1)
+        plain = [
+            one(_REACH * z[:, where]) for one, where in zip(self.plain, self.columns, strict=True)
+        ]
+        return out + torch.cat(plain, dim=-1)

@@ -23,7 +23,7 @@ from pyg_nsa.cell.training.distributed import (
 )
 from pyg_nsa.cell.training.failed_batch import NotFiniteError, not_finite_error
 
-__all__ = ["CellModule", "NotFiniteError", "label_statistics"]
+__all__ = ["CellModule", "NotFiniteError", "label_range", "label_statistics"]
 
 
 def label_statistics(y: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,11 +37,20 @@ def label_statistics(y: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(mean).float(), torch.stack(std).float()
 
 
+def label_range(y: Tensor) -> tuple[Tensor, Tensor]:
+    """Smallest and largest value of each label, missing values left out; infinite where there is none."""
+    known = [column[column.isfinite()] for column in y.float().t()]
+    low = [float(values.min()) if values.numel() else -math.inf for values in known]
+    high = [float(values.max()) if values.numel() else math.inf for values in known]
+    return torch.tensor(low), torch.tensor(high)
+
+
 class CellModule(lightning.LightningModule):
     """Lightning's view of a :class:`HeteroCellNSA`.
 
     The loss is the mean squared error of standardised labels; missing labels do not count. Statistics come from the
-    training split alone and are saved in the checkpoint.
+    training split alone and are saved in the checkpoint. Predictions are kept within the range of the training labels: no deletion
+    grows less than not at all.
 
     Args:
         model: The model.
@@ -67,6 +76,9 @@ class CellModule(lightning.LightningModule):
         mean, std = label_statistics(y_train)
         self.register_buffer("label_mean", mean)
         self.register_buffer("label_std", std)
+        low, high = label_range(y_train)
+        self.register_buffer("label_low", low)
+        self.register_buffer("label_high", high)
         self.register_buffer("label_weight", torch.tensor([1.0, config.interaction_weight]))
         #: Folder for what :class:`NotFiniteError` is about; ``None``: nothing is written.
         self.failures: Path | None = None
@@ -131,9 +143,10 @@ class CellModule(lightning.LightningModule):
         self.log("val_loss", loss, prog_bar=True, batch_size=size)
 
     def predict_step(self, batch: PerturbationBatch, batch_idx: int = 0) -> Tensor:
-        """``[B, 2]`` in the labels' units."""
+        """``[B, 2]`` in the labels' units, within their range in training."""
         prediction, _ = self.model(self.graph, batch)
-        return prediction.float() * self.label_std + self.label_mean
+        told = prediction.float() * self.label_std + self.label_mean
+        return told.clamp(self.label_low, self.label_high)
 
     def on_train_start(self) -> None:
         """Starts the clock of ``max_minutes``; time before an interruption counts."""
