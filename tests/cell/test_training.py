@@ -28,6 +28,7 @@ from pyg_nsa.cell.training.checkpoint import CheckpointError, graph_fingerprint,
 from pyg_nsa.cell.training.experiment import run_experiment
 from pyg_nsa.cell.training.failed_batch import NotFiniteError, load_failed_batch
 from pyg_nsa.cell.training.interrupt import StopRequest, TrainingInterrupted, stop_on_signals
+from pyg_nsa.cell.training.restore import restore
 from pyg_nsa.cell.training.resuming import ResumableLoader
 
 STEPS = 3  # in an epoch: 40 instances, 16 in a batch
@@ -251,6 +252,20 @@ def test_another_graph_or_split_is_refused(experiment, stop_after, dataset, monk
     monkeypatch.setattr(dataset, "table", other)
     with pytest.raises(CheckpointError, match="training instances: other labels or another split"):
         experiment(resume=True)
+
+
+def test_a_checkpoint_of_a_version_with_another_model_says_so(experiment, cell_cache):
+    trained, _ = experiment(epochs=1)
+    for file in (experiment.last, trained.checkpoint):
+        state = torch.load(file, weights_only=True)
+        state["pyg_nsa"]["version"] = "0.0.9"
+        del state["state_dict"]["label_low"]
+        torch.save(state, file)
+    message = r"ckpt: was written by another version .*\(0\.0\.9; this is .*other parameters: label_low\. Train anew"
+    with pytest.raises(CheckpointError, match=message):
+        experiment(epochs=1, resume=True)
+    with pytest.raises(CheckpointError, match=message):
+        restore(trained.checkpoint, cell_cache)
 
 
 def test_a_damaged_checkpoint_says_so(experiment):

@@ -27,6 +27,7 @@ from pyg_nsa.errors import path_text
 
 __all__ = [
     "CheckpointError",
+    "check_fits",
     "check_same",
     "differences",
     "feature_changes",
@@ -103,6 +104,30 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: not a checkpoint of 'pyg-nsa train' (it has no 'pyg_nsa'); this version is {pyg_nsa.__version__}"
         )
     return state
+
+
+def check_fits(
+    state: Mapping[str, Any], parameters: Mapping[str, Tensor], path: str | Path
+) -> None:
+    """Makes sure that a checkpoint's tensors are those of a model that was built from its configuration.
+
+    Args:
+        state: What :func:`read_checkpoint` gave.
+        parameters: The model's ``state_dict()``.
+        path: The checkpoint's file, for the error.
+
+    Raises:
+        CheckpointError: They are not, since another version wrote it.
+    """
+    saved = {name: tuple(value.shape) for name, value in state["state_dict"].items()}
+    built = {name: tuple(value.shape) for name, value in parameters.items()}
+    apart = sorted(n for n in saved.keys() | built.keys() if saved.get(n) != built.get(n))
+    if apart:
+        some = ", ".join(apart[:3]) + (", …" if len(apart) > 3 else "")
+        raise CheckpointError(
+            f"{path}: was written by another version of pyg_nsa ({state['pyg_nsa'].get('version', 'unknown')}; this is "
+            f"{pyg_nsa.__version__}), whose model has other parameters: {some}. Train anew, or use the version that wrote it."
+        )
 
 
 def check_same(state: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:

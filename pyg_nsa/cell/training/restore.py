@@ -18,6 +18,7 @@ from pyg_nsa.cell.network.graph import build_graph
 from pyg_nsa.cell.network.metabolic_model import ModelFileError, as_network, load_model
 from pyg_nsa.cell.training.checkpoint import (
     CheckpointError,
+    check_fits,
     feature_changes,
     graph_fingerprint,
     read_checkpoint,
@@ -55,12 +56,13 @@ def restore(path: str | Path, cache: Path | None = None) -> Restored:
             does not hold is built for this call, labels excepted.
 
     Raises:
-        CheckpointError: The checkpoint cannot be read, or the metabolic model or a gene table has changed or is gone.
+        CheckpointError: The checkpoint cannot be read, another version wrote it, or the metabolic model or a gene table has changed
+            or is gone.
     """
     state = read_checkpoint(path)
     config = CellConfig.model_validate(state["pyg_nsa_config"])
     graph, labels = _graph(config, state, Path(path), cache)
-    return Restored(_module(state, config, graph), config, state["pyg_nsa"]["name"], labels)
+    return Restored(_module(state, config, graph, path), config, state["pyg_nsa"]["name"], labels)
 
 
 def restore_module(
@@ -68,7 +70,7 @@ def restore_module(
 ) -> CellModule:
     """The module of a checkpoint that was read; otherwise as :func:`restore`."""
     config = CellConfig.model_validate(state["pyg_nsa_config"])
-    return _module(state, config, _graph(config, state, path, cache)[0])
+    return _module(state, config, _graph(config, state, path, cache)[0], path)
 
 
 def _graph(
@@ -100,11 +102,14 @@ def _graph(
     return graph, labels
 
 
-def _module(state: Mapping[str, Any], config: CellConfig, graph: HeteroData) -> CellModule:
+def _module(
+    state: Mapping[str, Any], config: CellConfig, graph: HeteroData, path: str | Path
+) -> CellModule:
     model = builder_of(state["pyg_nsa"]["name"], config)(config, graph)
     module = CellModule(model, graph, config.training, torch.zeros(2, 2), 1)
     nobody = Perturbation(0, torch.empty(0, dtype=torch.long), torch.zeros(2))
     run_once(module, [PerturbationCollate(graph)([nobody])])
+    check_fits(state, module.state_dict(), path)
     module.load_state_dict(state["state_dict"])
     module.identity = {key: state[key] for key in ("pyg_nsa", "pyg_nsa_config")}
     return module.eval()

@@ -26,6 +26,7 @@ from pyg_nsa.cell.data.dataset import PerturbationDataset
 from pyg_nsa.cell.data.splits import MixedSampler, Split
 from pyg_nsa.cell.models.model import HeteroCellNSA
 from pyg_nsa.cell.training.checkpoint import (
+    check_fits,
     check_same,
     identity,
     read_checkpoint,
@@ -126,6 +127,8 @@ def train(
     module, train_loader, val_loader = _prepare(model, dataset, split, config, validation, seed)
     module.failures, module.identity = folder, identified
     history = History(folder / "history.csv")
+    if resume:
+        check_fits(state, module.state_dict(), last)
     if finished:
         _restore(history, module, state)
     else:
