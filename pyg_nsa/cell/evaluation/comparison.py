@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import json
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -35,10 +31,10 @@ from pyg_nsa.cell.evaluation.comparison_page import (
     summary,
 )
 from pyg_nsa.cell.report.figure_style import save
+from pyg_nsa.cell.training.run_facts import machine, versions
 
 __all__ = ["run_comparison"]
 
-_PACKAGES = ("pyg-nsa", "torch", "torch-geometric", "lightning", "cobra", "highspy")
 _METRICS = ["model", "seed", "subset", "target", "metric", "value", "n"]
 
 
@@ -201,12 +197,8 @@ def _facts(
         "cells": [_cell_facts(cell) for cell in cells],
         "summary": table.to_dict("records"),
         "differences": differences(metrics, models).to_dict("records"),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in _PACKAGES},
-        },
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-        + (torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"),
+        "versions": versions(),
+        "machine": machine(),
     }
 
 

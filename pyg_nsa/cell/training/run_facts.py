@@ -17,7 +17,7 @@ from pyg_nsa.cell.data.dataset import PerturbationDataset
 from pyg_nsa.cell.data.splits import Split
 from pyg_nsa.cell.training.trainer import Trained
 
-__all__ = ["run_facts"]
+__all__ = ["machine", "run_facts", "versions"]
 
 _PACKAGES = ("pyg-nsa", "torch", "torch-geometric", "lightning", "cobra", "highspy")
 
@@ -39,8 +39,6 @@ def run_facts(
         label_seconds: How long graph and labels took.
     """
     graph = dataset.graph
-    where = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-    where += torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     simulated = config.data.labels.startswith("simulated")
     source = "simulated by FBA" if simulated else f"measured ({Path(config.data.labels).name})"
     return {
@@ -53,11 +51,8 @@ def run_facts(
             "edges": {" ".join(t): int(graph[t].edge_index.size(1)) for t in graph.edge_types},
         },
         "split": split.counts(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in _PACKAGES},
-        },
-        "machine": where,
+        "versions": versions(),
+        "machine": machine(),
         "seconds": {
             "labels": round(label_seconds, 1),
             "training": {name: round(t.seconds, 1) for name, t in trained.items()},
@@ -67,3 +62,21 @@ def run_facts(
         },
         "label_source": source,
     }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result depends on."""
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def machine() -> str:
+    """The machine in one line: system, cores, threads, GPU."""
+    threads = torch.get_num_threads()
+    return (
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
+        f"{threads} thread{'s' if threads != 1 else ''}, "
+        + (torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")
+    )
