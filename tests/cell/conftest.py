@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from cell.networks import YEAST, toy_network
@@ -27,8 +29,10 @@ def ijo1366():
 @pytest.fixture(scope="session")
 def yeast():
     if not YEAST.exists():
+        if os.environ.get("PYG_NSA_YEAST"):
+            pytest.fail(f"PYG_NSA_YEAST names a folder without {YEAST.name}: {YEAST.parent}")
         pytest.skip(
-            "needs yeast-GEM_9.0.2.npz in the folder that the environment variable PYG_NSA_YEAST names"
+            f"needs {YEAST.name} in ../shared/data/yeast, or in the folder that PYG_NSA_YEAST names"
         )
     with np.load(YEAST) as z:
         clauses: list[list[tuple[int, ...]]] = [[] for _ in z["rxns"]]

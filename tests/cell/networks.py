@@ -10,8 +10,9 @@ from scipy.sparse import csc_array
 
 from pyg_nsa.cell.network.metabolic_model import MetabolicNetwork
 
-YEAST = Path(os.environ.get("PYG_NSA_YEAST", "")) / "yeast-GEM_9.0.2.npz"
-"""The yeast model as arrays, in a folder that the repository does not hold."""
+_BESIDE = Path(__file__).parents[3] / "shared" / "data" / "yeast"
+YEAST = Path(os.environ.get("PYG_NSA_YEAST") or _BESIDE) / "yeast-GEM_9.0.2.npz"
+"""The yeast model as arrays, in a folder that the repository does not hold: that of ``PYG_NSA_YEAST``, or beside the repository."""
 
 
 def toy_network(
