@@ -164,7 +164,6 @@ def test_no_progress_bar_without_a_terminal(toy, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.slow
 def test_all_pairs_of_ijo1366(ijo1366):
     start = time.perf_counter()
     simulator = GrowthSimulator(ijo1366)
