@@ -257,8 +257,9 @@ class MixedSampler(Sampler[int]):
 
     Almost all pairs have ε = 0, so a plain epoch teaches to answer 0. Instances are drawn without replacement while
     there are any of their kind left, then a new round begins. An instance with more than two genes counts as a pair.
-    Epochs differ, and are the same again under the same seed. For DDP give every process its own share: a
-    ``DistributedSampler`` around this one (Lightning adds it).
+    Epochs differ, and are the same again under the same seed. In distributed training all processes draw alike, and
+    :class:`~pyg_nsa.cell.training.distributed.SharedBatches` around this sampler gives each its share of every batch; a
+    ``DistributedSampler`` would repeat instances to make the shares equal.
 
     Args:
         table: The labels.
