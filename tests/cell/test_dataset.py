@@ -560,7 +560,12 @@ def test_measured_labels_with_unknown_genes(tmp_path, toy, caplog):
     path.write_text("genes,fitness\na,0.9\nzz,0.5\n")
     dataset = PerturbationDataset(tmp_path, toy, labels=path, unknown_labels="skip")
     assert len(dataset) == 1
-    assert "left out 1 of 2 rows:\n  line 3: unknown gene 'zz'" in caplog.text
+    warning = f"{path}: left out 1 of 2 rows:\n  line 3: unknown gene 'zz'"
+    assert caplog.messages == [warning]
+    caplog.clear()
+    again = PerturbationDataset(tmp_path, toy, labels=path, unknown_labels="skip")
+    assert len(again) == 1
+    assert caplog.messages == [warning]  # also where nothing was built
     with pytest.raises(TableError, match="line 3: unknown gene 'zz'"):
         PerturbationDataset(tmp_path, toy, labels=path)  # not the cache of the other option
 
@@ -578,6 +583,15 @@ def test_which_deletions(tmp_path, toy):
     triples = PerturbationDataset(tmp_path, toy, labels="simulated-triples")
     assert triples.table.sizes.tolist() == [1, 1, 1, 1, 2, 2, 2, 3]
     assert triples[7].genes.tolist() == [0, 1, 2]
+
+
+def test_a_long_list_of_left_out_rows_lies_beside_the_labels(tmp_path, toy, caplog):
+    path = tmp_path / "measured.csv"
+    path.write_text("genes,fitness\na,0.9\n" + "".join(f"z{i},1\n" for i in range(12)))
+    dataset = PerturbationDataset(tmp_path, toy, labels=path, unknown_labels="skip")
+    (listing,) = Path(dataset.processed_dir).glob("labels-measured-*.problems.txt")
+    assert caplog.text.rstrip().endswith(f"All 12 are listed in {listing}")
+    assert listing.read_text().splitlines()[-1] == "line 14: unknown gene 'z11'"
 
 
 def test_unknown_model(tmp_path):

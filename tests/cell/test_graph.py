@@ -260,6 +260,17 @@ def test_unknown_genes_are_reported_with_lines(tmp_path, toy, caplog):
     ]
 
 
+def test_repeated_pairs_are_reported_with_lines(tmp_path, toy, caplog):
+    path = tmp_path / "physical.tsv"
+    path.write_text("from\tto\na\tb\nb\ta\na\tb\n")
+    graph = build_graph(toy, gene_tables={"physical": path}, features=False)
+    assert graph["gene", "physical", "gene"].edge_index.tolist() == [[0, 1], [1, 0]]
+    assert caplog.messages == [
+        f"{path}: 1 of 3 pairs stand in an earlier row, and make no second edge:\n"
+        "  line 4: 'a', 'b' as in line 2"
+    ]
+
+
 def test_unknown_genes_can_be_added(toy):
     table = pd.DataFrame([["a", "q"], ["p", "q"]])
     graph = build_graph(toy, gene_tables={"physical": table}, unknown="add")

@@ -5,6 +5,7 @@ import json
 import logging
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -188,6 +189,7 @@ def test_measured_table(tmp_path, toy_graph):
         "file": str(path),
         "model": "toy",
         "left_out": 0,
+        "left_out_report": "",
     }
     table.check_graph(toy_graph)
 
@@ -214,14 +216,52 @@ def test_problems_are_reported_together_with_lines(tmp_path, toy_graph):
     assert str(error.value) == (
         f"{path}: 7 problems. Genes are named as in the graph ('a', …), and every set of genes has one row; "
         "average repeated measurements first:\n"
-        "  line 3: unknown gene 'zz', 'yy'\n"
+        "  line 9: contradicts line 8 (d;c)\n"
         "  line 5: repeats line 2 (a)\n"
         "  line 6: a gene twice in 'b;b'\n"
         "  line 7: no genes\n"
         "  line 8: fitness 'low' is not a finite number\n"
-        "  line 9: contradicts line 8 (d;c)\n"
-        "  line 10: fitness 'inf' is not a finite number"
+        "  line 10: fitness 'inf' is not a finite number\n"
+        "  line 3: unknown gene 'zz', 'yy'"
     )
+
+
+def test_of_many_problems_each_kind_is_shown_and_all_are_in_a_file(tmp_path, toy_graph):
+    path, listing = tmp_path / "measured.csv", tmp_path / "all.txt"
+    path.write_text("genes,fitness\na,1\n" + "".join(f"z{i},1\n" for i in range(14)) + "a,0.5\n")
+    wanted = ["line 17: contradicts line 2 (a)"]
+    wanted += [f"line {i + 3}: unknown gene 'z{i}'" for i in range(14)]
+    with pytest.raises(TableError) as error:
+        read_label_table(path, toy_graph, listing=listing)
+    said = str(error.value).splitlines()
+    assert said[0].startswith(f"{path}: 15 problems.")
+    assert said[1:12] == [f"  {problem}" for problem in wanted[:11]]
+    assert said[12:] == [
+        "  and 4 more rows with unknown genes",
+        f"All 15 are listed in {listing}",
+    ]
+    assert listing.read_text().splitlines() == wanted
+    with pytest.raises(TableError) as error:
+        read_label_table(path, toy_graph)
+    own = Path(str(error.value).rpartition("listed in ")[2])
+    assert own.read_text() == listing.read_text()
+    own.unlink()
+
+
+def test_lines_are_those_of_the_file_where_cells_hold_line_breaks(tmp_path, toy_graph):
+    path = tmp_path / "measured.csv"
+    path.write_bytes(
+        b'genes,fitness,"a note\nof two lines"\n'  # lines 1 and 2
+        b'a,1,"one\r\ntwo\n\nfour"\n'  # 3 to 6
+        b'\nb,low,\nb,0.5,"\n"\nzz,1,\n'  # 8, 9 and 10, 11
+    )
+    with pytest.raises(TableError) as error:
+        read_label_table(path, toy_graph)
+    assert str(error.value).splitlines()[1:] == [
+        "  line 9: contradicts line 8 (b)",
+        "  line 8: fitness 'low' is not a finite number",
+        "  line 11: unknown gene 'zz'",
+    ]
 
 
 def test_rows_with_unknown_genes_can_be_skipped_with_a_report(tmp_path, toy_graph, caplog):

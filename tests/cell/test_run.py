@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from pyg_nsa.cell.config import CellConfig, TrainingConfig
 from pyg_nsa.cell.data.batch import PerturbationLoader
+from pyg_nsa.cell.data.splits import split_by_gene
 from pyg_nsa.cell.evaluation.metrics import compare
 from pyg_nsa.cell.files.cache import open_dataset
 from pyg_nsa.cell.models.build import build_model
@@ -25,6 +26,7 @@ from pyg_nsa.cell.training.lightning_module import (
 )
 from pyg_nsa.cell.training.restore import restore
 from pyg_nsa.cell.training.run import run_training
+from pyg_nsa.cell.training.run_facts import run_facts
 from pyg_nsa.cell.training.trainer import predict
 from pyg_nsa.cli import main
 from pyg_nsa.load import load_config
@@ -62,6 +64,18 @@ def test_it_writes_what_the_report_and_a_reader_need(run):
     history = pd.read_csv(run / "history.csv")
     assert history.groupby("model").size().to_dict() == {"hetero_nsa": 2, "hetero_conv": 2}
     assert np.isfinite(history[["train_loss", "val_loss"]].to_numpy()).all()
+
+
+def test_facts_count_the_labels_that_were_left_out(tmp_path):
+    path = tmp_path / "measured.csv"
+    path.write_text(
+        "genes,fitness\n" + "".join(f"{g},1\n" for g in ("b0116", "b0118", "b0720", "zz"))
+    )
+    config = tiny_config(tmp_path, f"data.labels={path}", "data.unknown_labels=skip")
+    dataset = open_dataset(config, tmp_path, progress=False)
+    split = split_by_gene(dataset.table, (0.34, 0.33, 0.33))
+    facts = run_facts(config, dataset, split, {}, 0.0)
+    assert facts["label_source"] == "measured (measured.csv), 1 row with unknown genes left out"
 
 
 def test_metrics_are_those_of_the_predictions_and_of_held_out_genes_only(run, cache):

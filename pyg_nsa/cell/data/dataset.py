@@ -32,7 +32,7 @@ from pyg_nsa.cell.files.sealed_file import (
     write_sealed,
 )
 from pyg_nsa.cell.files.tables import TableError
-from pyg_nsa.cell.labels.measured import UnknownRows, read_label_table
+from pyg_nsa.cell.labels.measured import UnknownRows, read_label_table, warn_left_out
 from pyg_nsa.cell.labels.simulated import Deletions, simulate_labels, simulated_label_file
 from pyg_nsa.cell.labels.table import PAD, LabelFileError, LabelTable
 from pyg_nsa.cell.network.deletion import DeletionRule
@@ -142,6 +142,8 @@ class PerturbationDataset(Dataset):
         else:
             name, count = found[0].model_id, len(found[1])
             logger.info("%s: %d instances from %s", name, count, self.processed_dir)
+            if build:  # who only reads, to predict say, has been told
+                warn_left_out(found[1])
         self.graph, self.table = found
         self._rule = DeletionRule(self.graph)
 
@@ -186,8 +188,9 @@ class PerturbationDataset(Dataset):
                 network, folder, deletions=deletions, workers=self.workers, progress=self.progress
             )
             return simulated_label_file(network, folder, deletions).name
-        table = read_label_table(self.labels, graph, self.unknown_labels)
-        return table.save(folder / f"labels-measured-{self._key}.npz").name
+        file = folder / f"labels-measured-{self._key}.npz"
+        listing = file.with_suffix(".problems.txt")
+        return read_label_table(self.labels, graph, self.unknown_labels, listing).save(file).name
 
     def _read(self) -> tuple[HeteroData, LabelTable] | None:
         """Graph and labels from ``processed/``; ``None`` if they are missing or damaged."""

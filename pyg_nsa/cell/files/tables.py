@@ -6,9 +6,11 @@ the package ``pyarrow``). Everything is read as text, so that gene ids such as `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from pyg_nsa.cell.files.file_kind import file_kind
@@ -17,6 +19,7 @@ __all__ = ["TableError", "read_rows"]
 
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
 SHOWN = 10
+_LINE_BREAK = r"\r\n|\r|\n"
 
 
 class TableError(ValueError):
@@ -32,8 +35,8 @@ def read_rows(table: str | Path | pd.DataFrame, what: str) -> tuple[pd.DataFrame
 
     Returns:
         The cells (str; empty where missing), the table's name in messages, and whether the first line of the file is
-        still in the table (``True`` for CSV and TSV) or already its header. The index holds 1-based line numbers of
-        the file; for Parquet and tables in memory, 0-based row numbers.
+        still in the table (``True`` for CSV and TSV) or already its header. The index holds the 1-based numbers of the
+        lines in the file at which rows begin; for Parquet and tables in memory, 0-based row numbers.
 
     Raises:
         TableError: If the file is missing, cannot be read, or has an unknown ending.
@@ -58,8 +61,12 @@ def read_rows(table: str | Path | pd.DataFrame, what: str) -> tuple[pd.DataFrame
                 skip_blank_lines=False,
                 encoding="utf-8-sig",
             )
-            frame.index = pd.RangeIndex(1, len(frame) + 1)
-            frame = frame.fillna("").map(str.strip)
+            frame = frame.fillna("")
+            # A quoted cell may hold line breaks, so a row may take several lines.
+            breaks = sum((frame[c].str.count(_LINE_BREAK) for c in frame), np.zeros(len(frame)))
+            lines = 1 + np.asarray(breaks, np.int64)
+            frame.index = pd.Index(1 + np.cumsum(lines) - lines)
+            frame = frame.map(str.strip)
             filled = (frame != "").any(axis=1)
             return frame[filled], str(path), True
     except TableError:
@@ -92,9 +99,30 @@ def row_name(numbered_lines: bool) -> str:
     return "line" if numbered_lines else "row"
 
 
-def problem_list(problems: Sequence[str]) -> str:
-    """Problems below one another, shortened after ten."""
+def problem_list(problems: Sequence[str], what: str = "") -> str:
+    """Problems below one another, shortened after ten; ``what`` they are, for the number of the others."""
     lines = [f"  {problem}" for problem in problems[:SHOWN]]
     if len(problems) > SHOWN:
-        lines.append(f"  and {len(problems) - SHOWN} more")
+        lines.append(f"  and {len(problems) - SHOWN:,} more{what and ' ' + what}")
+    return "\n".join(lines)
+
+
+def problem_report(problems: Mapping[str, Sequence[str]], listing: Path | None = None) -> str:
+    """Problems of several kinds, ten of each at most, and where all are listed if that leaves some out.
+
+    Args:
+        problems: By what they are, such as ``"contradictions"``, the worst first.
+        listing: The file for all of them; by default a new one in the folder for temporary files.
+
+    Returns:
+        Lines of text.
+    """
+    lines = [problem_list(found, what) for what, found in problems.items() if found]
+    if max(map(len, problems.values()), default=0) > SHOWN:
+        everything = [problem for found in problems.values() for problem in found]
+        if listing is None:
+            with tempfile.NamedTemporaryFile(prefix="pyg-nsa-", suffix=".txt", delete=False) as new:
+                listing = Path(new.name)
+        listing.write_text("\n".join(everything) + "\n", encoding="utf-8")
+        lines.append(f"All {len(everything):,} are listed in {listing}")
     return "\n".join(lines)

@@ -12,19 +12,29 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch_geometric.data import HeteroData
 
-from pyg_nsa.cell.files.tables import TableError, problem_list, read_rows, row_name
+from pyg_nsa.cell.files.tables import TableError, problem_report, read_rows, row_name
 from pyg_nsa.cell.labels.table import PAD, LabelTable
 
-__all__ = ["UnknownRows", "read_label_table"]
+__all__ = ["UnknownRows", "read_label_table", "warn_left_out"]
 
 logger = logging.getLogger(__name__)
 
 UnknownRows = Literal["error", "skip"]
 _COLUMNS = ("fitness", "gene_interaction", "fitness_std")
+_CONTRADICTING, _REPEATED, _WRONG, _UNKNOWN = (
+    "contradictions",
+    "repeated rows",
+    "rows with wrong cells",
+    "rows with unknown genes",
+)
+_Problems = dict[str, list[tuple[int, str]]]  # by kind, the worst first: position and text
 
 
 def read_label_table(
-    path: str | Path | pd.DataFrame, graph: HeteroData, on_unknown: UnknownRows = "error"
+    path: str | Path | pd.DataFrame,
+    graph: HeteroData,
+    on_unknown: UnknownRows = "error",
+    listing: Path | None = None,
 ) -> LabelTable:
     """Join a table of measurements to a graph.
 
@@ -37,13 +47,17 @@ def read_label_table(
         graph: A graph of :func:`pyg_nsa.cell.network.graph.build_graph`, whose gene nodes the ids must name.
         on_unknown: What to do with rows that name a gene which the graph lacks: ``"error"``, or ``"skip"`` them with a
             warning that says which. Other problems are errors always.
+        listing: The file for a list of all rows with problems, which is written if a message has no room for it; by
+            default a new one in the folder for temporary files.
 
     Returns:
-        One instance a row, in the table's order; ``provenance["left_out"]`` is the number of rows that were skipped.
+        One instance a row, in the table's order; ``provenance["left_out"]`` is the number of rows that were skipped, and
+        ``provenance["left_out_report"]`` the text of the warning (empty if there are none).
 
     Raises:
         TableError: If the file cannot be read, a column is missing, or rows have unknown genes, numbers that are none,
-            or the genes of an earlier row. All such rows are named with their line numbers.
+            or the genes of an earlier row. The message names ten rows of each kind with their line numbers, rows that
+            contradict another first, and the file that lists all of them if there are more.
         ValueError: For another ``on_unknown``.
     """
     if on_unknown not in ("error", "skip"):
@@ -59,30 +73,34 @@ def read_label_table(
                 "Needed: genes, fitness; optional: gene_interaction, fitness_std."
             )
     names: list[str] = graph["gene"].node_ids
-    problems: list[tuple[int, str]] = []  # position and text
-    numbers = {name: _numbers(rows, name, problems) for name in _COLUMNS}
+    problems: _Problems = {_CONTRADICTING: [], _REPEATED: [], _WRONG: [], _UNKNOWN: []}
+    numbers = {name: _numbers(rows, name, problems[_WRONG]) for name in _COLUMNS}
     row = row_name(has_first_line)
-    members, unknown = _members(rows, names, numbers, row, problems)
+    members = _members(rows, names, numbers, row, problems)
 
-    def listed(found: list[tuple[int, str]]) -> str:
-        return problem_list([f"{row} {rows.index[i]}: {text}" for i, text in sorted(found)])
+    def listed(found: _Problems) -> str:
+        lines = {
+            what: [f"{row} {rows.index[i]}: {text}" for i, text in sorted(of_kind)]
+            for what, of_kind in found.items()
+        }
+        return problem_report(lines, listing)
 
-    if on_unknown == "error":
-        problems += unknown
-    if problems:
+    unknown = problems[_UNKNOWN] if on_unknown == "error" else problems.pop(_UNKNOWN)
+    if count := sum(map(len, problems.values())):
         raise TableError(
-            f"{where}: {len(problems)} problems. Genes are named as in the graph ({names[0]!r}, …), and every set of "
+            f"{where}: {count} problems. Genes are named as in the graph ({names[0]!r}, …), and every set of "
             f"genes has one row; average repeated measurements first:\n{listed(problems)}"
         )
+    report = ""
     if unknown:
         share = f"{len(unknown)} of {len(rows)} rows"
-        logger.warning("%s: left out %s:\n%s", where, share, listed(unknown))
+        report = f"{where}: left out {share}:\n{listed({_UNKNOWN: unknown})}"
     kept = np.setdiff1d(np.arange(len(rows)), [i for i, _ in unknown]).astype(np.int64)
     width = max((len(members[i]) for i in kept), default=1)
     padded = np.full((len(kept), width), PAD, np.int32)
     for k, i in enumerate(kept):
         padded[k, : len(members[i])] = members[i]
-    return LabelTable(
+    table = LabelTable(
         gene_ids=tuple(names),
         genes=padded,
         provenance={
@@ -90,9 +108,18 @@ def read_label_table(
             "file": where,
             "model": graph.model_id,
             "left_out": len(unknown),
+            "left_out_report": report,
         },
         **{name: values[kept] for name, values in numbers.items()},
     )
+    warn_left_out(table)
+    return table
+
+
+def warn_left_out(table: LabelTable) -> None:
+    """Log which rows of the user's table a label table lacks, if it does."""
+    if report := table.provenance.get("left_out_report"):
+        logger.warning("%s", report)
 
 
 def _numbers(rows: pd.DataFrame, name: str, problems: list[tuple[int, str]]) -> NDArray[np.float32]:
@@ -114,12 +141,11 @@ def _members(
     names: list[str],
     numbers: dict[str, NDArray[np.float32]],
     row: str,
-    problems: list[tuple[int, str]],
-) -> tuple[list[tuple[int, ...]], list[tuple[int, str]]]:
-    """Gene indices of each row, and the rows with unknown genes."""
+    problems: _Problems,
+) -> list[tuple[int, ...]]:
+    """Gene indices of each row."""
     index = {gene: i for i, gene in enumerate(names)}
     members: list[tuple[int, ...]] = []
-    unknown: list[tuple[int, str]] = []
     first_seen: dict[tuple[int, ...], int] = {}
     for i, cell in enumerate(rows["genes"]):
         ids = [gene for gene in re.split(r"[,;|\s]+", cell) if gene]
@@ -127,13 +153,14 @@ def _members(
         genes = tuple(sorted(index[gene] for gene in set(ids) & index.keys()))
         members.append(genes)
         if not ids:
-            problems.append((i, "no genes"))
+            problems[_WRONG].append((i, "no genes"))
         elif missing:
-            unknown.append((i, f"unknown gene {', '.join(map(repr, missing))}"))
+            text = f"unknown gene {', '.join(map(repr, missing))}"
+            problems[_UNKNOWN].append((i, text))
         elif len(genes) < len(ids):
-            problems.append((i, f"a gene twice in {cell!r}"))
+            problems[_WRONG].append((i, f"a gene twice in {cell!r}"))
         elif (j := first_seen.setdefault(genes, i)) != i:
             same = all(np.array_equal(v[i], v[j], equal_nan=True) for v in numbers.values())
-            verdict = "repeats" if same else "contradicts"
-            problems.append((i, f"{verdict} {row} {rows.index[j]} ({cell})"))
-    return members, unknown
+            kind, verdict = (_REPEATED, "repeats") if same else (_CONTRADICTING, "contradicts")
+            problems[kind].append((i, f"{verdict} {row} {rows.index[j]} ({cell})"))
+    return members

@@ -66,7 +66,7 @@ def read_gene_pairs(
         table: As for :func:`pyg_nsa.cell.network.graph.build_graph`.
         gene_ids: The genes; with ``unknown="add"`` new ones are appended.
         unknown: What to do with ids that are not among them: ``"error"``, ``"skip"`` their rows, or ``"add"`` them.
-        quiet: Log no warning about rows that are skipped; the caller reports them.
+        quiet: Log no warning about rows that are skipped or repeated; the caller reports them.
 
     Returns:
         The pairs, and what was left out.
@@ -114,6 +114,14 @@ def read_gene_pairs(
             logger.warning(
                 "%s: left out gene ids that the model does not have, %s:\n%s", where, share, listed
             )
+    if result.repeated and not quiet:
+        logger.warning(
+            "%s: %d of %d pairs stand in an earlier row, and make no second edge:\n%s",
+            where,
+            len(result.repeated),
+            len(cells),
+            problem_list(result.repeated),
+        )
     pairs = np.ascontiguousarray(np.array(list(found), np.int64).reshape(-1, 2).T)
     unknown_ids = list(dict.fromkeys(result.unknown_ids))
     return GenePairs(pairs, result.rows, result.unknown, unknown_ids, result.repeated, result.added)

@@ -41,6 +41,8 @@ def run_facts(
     graph = dataset.graph
     simulated = config.data.labels.startswith("simulated")
     source = "simulated by FBA" if simulated else f"measured ({Path(config.data.labels).name})"
+    if left_out := dataset.table.provenance.get("left_out"):
+        source += f", {left_out:,} row{'s' if left_out != 1 else ''} with unknown genes left out"
     return {
         "title": config.title,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
