@@ -264,6 +264,22 @@ def test_lines_are_those_of_the_file_where_cells_hold_line_breaks(tmp_path, toy_
     ]
 
 
+def test_measured_table_in_parquet(tmp_path, toy_graph):
+    path = tmp_path / "measured.parquet"
+    rows = {
+        "genes": ["a,b", "c", "zz"],
+        "fitness": [0.25, None, 1.0],
+        "gene_interaction": [-0.1, None, None],
+    }
+    pd.DataFrame(rows).to_parquet(path)
+    with pytest.raises(TableError, match=r"1 problems\..*\n  row 2: unknown gene 'zz'$"):
+        read_label_table(path, toy_graph)
+    table = read_label_table(path, toy_graph, on_unknown="skip")
+    assert table.genes.tolist() == [[0, 1], [2, -1]]
+    np.testing.assert_array_equal(table.fitness, np.array([0.25, np.nan], np.float32))
+    np.testing.assert_array_equal(table.gene_interaction, np.array([-0.1, np.nan], np.float32))
+
+
 def test_rows_with_unknown_genes_can_be_skipped_with_a_report(tmp_path, toy_graph, caplog):
     path = tmp_path / "measured.tsv"
     path.write_text("genes\tfitness\na\t1\nzz;a\t0.5\n\nb\t0.25\nyy\t0\n")

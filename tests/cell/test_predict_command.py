@@ -141,6 +141,12 @@ def test_the_command_prints_writes_and_gives_json(invoke, best, tmp_path):
     result = invoke("predict", best, deletions, "-o", out, "--without-labels")
     assert result.exit_code == 0, result.output
     assert f"wrote {out} (2 deletions)" in result.output
+    text = out.read_text()
+    parquet = tmp_path / "deletions.parquet"
+    pd.read_csv(deletions).to_parquet(parquet)
+    result = invoke("predict", best, parquet, "-o", out, "--without-labels")
+    assert result.exit_code == 0, result.output
+    assert out.read_text() == text
     written = pd.read_csv(out, sep="\t")
     assert written.columns.tolist() == ["genes", "size", "fitness_pred", "gene_interaction_pred"]
     np.testing.assert_allclose(
