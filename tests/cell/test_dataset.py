@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -430,6 +431,19 @@ def test_other_options_never_meet_old_files(tmp_path, toy):
     table.write_text("a,b\nc,d\n")
     two = PerturbationDataset(tmp_path, toy, gene_tables={"physical": table})
     assert [d.graph["gene", "physical", "gene"].num_edges for d in (one, two)] == [1, 2]
+
+
+def test_subsystems_tell_caches_apart_where_they_are_features(tmp_path, toy):
+    def dataset(features, *subsystems):
+        model = replace(toy, subsystems=subsystems)
+        return PerturbationDataset(tmp_path, model, features=features)
+
+    one = dataset(["subsystem"], "S", "", "", "")
+    other = dataset(["subsystem"], "", "S", "", "")
+    assert not torch.equal(one.graph["reaction"].x, other.graph["reaction"].x)
+    assert dataset(["degree"], "S", "", "", "").processed_paths == (
+        dataset(["degree"], "", "S", "", "").processed_paths
+    )
 
 
 @pytest.mark.parametrize("damage", ["cut", "first byte", "middle", "last byte"])

@@ -5,8 +5,9 @@ from itertools import combinations
 
 import cobra
 import numpy as np
+import pandas as pd
 import pytest
-from cell.networks import toy_network
+from cell.networks import YEAST, toy_network
 
 from pyg_nsa.cell.labels.deletions import simulate_pairs, simulate_singles
 from pyg_nsa.cell.labels.fba import GrowthSimulator
@@ -176,11 +177,30 @@ def test_all_pairs_of_ijo1366(ijo1366):
     assert simulator.lp_count < 3500
 
 
+def test_essential_genes_of_yeast_are_mostly_others_than_the_lethal_ones(yeast):
+    """The figures of docs/cell_data.md.
+
+    Essential is a gene of Costanzo et al. 2016 with conditional or weakened alleles (tsa, tsq, damp) and no deletion strain
+    (dma, sn); strains with suppressors (S) say neither.
+    """
+    strains = pd.read_csv(YEAST.parent / "smf_costanzo2016.tsv.gz", sep="\t")
+    kind = strains["strain"].str.extract(r"_([a-zA-Z]+)\d+$")[0]
+    assert set(kind) == {"dma", "sn", "tsa", "tsq", "damp", "S"}
+    deleted = set(strains["orf"][kind.isin(["dma", "sn"])])
+    weakened = set(strains["orf"][kind.isin(["tsa", "tsq", "damp"])])
+    fitness = simulate_singles(GrowthSimulator(yeast), False).fitness
+    lethal = {g for g, f in zip(yeast.genes, fitness, strict=True) if f < 1e-3}
+    known = sorted((deleted | weakened) & set(yeast.genes))
+    essential = np.array([g not in deleted for g in known])
+    called = np.array([g in lethal for g in known])
+    found = len(known), called.sum(), essential.sum(), (called & essential).sum()
+    assert found == (1049, 154, 149, 77)
+    mcc = np.corrcoef(called, essential)[0, 1]  # of two binary variables
+    assert round(mcc, 2) == 0.43
+
+
 @pytest.mark.slow
 def test_singles_and_pairs_of_yeast(yeast):
-    import pandas as pd
-    from cell.networks import YEAST
-
     known = pd.read_csv(YEAST.parent / "fba_singles_yeastGEM9.0.2.tsv", sep="\t")
     simulator = GrowthSimulator(yeast)
     singles = simulate_singles(simulator)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cobra
 import highspy
 import numpy as np
@@ -19,8 +21,20 @@ def growth(textbook):
     return GrowthSimulator(textbook).wildtype_growth
 
 
-def test_shapes_and_scale(textbook):
-    graph = build_graph(textbook, features=features.FEATURES)
+@pytest.fixture(scope="module")
+def filed(textbook):
+    """The textbook model with subsystems, which its file does not give."""
+    of = {
+        "PFK": "Glycolysis",
+        "PGI": "Glycolysis",
+        "CS": "Citric Acid Cycle",
+        "EX_ac_e": "Exchange",
+    }
+    return replace(textbook, subsystems=tuple(of.get(r, "") for r in textbook.reactions))
+
+
+def test_shapes_and_scale(filed):
+    graph = build_graph(filed, features=features.FEATURES)
     for node_type in graph.node_types:
         store = graph[node_type]
         assert store.x.shape == (store.num_nodes, len(store.feature_names))
@@ -33,14 +47,14 @@ def test_shapes_and_scale(textbook):
         torch.testing.assert_close(real.std(0, unbiased=False), torch.ones(real.size(1)))
 
 
-def test_features_are_switchable(textbook):
+def test_features_are_switchable(textbook, filed):
     graph = build_graph(textbook, features=["gene_reactions", "flux"])
     assert graph["gene"].feature_names == ["reactions", "reactions_without_isozyme"]
     assert graph["reaction"].feature_names == ["flux", "carries_flux"]
     assert graph["metabolite"].x.shape == (72, 0)
     assert "random_walk_2" not in build_graph(textbook)["gene"].feature_names
     for name in features.FEATURES:
-        single = build_graph(textbook, features=[name])
+        single = build_graph(filed, features=[name])
         assert any(single[t].x.size(1) for t in single.node_types), name
 
 
@@ -107,6 +121,39 @@ def test_shadow_price_is_the_cost_of_draining(textbook, growth):
     assert torch.corrcoef(torch.stack([expected[known].float(), price[known]]))[0, 1] > 0.95
 
 
+def test_subsystems_by_hand(textbook_model, textbook, filed):
+    graph = build_graph(filed, features=["subsystem"])
+    reaction, gene = graph["reaction"], graph["gene"]
+    assert reaction.feature_names == [
+        "subsystem_Citric Acid Cycle",
+        "subsystem_Exchange",
+        "subsystem_Glycolysis",
+    ]
+    marked = {
+        name: {node.split("|")[0] for node, x in zip(reaction.node_ids, column, strict=True) if x}
+        for name, column in zip(reaction.feature_names, reaction.x.T.tolist(), strict=True)
+    }
+    assert list(marked.values()) == [{"CS"}, {"EX_ac_e"}, {"PFK", "PGI"}]
+    assert set(reaction.x.unique().tolist()) == {0.0, 1.0}
+    assert reaction.x[:, 2].sum() == sum(n.startswith(("PFK|", "PGI|")) for n in reaction.node_ids)
+    # No gene has the exchange, so genes have no column for it.
+    assert gene.feature_names == ["subsystem_Citric Acid Cycle", "subsystem_Glycolysis"]
+    glycolysis = {g.id for r in ("PFK", "PGI") for g in textbook_model.reactions.get_by_id(r).genes}
+    assert {gene.node_ids[i] for i in gene.x[:, 1].nonzero().flatten().tolist()} == glycolysis
+    assert graph["metabolite"].x.shape == (72, 0)
+    # Not there unless it is asked for.
+    plain, default = build_graph(textbook), build_graph(filed)
+    assert all(torch.equal(plain[t].x, default[t].x) for t in plain.node_types)
+
+
+def test_a_model_without_subsystems(textbook, toy):
+    for network in (textbook, toy):
+        with pytest.raises(
+            ValueError, match=r"'subsystem': model '.*' files no reaction under a subsystem\. Leave"
+        ):
+            build_graph(network, features=["subsystem"])
+
+
 def test_random_walks_against_pyg(textbook):
     graph = build_graph(textbook, features=False)
     sizes = [graph[t].num_nodes for t in ("gene", "reaction", "metabolite")]
@@ -122,10 +169,10 @@ def test_random_walks_against_pyg(textbook):
     np.testing.assert_allclose(mine, theirs[:, [1, 3, 5]], atol=1e-5)
 
 
-def test_no_feature_sees_a_deletion(textbook, monkeypatch):
+def test_no_feature_sees_a_deletion(filed, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("a deletion was simulated")
 
     monkeypatch.setattr(GrowthSimulator, "growth", refuse)
     monkeypatch.setattr(GrowthSimulator, "fitness", refuse)
-    build_graph(textbook, features=features.FEATURES)
+    build_graph(filed, features=features.FEATURES)

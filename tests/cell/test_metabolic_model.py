@@ -166,8 +166,24 @@ def test_fingerprint(textbook):
     assert replace(textbook, upper=upper).fingerprint() != textbook.fingerprint()
     rules = (((0,),), *textbook.clauses[1:])
     assert replace(textbook, clauses=rules).fingerprint() != textbook.fingerprint()
+    filed = replace(textbook, subsystems=("core",) * 95)
+    assert filed.fingerprint() == textbook.fingerprint()  # labels do not depend on subsystems
+
+
+def test_subsystems(tmp_path, textbook):
+    assert textbook.subsystems == ("",) * 95
+    model = load_model("textbook")
+    model.reactions.PFK.subsystem = " Glycolysis "
+    cobra.io.save_json_model(model, tmp_path / "cell.json")
+    network = MetabolicNetwork.from_cobra(load_model(tmp_path / "cell.json"))
+    filed = [(r, s) for r, s in zip(network.reactions, network.subsystems, strict=True) if s]
+    assert filed == [("PFK", "Glycolysis")]
 
 
 def test_lengths_are_checked(textbook):
     with pytest.raises(ValueError, match=r"lower: expected one entry per reaction \(95\), got 3"):
         replace(textbook, lower=textbook.lower[:3])
+    with pytest.raises(
+        ValueError, match=r"subsystems: expected one entry per reaction \(95\), got 1"
+    ):
+        replace(textbook, subsystems=("core",))

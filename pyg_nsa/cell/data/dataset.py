@@ -222,7 +222,10 @@ class PerturbationDataset(Dataset):
         if isinstance(self.model, str | Path):
             digest.update(model_file(self.model).read_bytes())
         else:
-            digest.update(as_network(self.model).fingerprint().encode())
+            network = as_network(self.model)
+            digest.update(network.fingerprint().encode())
+            if "subsystem" in self._options["features"]:  # no label depends on it
+                digest.update(repr(network.subsystems).encode())
         tables = self._options["gene_tables"]
         simple = {**self._options, "gene_tables": list(tables)}
         digest.update(json.dumps(simple, sort_keys=True).encode())

@@ -28,6 +28,8 @@ shadow_price         metabolite sign and size of growth's change per unit of the
 random_walk          all        chance that a random walk over gene–reaction and reaction–metabolite edges is back after
                                 2, 4, …, 16 steps (Dwivedi et al., ICLR 2022; odd numbers are 0 on a bipartite graph).
                                 Opt-in
+subsystem            reaction,  whether the model files the reaction under a subsystem (a pathway), a column for each; gene:
+                     gene       whether one of its reactions is. Opt-in
 ==================== ========== =========================================================================================
 """
 
@@ -71,7 +73,7 @@ DEFAULT_FEATURES: tuple[str, ...] = (
     "gene_reactions",
     "shadow_price",
 )
-FEATURES: tuple[str, ...] = (*DEFAULT_FEATURES, "random_walk")
+FEATURES: tuple[str, ...] = (*DEFAULT_FEATURES, "random_walk", "subsystem")
 """All names of features."""
 
 FLUX_UNIT = 1e-6
@@ -96,8 +98,8 @@ def add_features(
         features: ``True`` for :data:`DEFAULT_FEATURES`, ``False`` for none, or names of :data:`FEATURES`.
 
     Raises:
-        ValueError: For an unknown name; or from the simulator, if the wildtype does not grow and a feature needs its
-            optimum.
+        ValueError: For an unknown name, or ``"subsystem"`` and a model without any; or from the simulator, if the wildtype
+            does not grow and a feature needs its optimum.
     """
     names = check_features(features)
     source = _Source(data, network, nodes)
@@ -302,6 +304,23 @@ def _random_walk(out: _Columns, of: _Source) -> None:
             out.add(node_type, f"random_walk_{steps}", chances[low:high, k])
 
 
+def _subsystem(out: _Columns, of: _Source) -> None:
+    found = np.array(of.network.subsystems or [""])
+    names = sorted({*found.tolist()} - {""})
+    if not names:
+        raise ValueError(
+            f"features: 'subsystem': model {of.network.model_id!r} files no reaction under a subsystem. "
+            "Leave this feature out, or set reaction.subsystem in the model."
+        )
+    gene, reaction = _memberships(of.network)
+    for name in names:
+        out.add("reaction", f"subsystem_{name}", found[of.nodes.reaction] == name)
+        members = np.zeros(of.data["gene"].num_nodes)
+        members[gene[found[reaction] == name]] = 1.0
+        if members.any():
+            out.add("gene", f"subsystem_{name}", members)
+
+
 def _memberships(network: MetabolicNetwork) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """All (gene, reaction) with the gene in some clause of the reaction, each once."""
     found = [
@@ -324,6 +343,7 @@ _BUILDERS = {
     "gene_reactions": _gene_reactions,
     "shadow_price": _shadow_price,
     "random_walk": _random_walk,
+    "subsystem": _subsystem,
 }
 
 

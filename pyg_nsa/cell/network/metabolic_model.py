@@ -211,6 +211,7 @@ class MetabolicNetwork:
         upper: ``[R]`` float64, upper flux bounds.
         objective: ``[R]`` float64, coefficients of the objective, which is maximised.
         clauses: Per reaction its clauses, each an ascending tuple of gene indices; empty for a reaction without genes.
+        subsystems: Per reaction the pathway that the model files it under, empty without one; ``()`` if none is known.
     """
 
     model_id: str
@@ -222,6 +223,7 @@ class MetabolicNetwork:
     upper: NDArray[np.float64]
     objective: NDArray[np.float64]
     clauses: tuple[tuple[tuple[int, ...], ...], ...]
+    subsystems: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shape = (len(self.metabolites), len(self.reactions))
@@ -229,7 +231,8 @@ class MetabolicNetwork:
             raise ValueError(
                 f"stoichiometry: expected shape {shape} (metabolites, reactions), got {self.stoichiometry.shape}."
             )
-        for name in ("lower", "upper", "objective", "clauses"):
+        given = ("subsystems",) if self.subsystems else ()
+        for name in ("lower", "upper", "objective", "clauses", *given):
             if len(getattr(self, name)) != shape[1]:
                 raise ValueError(
                     f"{name}: expected one entry per reaction ({shape[1]}), got {len(getattr(self, name))}."
@@ -298,6 +301,7 @@ class MetabolicNetwork:
             upper=np.array([reaction.upper_bound for reaction in model.reactions], np.float64),
             objective=objective,
             clauses=tuple(clauses),
+            subsystems=tuple(str(reaction.subsystem or "").strip() for reaction in model.reactions),
         )
 
     def fingerprint(self) -> str:
