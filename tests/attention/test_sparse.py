@@ -9,7 +9,8 @@ import torch
 
 from pyg_nsa import EdgeSet, edge_attention
 from pyg_nsa.attention import attention_weights, csr_kernels, reference, sparse
-from pyg_nsa.attention import threads as kernel_threads
+from pyg_nsa.attention.csr_calls import CSR, csr_tensors
+from pyg_nsa.compiled import threads as kernel_threads
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
@@ -280,7 +281,7 @@ def test_a_hub_and_more_pairs_than_one_task():
 def test_wide_indices_give_the_same(monkeypatch):
     edges, leaves, _ = make(torch.float32, n_q=40, n_k=30, edges=300)
     expected = edge_attention(*leaves[:3], edges, leaves[3])
-    edges.derived["csr"] = tuple(t.long() for t in edges.derived["csr"])
+    edges.derived["csr"] = CSR(*(t.long() for t in edges.derived["csr"]))
     out = edge_attention(*leaves[:3], edges, leaves[3])
     assert torch.equal(out, expected)
     for a, b in zip(*(torch.autograd.grad(o.sum(), leaves) for o in (out, expected)), strict=True):
@@ -295,7 +296,7 @@ def test_the_operator_is_what_it_tells_the_compiler(dtype):
         *leaves,
         options["alive_queries"],
         options["alive_keys"],
-        *sparse._indices(edges),
+        *csr_tensors(edges),
         0.3,
     )
     torch.library.opcheck(

@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from pyg_nsa.attention.compiling import kept_on_disk
+from pyg_nsa.compiled.compiling import kept_on_disk
 
 __all__ = ["Network", "spread", "spread_each"]
 

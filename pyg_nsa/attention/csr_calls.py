@@ -1,0 +1,181 @@
+"""The CPU kernels as functions of tensors, without autograd; operators are made of them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyg_nsa.attention.edges import EdgeSet, kept_tensors
+from pyg_nsa.compiled.calls import KernelCall, threads_for
+
+__all__ = ["CSR", "Masks", "attend", "attend_backward", "csr_tensors"]
+
+#: The backward pass keeps a number per pair and head for a block of instances of a shared graph; blocks have about
+#: this many pairs, so that the numbers stay in cache and few calls are made for small graphs.
+_PAIRS_PER_BLOCK = 1 << 17
+
+#: Threads take rows in portions of about this many pairs: enough portions to share hubs evenly.
+_PAIRS_PER_TASK = 1 << 10
+
+
+class CSR(NamedTuple):
+    """Pairs by query and by key, as int32 where they fit: half the bytes to read."""
+
+    rowptr: Tensor  # [N_q + 1]
+    col: Tensor  # [P], or more
+    rowptr_t: Tensor  # [N_k + 1]
+    row_t: Tensor
+    perm: Tensor  # of each pair by key its place by query
+    sizes: Tensor  # [3] int64: number of pairs, largest row of each pattern
+
+
+class Masks(NamedTuple):
+    """``[B, N]`` bool, or nothing if all rows are alive."""
+
+    queries: Tensor | None
+    keys: Tensor | None
+
+    def as_bytes(self) -> Masks:
+        """What the kernels read."""
+        return Masks(
+            *(
+                None if a is None or bool(a.all()) else a.contiguous().view(torch.uint8)
+                for a in self
+            )
+        )
+
+
+def csr_tensors(edges: EdgeSet) -> CSR:
+    """Of an edge set, made once."""
+    known: CSR | None = edges.derived.get("csr")
+    if known is None:
+        tensors = (edges.rowptr, edges.col, *edges.transpose())
+        with kept_tensors():
+            largest = [_largest_row(tensors[0]), _largest_row(tensors[2])]
+            sizes = torch.stack([tensors[0][-1], *largest])
+            if max(edges.num_pairs, edges.num_queries, edges.num_keys) < 2**31 - 1:
+                tensors = tuple(t.int() for t in tensors)
+        known = CSR(*tensors, sizes)
+        edges.derived["csr"] = known
+    return known
+
+
+def _largest_row(rowptr: Tensor) -> Tensor:
+    return rowptr.diff().max() if rowptr.numel() > 1 else rowptr.new_zeros(())
+
+
+class _Call(KernelCall):
+    """A kernel's call on one of the two patterns."""
+
+    def __init__(
+        self, rowptr: Tensor, col: Tensor, largest: int, copies: int, heads: int, size: int
+    ) -> None:
+        from pyg_nsa.attention.csr_kernels import Words  # compiles nothing, but imports Numba
+
+        super().__init__(Words)
+        self.rowptr, self.largest, self.pairs = rowptr, largest, col.numel()
+        self.copies, self.heads, self.size = copies, heads, size
+        self.put(ROWPTR=rowptr, COL=col)
+        self.set(COPIES=copies, NUM_PAIRS=self.pairs, HEADS=heads)
+
+    def put_rows(self, **tensors: Tensor) -> None:
+        """Rows ``[copies, N, H, D]`` with their strides."""
+        for name, tensor in tensors.items():
+            self.put(**{name: tensor})
+            self.set(**{f"{name}_ROW": tensor.stride(1), f"{name}_COPY": tensor.stride(0)})
+
+    def attend(self, name: str, like: Tensor, scale: float) -> None:
+        """Runs the kernel of this name."""
+        from pyg_nsa.attention import csr_kernels
+
+        real = np.float32 if like.dtype == torch.float32 else np.float64
+        index = np.int32 if self.rowptr.dtype == torch.int32 else np.int64
+        group = csr_kernels.heads_at_once(self.heads, self.size, real)
+        kernel = getattr(csr_kernels, name)(group, self.size, real, index)
+        num_rows = self.rowptr.numel() - 1
+        threads = threads_for(self.copies * self.pairs * self.heads * self.size)
+        step = max(1, min(_PAIRS_PER_TASK * num_rows // self.pairs, num_rows // (8 * threads)))
+        scratch_size = csr_kernels.scratch_size(name, self.heads, self.largest)
+        self.set(ROWS_PER_TASK=step, SCRATCH_SIZE=scratch_size)
+        self.put_number(SCALE=scale)
+        self.run(kernel, threads, like.new_empty(threads * scratch_size))
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, masks: Masks, csr: CSR, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Output ``[B, N_q, H, D]`` and the log-sum-exp of each row ``[B, N_q, H]`` (``inf`` for rows without a key).
+
+    Args:
+        q: ``[B, N_q, H, D]`` in float32 or float64, each row in one piece.
+        k: ``[B, N_k, H, D]``.
+        v: Like ``k``.
+        bias: ``[P, H]``.
+        masks: As bytes.
+        csr: The pairs.
+        scale: Factor of the logits.
+    """
+    copies, queries, heads, size = q.shape
+    used, largest, _ = csr.sizes.tolist()
+    if used == 0 or copies * heads * size == 0:
+        return q.new_zeros(q.shape), q.new_full((copies, queries, heads), math.inf)
+    out, lse = q.new_empty(q.shape), q.new_empty(copies, queries, heads)
+    call = _Call(csr.rowptr, csr.col[:used], largest, copies, heads, size)
+    call.set(NUM_QUERIES=queries, NUM_KEYS=k.size(1))
+    call.put_rows(Q=q, K=k, V=v)
+    call.put(OUT=out, LSE=lse, BIAS=bias, ALIVE_QUERIES=masks.queries, ALIVE_KEYS=masks.keys)
+    call.attend("forward", q, scale)
+    return out, lse
+
+
+def attend_backward(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    masks: Masks,
+    out: Tensor,
+    lse: Tensor,
+    csr: CSR,
+    scale: float,
+    grads: tuple[Tensor, Tensor, Tensor],
+) -> Tensor:
+    """Writes the gradients of q, k and v to ``grads``; returns that of the bias ``[P, H]`` (``[0, H]`` without one)."""
+    copies, queries, heads, size = q.shape
+    keys = k.size(1)
+    grad_bias = lse.new_zeros(0 if bias is None else bias.size(0), heads)
+    used, largest, largest_t = csr.sizes.tolist()
+    if used == 0 or copies * heads * size == 0:
+        for g in grads:
+            g.zero_()
+        return grad_bias
+    block_size = max(1, min(copies, _PAIRS_PER_BLOCK // used))
+    per_pair = q.new_empty(block_size * used * heads)
+    norms = q.new_empty(block_size * queries * 2 * heads)
+    for start in range(0, copies, block_size):
+        block = slice(start, min(start + block_size, copies))
+
+        def part(t: Any, block: slice = block) -> Any:
+            return None if t is None else t[block]
+
+        shape = block.stop - start, heads, size
+        by_query = _Call(csr.rowptr, csr.col[:used], largest, *shape)
+        by_key = _Call(csr.rowptr_t, csr.row_t[:used], largest_t, *shape)
+        by_key.put(PERM=csr.perm[:used])
+        names = ("Q", "K", "V", "GRAD", "GRAD_Q", "GRAD_K", "GRAD_V")
+        rows = {n: t[block] for n, t in zip(names, (q, k, v, grad, *grads), strict=True)}
+        for call in (by_query, by_key):
+            call.set(NUM_QUERIES=queries, NUM_KEYS=keys)
+            call.put_rows(**rows)
+            call.put(PAIRS=per_pair, NORMS=norms, BIAS=bias, GRAD_BIAS=grad_bias)
+            call.put(OUT=out[block], LSE=lse[block])
+            call.put(ALIVE_QUERIES=part(masks.queries), ALIVE_KEYS=part(masks.keys))
+        by_query.attend("row_norms", q, scale)
+        by_key.attend("backward_keys", q, scale)
+        by_query.attend("backward_queries", q, scale)
+    return grad_bias

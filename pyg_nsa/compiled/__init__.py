@@ -1,0 +1,1 @@
+"""What Numba compiles for the CPU, and how it runs; nothing about attention or graphs."""

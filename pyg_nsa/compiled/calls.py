@@ -1,0 +1,67 @@
+"""How a compiled kernel gets its arguments: addresses and sizes by name, in one array of words."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyg_nsa.compiled.threads import run_on_threads
+
+__all__ = ["KernelCall", "threads_for"]
+
+#: Below this many multiplications waking threads costs more than they save.
+_MIN_PARALLEL = 1 << 15
+
+
+def threads_for(work: int) -> int:
+    """Threads for so many multiplications."""
+    return torch.get_num_threads() if work >= _MIN_PARALLEL else 1
+
+
+class KernelCall:
+    """Arguments of a kernel, gathered one by one; keeps the tensors behind the addresses alive.
+
+    Args:
+        words: Their positions. ``COUNTERS`` and ``SCRATCH`` are filled in here.
+    """
+
+    def __init__(self, words: type[IntEnum]) -> None:
+        self._position = words.__members__
+        self._words = np.zeros(len(words), dtype=np.int64)
+        self._kept: list[Any] = []
+
+    def set(self, **values: int) -> None:
+        """Sizes and strides."""
+        for name, value in values.items():
+            self._words[self._position[name]] = value
+
+    def put(self, **tensors: Tensor | None) -> None:
+        """Addresses; a missing tensor's is 0."""
+        for name, tensor in tensors.items():
+            self._kept.append(tensor)
+            self._words[self._position[name]] = 0 if tensor is None else tensor.data_ptr()
+
+    def put_number(self, **numbers: float) -> None:
+        """Addresses of float64 numbers."""
+        for name, number in numbers.items():
+            held = np.array([number], dtype=np.float64)
+            self._kept.append(held)
+            self._words[self._position[name]] = held.ctypes.data
+
+    def run(self, kernel: int, threads: int, scratch: Tensor | None = None) -> None:
+        """Runs the kernel and waits for it.
+
+        Args:
+            kernel: Its address.
+            threads: In how many threads.
+            scratch: What threads keep for themselves, one after the other.
+        """
+        counters = np.zeros(2, dtype=np.int64)
+        self._words[self._position["COUNTERS"]] = counters.ctypes.data
+        if scratch is not None:
+            self.put(SCRATCH=scratch)
+        run_on_threads(kernel, self._words.ctypes.data, threads)

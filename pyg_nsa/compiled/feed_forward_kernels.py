@@ -1,0 +1,321 @@
+"""The residual MLP of a block, compiled: norm, two layers and what is between them, tile by tile.
+
+A tile of rows goes through the whole computation while it is in cache; nothing but the result is written. The backward pass
+computes the tile again, so nothing but the input is kept for it.
+"""
+
+# mypy: disable-error-code="no-any-return, no-untyped-def"
+from __future__ import annotations
+
+import functools
+import math
+from enum import IntEnum
+from typing import Any
+
+import numba
+import numpy as np
+from numba import carray
+
+from pyg_nsa.compiled.compiling import kept_on_disk, kernel_address
+from pyg_nsa.compiled.gelu import gelu, gelu_backward
+from pyg_nsa.compiled.lanes import FASTMATH, pointer, take
+from pyg_nsa.compiled.matmul import add_rows, matmul, pack, pack_transposed, put
+
+__all__ = ["TILE", "Words", "backward", "forward", "scratch_size"]
+
+#: Rows of a tile.
+TILE = 64
+
+_ONE = np.float32(1)
+
+
+class Words(IntEnum):
+    """Positions of a kernel's arguments: addresses (0: absent), then sizes; all rows are in one piece."""
+
+    COUNTERS = 0  # two int64: next task, next thread's scratch
+    EPS = 1  # one float64
+    SCRATCH = 2
+    X = 3  # [rows, channels]
+    NORM_WEIGHT = 4  # [channels]
+    NORM_BIAS = 5
+    WEIGHT_1 = 6  # [hidden, channels]
+    BIAS_1 = 7
+    WEIGHT_2 = 8  # [channels, hidden]
+    BIAS_2 = 9
+    Y = 10
+    GRAD = 11
+    GRAD_X = 12
+    GRADS = 13  # [parts, parameters], zeros before: of WEIGHT_1, WEIGHT_2, BIAS_1, BIAS_2, NORM_WEIGHT, NORM_BIAS
+    NUM_ROWS = 14
+    CHANNELS = 15
+    HIDDEN = 16
+    ROWS_PER_PART = 17
+    SCRATCH_SIZE = 18
+
+
+_NUM_WORDS = len(Words)
+# Numba folds module-level integers into the code, but not members of an enumeration.
+(
+    _COUNTERS,
+    _EPS,
+    _SCRATCH,
+    _X,
+    _NORM_WEIGHT,
+    _NORM_BIAS,
+    _WEIGHT_1,
+    _BIAS_1,
+    _WEIGHT_2,
+    _BIAS_2,
+    _Y,
+    _GRAD,
+    _GRAD_X,
+    _GRADS,
+    _NUM_ROWS,
+    _CHANNELS,
+    _HIDDEN,
+    _ROWS_PER_PART,
+    _SCRATCH_SIZE,
+) = (int(word) for word in Words)
+
+
+def scratch_size(channels: int, hidden: int, *, is_backward: bool) -> int:
+    """Numbers that a thread of a kernel keeps for itself."""
+    weights, tile = channels * hidden, TILE * (channels + hidden)
+    numbers = 3 * weights + 2 * tile + TILE + 1 if is_backward else 2 * weights + tile
+    return -(-numbers // 32) * 32
+
+
+@kept_on_disk(numba.njit, nogil=True, fastmath=FASTMATH, error_model="numpy")
+def _normalise(to, x, weight, bias, channels, eps):
+    """Layer norm of one row; returns its mean and the inverse of its standard deviation."""
+    total = np.float32(0)
+    for c in range(channels):
+        total += x[c]
+    mean = total / np.float32(channels)
+    square = np.float32(0)
+    for c in range(channels):
+        square += (x[c] - mean) * (x[c] - mean)
+    inverse = _ONE / np.float32(math.sqrt(square / np.float32(channels) + eps))
+    for c in range(channels):
+        to[c] = (x[c] - mean) * inverse * weight[c] + bias[c]
+    return mean, inverse
+
+
+@functools.cache
+def forward() -> int:
+    """Address of the kernel that writes ``Y``."""
+
+    def kernel(data: Any) -> None:
+        w = carray(data, _NUM_WORDS, dtype=np.int64)
+        counters = carray(pointer(w[_COUNTERS]), 2, dtype=np.int64)
+        eps = np.float32(carray(pointer(w[_EPS]), 1, dtype=np.float64)[0])
+        rows, channels, hidden = w[_NUM_ROWS], w[_CHANNELS], w[_HIDDEN]
+        x = carray(pointer(w[_X]), rows * channels, dtype=np.float32)
+        norm_weight = carray(pointer(w[_NORM_WEIGHT]), channels, dtype=np.float32)
+        norm_bias = carray(pointer(w[_NORM_BIAS]), channels, dtype=np.float32)
+        weight_1 = w[_SCRATCH] + 4 * take(counters, 1) * w[_SCRATCH_SIZE]
+        weight_2 = weight_1 + 4 * channels * hidden
+        at_normed = weight_2 + 4 * channels * hidden
+        at_units = at_normed + 4 * TILE * channels
+        normed = carray(pointer(at_normed), TILE * channels, dtype=np.float32)
+        pack_transposed(weight_1, w[_WEIGHT_1], channels, channels, hidden)
+        pack_transposed(weight_2, w[_WEIGHT_2], hidden, hidden, channels)
+        while True:
+            first = take(counters, 0) * TILE
+            if first >= rows:
+                break
+            count = min(TILE, rows - first)
+            for i in range(count):
+                at, to = i * channels, (first + i) * channels
+                _normalise(normed[at:], x[to:], norm_weight, norm_bias, channels, eps)
+            matmul(
+                at_units,
+                hidden,
+                at_normed,
+                channels,
+                1,
+                weight_1,
+                0,
+                0,
+                0,
+                w[_BIAS_1],
+                count,
+                hidden,
+                channels,
+            )
+            gelu(at_units, count * hidden)
+            to = w[_Y] + 4 * first * channels
+            matmul(
+                to,
+                channels,
+                at_units,
+                hidden,
+                1,
+                weight_2,
+                0,
+                w[_X] + 4 * first * channels,
+                channels,
+                w[_BIAS_2],
+                count,
+                channels,
+                hidden,
+            )
+
+    return kernel_address(kernel)
+
+
+@functools.cache
+def backward() -> int:
+    """Address of the kernel that writes ``GRAD_X`` and the parts of ``GRADS``."""
+
+    def kernel(data: Any) -> None:
+        w = carray(data, _NUM_WORDS, dtype=np.int64)
+        counters = carray(pointer(w[_COUNTERS]), 2, dtype=np.int64)
+        eps = np.float32(carray(pointer(w[_EPS]), 1, dtype=np.float64)[0])
+        rows, channels, hidden, part_rows = (
+            w[_NUM_ROWS],
+            w[_CHANNELS],
+            w[_HIDDEN],
+            w[_ROWS_PER_PART],
+        )
+        size = channels * hidden
+        x = carray(pointer(w[_X]), rows * channels, dtype=np.float32)
+        grad = carray(pointer(w[_GRAD]), rows * channels, dtype=np.float32)
+        grad_x = carray(pointer(w[_GRAD_X]), rows * channels, dtype=np.float32)
+        norm_weight = carray(pointer(w[_NORM_WEIGHT]), channels, dtype=np.float32)
+        norm_bias = carray(pointer(w[_NORM_BIAS]), channels, dtype=np.float32)
+        to_units = w[_SCRATCH] + 4 * take(counters, 1) * w[_SCRATCH_SIZE]
+        back_2 = to_units + 4 * size
+        back_1 = back_2 + 4 * size
+        at_normed = back_1 + 4 * size
+        at_moved = at_normed + 4 * TILE * channels
+        at_units = at_moved + 4 * TILE * channels
+        at_change = at_units + 4 * TILE * hidden
+        normed = carray(pointer(at_normed), TILE * channels, dtype=np.float32)
+        moved = carray(pointer(at_moved), TILE * channels, dtype=np.float32)
+        inverses = carray(pointer(at_change + 4 * TILE * hidden), TILE, dtype=np.float32)
+        at_one = at_change + 4 * TILE * (hidden + 1)
+        put(at_one, _ONE)
+        pack_transposed(to_units, w[_WEIGHT_1], channels, channels, hidden)
+        pack(back_2, w[_WEIGHT_2], hidden, channels, hidden)
+        pack(back_1, w[_WEIGHT_1], channels, hidden, channels)
+        parameters = 2 * size + hidden + 3 * channels
+        while True:
+            part = take(counters, 0)
+            if part * part_rows >= rows:
+                break
+            grad_1 = w[_GRADS] + 4 * part * parameters
+            grad_2 = grad_1 + 4 * size
+            bias_1 = grad_2 + 4 * size
+            bias_2 = bias_1 + 4 * hidden
+            norms = carray(pointer(bias_2 + 4 * channels), 2 * channels, dtype=np.float32)
+            of_weight, of_bias = norms, norms[channels:]
+            end = min((part + 1) * part_rows, rows)
+            for first in range(part * part_rows, end, TILE):
+                count = min(TILE, end - first)
+                at_grad = w[_GRAD] + 4 * first * channels
+                for i in range(count):
+                    at, to = i * channels, (first + i) * channels
+                    _, inverses[i] = _normalise(
+                        normed[at:], x[to:], norm_weight, norm_bias, channels, eps
+                    )
+                matmul(
+                    at_units,
+                    hidden,
+                    at_normed,
+                    channels,
+                    1,
+                    to_units,
+                    0,
+                    0,
+                    0,
+                    w[_BIAS_1],
+                    count,
+                    hidden,
+                    channels,
+                )
+                matmul(
+                    at_change,
+                    hidden,
+                    at_grad,
+                    channels,
+                    1,
+                    back_2,
+                    0,
+                    0,
+                    0,
+                    0,
+                    count,
+                    hidden,
+                    channels,
+                )
+                gelu_backward(at_units, at_change, count * hidden)
+                add_rows(bias_1, at_change, hidden, at_one, count, hidden)
+                add_rows(bias_2, at_grad, channels, at_one, count, channels)
+                matmul(
+                    grad_2,
+                    hidden,
+                    at_grad,
+                    1,
+                    channels,
+                    at_units,
+                    hidden,
+                    grad_2,
+                    hidden,
+                    0,
+                    channels,
+                    hidden,
+                    count,
+                )
+                matmul(
+                    grad_1,
+                    channels,
+                    at_change,
+                    1,
+                    hidden,
+                    at_normed,
+                    channels,
+                    grad_1,
+                    channels,
+                    0,
+                    hidden,
+                    channels,
+                    count,
+                )
+                matmul(
+                    at_moved,
+                    channels,
+                    at_change,
+                    hidden,
+                    1,
+                    back_1,
+                    0,
+                    0,
+                    0,
+                    0,
+                    count,
+                    channels,
+                    hidden,
+                )
+                for i in range(count):
+                    at, to = i * channels, (first + i) * channels
+                    mean, along, across = np.float32(0), np.float32(0), np.float32(0)
+                    for c in range(channels):
+                        mean += x[to + c]
+                    mean /= np.float32(channels)
+                    inverse = inverses[i]
+                    for c in range(channels):
+                        unit = (x[to + c] - mean) * inverse
+                        of_weight[c] += moved[at + c] * unit
+                        of_bias[c] += moved[at + c]
+                        scaled = moved[at + c] * norm_weight[c]
+                        across += scaled
+                        along += scaled * unit
+                    across /= np.float32(channels)
+                    along /= np.float32(channels)
+                    for c in range(channels):
+                        unit = (x[to + c] - mean) * inverse
+                        scaled = moved[at + c] * norm_weight[c]
+                        grad_x[to + c] = grad[to + c] + inverse * (scaled - across - unit * along)
+
+    return kernel_address(kernel)

@@ -1,0 +1,175 @@
+"""A linear layer on the CPU: torch's operator around the kernels of :mod:`pyg_nsa.compiled.linear_kernels`.
+
+Both passes are registered with torch, so that ``torch.compile`` sees one node each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyg_nsa.compiled.calls import KernelCall, threads_for
+
+__all__ = ["fits", "linear", "linear_backward", "linear_forward"]
+
+#: Numbers of the largest weight: it should stay in a core's L2 cache, with a tile of rows.
+_LARGEST = 1 << 16
+
+_WIDTHS = 16  # matmul.COLUMNS, without importing Numba
+
+#: Rows of a part whose gradients are summed on their own, at least; and parts at most.
+_PART_ROWS = 256
+_PARTS = 64
+
+
+def fits(x: Tensor, *weights: Tensor | None) -> bool:
+    """Whether the kernels compute this: float32 on a CPU, no autocast, widths that are multiples of 16, and not too large.
+
+    Args:
+        x: ``[*, F_in]``.
+        *weights: ``[F_out, F_in]``, or vectors, or nothing.
+    """
+    given = [w for w in weights if w is not None]
+    return (
+        x.device.type == "cpu"
+        and all(t.dtype == torch.float32 and t.device == x.device for t in (x, *given))
+        and type(x) is Tensor
+        and not torch.is_autocast_enabled("cpu")
+        and not torch._C._functorch.peek_interpreter_stack()  # type: ignore[attr-defined]
+        and all(size % _WIDTHS == 0 and size > 0 for w in given for size in w.shape)
+        and max(w.numel() for w in given) <= _LARGEST
+        and x.numel() > 0
+    )
+
+
+def parts_of(num_rows: int) -> tuple[int, int]:
+    """Number of parts of the rows, and rows of each; threads do not matter."""
+    rows = max(_PART_ROWS, -(-num_rows // _PARTS))
+    return -(-num_rows // rows), rows
+
+
+def linear_forward(
+    x: Tensor, weight: Tensor, bias: Tensor | None, start: Tensor | None = None
+) -> Tensor:
+    """``start + x @ weight.T + bias``, without autograd.
+
+    Args:
+        x: ``[N, F_in]``.
+        weight: ``[F_out, F_in]``.
+        bias: ``[F_out]``.
+        start: ``[N, F_out]``.
+
+    Returns:
+        ``[N, F_out]``.
+    """
+    from pyg_nsa.compiled import linear_kernels
+
+    width, depth = weight.shape
+    y = x.new_empty(x.size(0), width)
+    call = KernelCall(linear_kernels.Words)
+    call.put(X=x, WEIGHT=weight.contiguous(), BIAS=bias, Y=y, START=start)
+    call.set(NUM_ROWS=x.size(0), DEPTH=depth, WIDTH=width, X_ROW=x.stride(0), Y_ROW=width)
+    call.set(START_ROW=0 if start is None else start.stride(0))
+    threads = threads_for(x.size(0) * width * depth)
+    call.run(linear_kernels.forward(), threads, x.new_empty(threads * width * depth))
+    return y
+
+
+def linear_backward(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    grad_x: Tensor | None,
+    *,
+    adds: bool = False,
+    has_bias: bool = True,
+) -> tuple[Tensor, Tensor | None]:
+    """Gradients of weight and bias; that of ``x`` is written where it is to go.
+
+    Args:
+        grad: ``[N, F_out]``, of the result.
+        x: ``[N, F_in]``.
+        weight: ``[F_out, F_in]``.
+        grad_x: ``[N, F_in]`` to write to.
+        adds: To what ``grad_x`` holds.
+        has_bias: Whether the bias's is asked for.
+    """
+    from pyg_nsa.compiled import linear_kernels
+
+    width, depth = weight.shape
+    parts, part_rows = parts_of(x.size(0))
+    grads = x.new_zeros(parts, width * depth)
+    grad_bias = x.new_zeros(parts, width) if has_bias else None
+    call = KernelCall(linear_kernels.Words)
+    call.put(X=x, WEIGHT=weight.contiguous(), GRAD=grad, GRAD_X=grad_x)
+    call.put(GRAD_WEIGHT=grads, GRAD_BIAS=grad_bias, ONE=x.new_ones(1))
+    call.set(NUM_ROWS=x.size(0), DEPTH=depth, WIDTH=width, X_ROW=x.stride(0))
+    call.set(GRAD_ROW=grad.stride(0), ROWS_PER_PART=part_rows, ADDS=int(adds))
+    call.set(GRAD_X_ROW=0 if grad_x is None else grad_x.stride(0))
+    threads = threads_for(x.size(0) * width * depth)
+    call.run(linear_kernels.backward(), threads, x.new_empty(threads * width * depth))
+    return grads.sum(0).view(width, depth), None if grad_bias is None else grad_bias.sum(0)
+
+
+@torch.library.custom_op("pyg_nsa::linear", mutates_args=())
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``x @ weight.T + bias``.
+
+    Args:
+        x: ``[*, F_in]``, float32 on a CPU, as :func:`fits` asks for.
+        weight: ``[F_out, F_in]``.
+        bias: ``[F_out]``.
+
+    Returns:
+        ``[*, F_out]``.
+    """
+    rows = x.reshape(-1, x.size(-1))
+    rows = rows if rows.stride(-1) == 1 else rows.contiguous()
+    return linear_forward(rows, weight, bias).view(*x.shape[:-1], weight.size(0))
+
+
+@torch.library.custom_op("pyg_nsa::linear_backward", mutates_args=())
+def _backward(
+    grad: Tensor, x: Tensor, weight: Tensor, has_bias: bool, has_x: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, weight and bias; empty where they are not asked for."""
+    rows, grads = x.reshape(-1, x.size(-1)), grad.reshape(-1, grad.size(-1)).contiguous()
+    rows = rows if rows.stride(-1) == 1 else rows.contiguous()
+    grad_x = x.new_empty(rows.shape if has_x else (0,))
+    of_weight, of_bias = linear_backward(
+        grads, rows, weight, grad_x if has_x else None, has_bias=has_bias
+    )
+    shape = x.shape if has_x else (0,)
+    return grad_x.view(shape), of_weight, weight.new_empty(0) if of_bias is None else of_bias
+
+
+@linear.register_fake
+def _(x, weight, bias):  # type: ignore[no-untyped-def]
+    return x.new_empty(*x.shape[:-1], weight.size(0))
+
+
+@_backward.register_fake
+def _(grad, x, weight, has_bias, has_x):  # type: ignore[no-untyped-def]
+    return (
+        x.new_empty(x.shape if has_x else (0,)),
+        weight.new_empty(weight.shape),
+        weight.new_empty(weight.size(0) if has_bias else 0),
+    )
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, bias = inputs
+    ctx.save_for_backward(x, weight)
+    ctx.has_bias = bias is not None
+
+
+def _autograd_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight = ctx.saved_tensors
+    has_x = ctx.needs_input_grad[0]
+    of_x, of_weight, of_bias = _backward(grad, x, weight, ctx.has_bias, has_x)
+    return of_x if has_x else None, of_weight, of_bias if ctx.has_bias else None
+
+
+linear.register_autograd(_autograd_backward, setup_context=_setup_context)
