@@ -53,13 +53,13 @@ def csr_tensors(edges: EdgeSet) -> CSR:
     """Of an edge set, made once."""
     known: CSR | None = edges.derived.get("csr")
     if known is None:
-        tensors = (edges.rowptr, edges.col, *edges.transpose())
+        tensors: tuple[Tensor, ...] = (edges.rowptr, edges.col, *edges.transpose())
         with kept_tensors():
             largest = [_largest_row(tensors[0]), _largest_row(tensors[2])]
             sizes = torch.stack([tensors[0][-1], *largest])
             if max(edges.num_pairs, edges.num_queries, edges.num_keys) < 2**31 - 1:
                 tensors = tuple(t.int() for t in tensors)
-        known = CSR(*tensors, sizes)
+        known = CSR(*tensors, sizes)  # type: ignore[call-arg]
         edges.derived["csr"] = known
     return known
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from pyg_nsa.attention import sdpa, sparse
-from pyg_nsa.attention.edges import EdgeSet, check_bool_mask
+from pyg_nsa.attention.checks import check_alive, check_pairs
+from pyg_nsa.attention.edges import EdgeSet
 from pyg_nsa.attention.segments import Segments
 
 __all__ = ["edge_attention", "full_attention", "self_attention"]
@@ -54,20 +55,7 @@ def edge_attention(
         RuntimeError: Tensors on a device other than the CPU and CUDA, or a failure of FlexAttention.
     """
     _check_layout(q, k, v, alive_queries, alive_keys)
-    if (edges.num_queries, edges.num_keys) != (q.size(-3), k.size(-3)):
-        raise ValueError(
-            f"the edge set has {edges.num_queries} queries and {edges.num_keys} keys, but q has "
-            f"{q.size(-3)} rows and k has {k.size(-3)}"
-        )
-    if bias is not None and bias.shape != (edges.num_pairs, q.size(-2)):
-        raise ValueError(
-            f"bias must have shape [pairs, heads] = [{edges.num_pairs}, {q.size(-2)}], got "
-            f"{list(bias.shape)}; attributes of edges are brought into that form by EdgeSet.coalesce"
-        )
-    if edges.device != q.device:
-        raise ValueError(
-            f"the edge set is on {edges.device} but q is on {q.device}; move it with edges.to(q.device)"
-        )
+    check_pairs(edges, q.size(-3), k.size(-3), q.size(-2), bias, q.device)
     options = dict(alive_queries=alive_queries, alive_keys=alive_keys, scale=scale)
     if _is_cuda(q):
         from pyg_nsa.attention import flex
@@ -187,9 +175,5 @@ def _check_layout(
         raise ValueError(
             f"q and k must agree in heads, head_dim and batch, got q {list(q.shape)}, k {list(k.shape)}"
         )
-    for name, mask, x in (("alive_queries", alive_queries, q), ("alive_keys", alive_keys, k)):
-        if mask is None:
-            continue
-        check_bool_mask(mask, name)
-        if mask.shape != x.shape[:-2]:
-            raise ValueError(f"{name} must have shape {list(x.shape[:-2])}, got {list(mask.shape)}")
+    check_alive("alive_queries", alive_queries, q.shape[:-2])
+    check_alive("alive_keys", alive_keys, k.shape[:-2])

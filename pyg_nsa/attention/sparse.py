@@ -75,7 +75,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Returns the gradients of q, k, v and ``[P, H]`` of the bias (``[0, H]`` without one)."""
     wide = _wide(q)
-    grads = tuple(wide.new_empty(x.shape) for x in (q, k, v))
+    of_q, of_k, of_v = (wide.new_empty(x.shape) for x in (q, k, v))
     masks = Masks(alive_queries, alive_keys).as_bytes()
     csr = CSR(rowptr, col, rowptr_t, row_t, perm, sizes)
     grad_bias = attend_backward(
@@ -89,9 +89,9 @@ def _backward(
         lse,
         csr,
         scale,
-        grads,
+        (of_q, of_k, of_v),
     )
-    return *(g.to(x.dtype) for g, x in zip(grads, (q, k, v), strict=True)), grad_bias  # type: ignore[return-value]
+    return of_q.to(q.dtype), of_k.to(k.dtype), of_v.to(v.dtype), grad_bias
 
 
 def _as(bias: Tensor | None, like: Tensor) -> Tensor | None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyg_nsa.compiled.feed_forward import feed_forward
+from pyg_nsa.compiled.linear import fits
 from pyg_nsa.nn.dropout import dropout
+from pyg_nsa.nn.projection import is_plain
 
 __all__ = ["FeedForward"]
 
@@ -47,5 +52,18 @@ class FeedForward(nn.Module):
         """Applies norm, MLP and residual."""
         if self.lin1 is None:
             return x
+        if self._is_compiled(x):
+            norm, lin1, lin2 = self.norm, self.lin1, self.lin2
+            parameters = (norm.weight, norm.bias, lin1.weight, lin1.bias, lin2.weight, lin2.bias)
+            return feed_forward(x, *parameters, norm.eps)
         h = dropout(F.gelu(self.lin1(self.norm(x))), self.dropout, self.training)
         return x + dropout(self.lin2(h), self.dropout, self.training)
+
+    def _is_compiled(self, x: Tensor) -> bool:
+        """Whether the CPU's kernels do this: all layers are what they were made as, and nothing is dropped."""
+        if self.training and self.dropout > 0:
+            return False
+        linears: list[Any] = [self.lin1, self.lin2]
+        if not is_plain(self.norm, nn.LayerNorm) or not all(is_plain(lin) for lin in linears):
+            return False
+        return fits(x, *(p for layer in (self.norm, *linears) for p in (layer.weight, layer.bias)))

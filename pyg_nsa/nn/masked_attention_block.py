@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from pyg_nsa.attention import EdgeSet
 from pyg_nsa.nn.feed_forward import FeedForward
 from pyg_nsa.nn.nsa_conv import NSAConv, check_heads
+from pyg_nsa.nn.projection import apply
 
 __all__ = ["MaskedAttentionBlock"]
 
@@ -75,6 +76,8 @@ class MaskedAttentionBlock(nn.Module):
             edge_attr: Their attributes.
             mask: bool, real rows; the others neither send nor receive and come out as they went in.
         """
-        message = self.lin_out(self.conv(self.norm(x), edge_index, edge_attr, alive=(mask, mask)))
+        message = apply(
+            self.lin_out, self.conv(self.norm(x), edge_index, edge_attr, alive=(mask, mask))
+        )
         out = self.feed_forward(x + message)
         return out if mask is None else torch.where(mask[..., None], out, x)

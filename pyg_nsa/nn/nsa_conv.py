@@ -11,8 +11,9 @@ from torch_geometric.typing import SparseTensor
 from torch_geometric.utils import is_sparse, to_edge_index
 
 from pyg_nsa.attention import EdgeSet, attention_weights, edge_attention
+from pyg_nsa.attention.projected import fits, projected_attention
 from pyg_nsa.nn.dropout import dropout
-from pyg_nsa.nn.projection import project
+from pyg_nsa.nn.projection import apply, is_plain, project
 
 __all__ = ["NSAConv", "check_heads"]
 
@@ -161,9 +162,73 @@ class NSAConv(nn.Module):
                 "this NSAConv got edge_attr but was made without edge_dim; say edge_dim= in its constructor"
             )
 
-        def split(t: Tensor) -> Tensor:
-            return t.unflatten(-1, (self.heads, self.out_channels))
+        asks_weights = isinstance(return_attention_weights, bool)
+        query = key = None
+        if not asks_weights and self._is_compiled(x_src, x_dst):
+            # Message and skip connection are one sum unless something comes between them.
+            dropped = self.training and self.dropout > 0
+            as_one = self.lin_skip is not None and self.concat and not self.beta and not dropped
+            out = self._compiled(x_src, x_dst, edges, bias, alive, as_one)
+            if as_one:
+                return out
+            skip = None if self.lin_skip is None else apply(self.lin_skip, x_dst)
+        else:
+            query, key, value, skip = self._project(x_src, x_dst)
+            out = edge_attention(
+                query, key, value, edges, bias, alive_keys=alive[0], alive_queries=alive[1]
+            ).flatten(-2)
+        if not self.concat:
+            out = out.unflatten(-1, (self.heads, -1)).mean(dim=-2)
+        out = dropout(out, self.dropout, self.training)
+        if skip is not None:
+            if self.lin_beta is not None:
+                gate = self.lin_beta(torch.cat([out, skip, out - skip], dim=-1)).sigmoid()
+                out = gate * skip + (1 - gate) * out
+            else:
+                out = out + skip
+        if query is not None and key is not None and asks_weights:
+            return out, (edges.edge_index(), _weights(query, key, edges, bias, alive))
+        return out
 
+    def _is_compiled(self, x_src: Tensor, x_dst: Tensor) -> bool:
+        """Whether the CPU's kernels do projections and attention as one."""
+        layers = [self.lin_key, self.lin_value, self.lin_query, self.lin_skip]
+        given: list[Any] = [layer for layer in layers if layer is not None]
+        if not all(is_plain(layer) for layer in given):
+            return False
+        return fits(x_src, x_dst, *(p for layer in given for p in (layer.weight, layer.bias)))
+
+    def _compiled(
+        self,
+        x_src: Tensor,
+        x_dst: Tensor,
+        edges: EdgeSet,
+        bias: Tensor | None,
+        alive: tuple[Tensor | None, Tensor | None],
+        with_skip: bool,
+    ) -> Tensor:
+        """Messages ``[N_dst, heads * out_channels]``, with the skip connection's rows added or without."""
+        layers: list[Any] = [self.lin_key, self.lin_value, self.lin_query]
+        key, value, query = ((layer.weight, layer.bias) for layer in layers)
+        skip = (self.lin_skip.weight, self.lin_skip.bias) if with_skip and self.lin_skip else None
+        return projected_attention(
+            x_src,
+            x_dst,
+            key,
+            value,
+            query,
+            skip,
+            edges,
+            self.heads,
+            bias,
+            alive_queries=alive[1],
+            alive_keys=alive[0],
+        )
+
+    def _project(
+        self, x_src: Tensor, x_dst: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Query, key and value ``[N, heads, out_channels]``, and the skip connection's row if there is one."""
         on_targets = [self.lin_query] if self.lin_skip is None else [self.lin_query, self.lin_skip]
         on_sources = [self.lin_key, self.lin_value]
         if x_src is x_dst:
@@ -171,21 +236,10 @@ class NSAConv(nn.Module):
         else:
             key, value = project(x_src, *on_sources)
             query, *skip = project(x_dst, *on_targets)
-        query, key, value = split(query), split(key), split(value)
-        out = edge_attention(
-            query, key, value, edges, bias, alive_keys=alive[0], alive_queries=alive[1]
+        query, key, value = (
+            t.unflatten(-1, (self.heads, self.out_channels)) for t in (query, key, value)
         )
-        out = out.flatten(-2) if self.concat else out.mean(dim=-2)
-        out = dropout(out, self.dropout, self.training)
-        if skip:
-            if self.lin_beta is not None:
-                gate = self.lin_beta(torch.cat([out, skip[0], out - skip[0]], dim=-1)).sigmoid()
-                out = gate * skip[0] + (1 - gate) * out
-            else:
-                out = out + skip[0]
-        if isinstance(return_attention_weights, bool):
-            return out, (edges.edge_index(), _weights(query, key, edges, bias, alive))
-        return out
+        return query, key, value, skip[0] if skip else None
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         if (

@@ -9,6 +9,7 @@ from pyg_nsa.attention import EdgeSet
 from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs
 from pyg_nsa.nn.nsa_conv import NSAConv, check_heads
+from pyg_nsa.nn.projection import apply
 
 __all__ = ["RelationAttention"]
 
@@ -79,7 +80,7 @@ class RelationAttention(nn.Module):
         if self.training and self.edge_dropout > 0:
             bias = self._drop_pairs(edges, bias, x[1])
         alive = (relation.src.alive, relation.dst.alive)
-        return self.lin_out(self.conv(x, edges, bias=bias, alive=alive))
+        return apply(self.lin_out, self.conv(x, edges, bias=bias, alive=alive))
 
     def _drop_pairs(self, edges: EdgeSet, bias: Tensor | None, like: Tensor) -> Tensor:
         # Drawn on the CPU, so that one seed drops the same pairs on every device; -inf removes a pair from the softmax.

@@ -10,6 +10,7 @@ from pyg_nsa.attention.edges import check_bool_mask
 from pyg_nsa.nn.dropout import dropout
 from pyg_nsa.nn.feed_forward import FeedForward
 from pyg_nsa.nn.nsa_conv import check_heads
+from pyg_nsa.nn.projection import apply
 
 __all__ = ["SelfAttentionBlock"]
 
@@ -97,14 +98,14 @@ class SelfAttentionBlock(nn.Module):
                 batch = graphs.repeat_interleave(ptr.diff(), output_size=x.size(0))
             segments = Segments.from_batch(batch, x.size(0), mask, device=x.device)
         h = self.norm(x)
-        q, k, v = self.lin_qkv(h).unflatten(-1, (3, self.heads, self.head_dim)).unbind(-3)
+        q, k, v = apply(self.lin_qkv, h).unflatten(-1, (3, self.heads, self.head_dim)).unbind(-3)
         # Where the batch is an axis a mask says who lives; in the other layout the segments leave dead rows out.
         alive = mask if x.dim() == 3 else None
         if self.induced is not None:
             message = self.induced(q, k, v, segments, alive)
         else:
             message = self_attention(q, k, v, segments, alive=alive)
-        message = dropout(self.lin_out(message.flatten(-2)), self.dropout, self.training)
+        message = dropout(apply(self.lin_out, message.flatten(-2)), self.dropout, self.training)
         out = self.feed_forward(x + message)
         living = alive if x.dim() == 3 else _row_mask(segments)
         return out if living is None else torch.where(living[..., None], out, x)

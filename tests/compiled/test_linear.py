@@ -1,0 +1,132 @@
+"""The compiled linear layer against torch's in float64, and what it leaves to torch."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pyg_nsa.compiled import linear
+from pyg_nsa.nn.projection import apply, is_plain
+
+
+def leaves(*shape, width=48, bias=True):
+    x = torch.randn(*shape, requires_grad=True)
+    weight = torch.randn(width, shape[-1], requires_grad=True)
+    return x, weight, torch.randn(width, requires_grad=True) if bias else None
+
+
+def given(tensors):
+    return [t for t in tensors if t is not None]
+
+
+def assert_close(actual, expected):
+    scale = max(expected.abs().max().item(), 1e-6)
+    torch.testing.assert_close(actual.double(), expected, rtol=0, atol=3e-6 * scale)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1, 16), (63, 48), (700, 32), (3, 50, 64), (5000, 16)], ids=str)
+def test_values_and_gradients(shape, bias):
+    tensors = leaves(*shape, bias=bias)
+    assert linear.fits(*tensors)
+    y = linear.linear(*tensors)
+    grad = torch.randn_like(y)
+    wide = [None if t is None else t.detach().double().requires_grad_() for t in tensors]
+    expected = F.linear(*wide)
+    assert_close(y, expected)
+    grads = torch.autograd.grad(y, given(tensors), grad)
+    for a, b in zip(grads, torch.autograd.grad(expected, given(wide), grad.double()), strict=True):
+        assert_close(a, b)
+
+
+def test_rows_apart_and_gradients_that_are_not_contiguous():
+    wide = torch.randn(40, 64, requires_grad=True)
+    weight = torch.randn(16, 32, requires_grad=True)
+    grad = torch.randn(16, 40).t()
+    results = []
+    for layer in (linear.linear, F.linear):
+        y = layer(wide[:, 32:], weight, None)
+        results.append((y, *torch.autograd.grad(y, (wide, weight), grad)))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_an_input_without_gradient_gets_none():
+    x, weight, bias = leaves(20, 16)
+    y = linear.linear(x.detach(), weight, bias)
+    assert all(g is not None for g in torch.autograd.grad(y.sum(), (weight, bias)))
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_same_bits_for_any_number_of_threads(threads):
+    tensors = leaves(3000, 64, width=192)
+    grad = torch.randn(3000, 192)
+
+    def run(n):
+        threads(n)
+        y = linear.linear(*tensors)
+        return (y, *torch.autograd.grad(y, tensors, grad))
+
+    expected = run(1)
+    for n in (2, 3, 5, 2):
+        assert all(torch.equal(a, b) for a, b in zip(run(n), expected, strict=True))
+
+
+def test_what_is_left_to_torch():
+    x, weight, bias = leaves(20, 16)
+    assert linear.fits(x, weight, bias)
+    assert not linear.fits(x.double(), weight.double(), bias.double())
+    assert not linear.fits(x.bfloat16(), weight, bias)
+    assert not linear.fits(x[:0], weight, bias)
+    assert not linear.fits(torch.randn(20, 20), torch.randn(16, 20), bias)
+    assert not linear.fits(x, torch.randn(20, 16), torch.randn(20))
+    assert not linear.fits(torch.randn(5, 4096), torch.randn(4096, 4096))
+    assert not linear.fits(x.to("meta"), weight.to("meta"), bias.to("meta"))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not linear.fits(x, weight, bias)
+        assert apply(nn.Linear(16, 16), x).dtype == torch.bfloat16
+
+
+def test_layers_with_something_attached_are_called():
+    layer, x = nn.Linear(16, 16), torch.randn(5, 16)
+    calls = []
+    assert is_plain(layer)
+    handle = layer.register_forward_hook(lambda *args: calls.append(1))
+    assert not is_plain(layer)
+    apply(layer, x)
+    assert calls == [1]
+    handle.remove()
+    torch.testing.assert_close(apply(layer, x), layer(x))
+
+    class Twice(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    twice = Twice(16, 16)
+    assert torch.equal(apply(twice, x), twice(x))
+
+
+def test_the_operator_is_what_it_tells_the_compiler():
+    x, weight, bias = leaves(2, 9, 16)
+    for b in (bias, None):
+        torch.library.opcheck(
+            linear.linear,
+            (x, weight, b),
+            test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
+        )
+
+
+def test_compiles_without_a_graph_break():
+    layer, x = nn.Linear(16, 32), torch.randn(30, 16)
+    compiled = torch.compile(lambda x: apply(layer, x).relu(), fullgraph=True, backend="aot_eager")
+    expected = apply(layer, x).relu()
+    torch.testing.assert_close(compiled(x), expected)
+    grads = [torch.autograd.grad(y.sum(), layer.parameters()) for y in (compiled(x), expected)]
+    for a, b in zip(*grads, strict=True):
+        torch.testing.assert_close(a, b)
