@@ -89,7 +89,7 @@ def _backward(
     hidden, channels = weight_1.shape
     parts, part_rows = parts_of(x.numel() // channels)
     grad_x = torch.empty_like(x)
-    grads = x.new_zeros(parts, 2 * hidden * channels + hidden + 3 * channels)
+    grads = x.new_empty(parts, 2 * hidden * channels + hidden + 3 * channels)
     call = _call(x, (norm_weight, norm_bias, weight_1, bias_1, weight_2, bias_2), eps)
     call.put(GRAD=grad, GRAD_X=grad_x, GRADS=grads)
     call.set(ROWS_PER_PART=part_rows)

@@ -9,25 +9,22 @@ computes the tile again, so nothing but the input is kept for it.
 from __future__ import annotations
 
 import functools
-import math
 from enum import IntEnum
 from typing import Any
 
-import numba
 import numpy as np
 from numba import carray
 
-from pyg_nsa.compiled.compiling import kept_on_disk, kernel_address
+from pyg_nsa.compiled.compiling import kernel_address
 from pyg_nsa.compiled.gelu import gelu, gelu_backward
-from pyg_nsa.compiled.lanes import FASTMATH, pointer, take
+from pyg_nsa.compiled.lanes import pointer, take
+from pyg_nsa.compiled.layer_norm import normalise, normalise_backward
 from pyg_nsa.compiled.matmul import add_rows, matmul, pack, pack_transposed, put
 
 __all__ = ["TILE", "Words", "backward", "forward", "scratch_size"]
 
 #: Rows of a tile.
 TILE = 64
-
-_ONE = np.float32(1)
 
 
 class Words(IntEnum):
@@ -46,7 +43,7 @@ class Words(IntEnum):
     Y = 10
     GRAD = 11
     GRAD_X = 12
-    GRADS = 13  # [parts, parameters], zeros before: of WEIGHT_1, WEIGHT_2, BIAS_1, BIAS_2, NORM_WEIGHT, NORM_BIAS
+    GRADS = 13  # [parts, parameters], of WEIGHT_1, WEIGHT_2, BIAS_1, BIAS_2, NORM_WEIGHT, NORM_BIAS
     NUM_ROWS = 14
     CHANNELS = 15
     HIDDEN = 16
@@ -82,24 +79,8 @@ _NUM_WORDS = len(Words)
 def scratch_size(channels: int, hidden: int, *, is_backward: bool) -> int:
     """Numbers that a thread of a kernel keeps for itself."""
     weights, tile = channels * hidden, TILE * (channels + hidden)
-    numbers = 3 * weights + 2 * tile + TILE + 1 if is_backward else 2 * weights + tile
+    numbers = 3 * weights + 2 * tile + 1 if is_backward else 2 * weights + tile
     return -(-numbers // 32) * 32
-
-
-@kept_on_disk(numba.njit, nogil=True, fastmath=FASTMATH, error_model="numpy")
-def _normalise(to, x, weight, bias, channels, eps):
-    """Layer norm of one row; returns its mean and the inverse of its standard deviation."""
-    total = np.float32(0)
-    for c in range(channels):
-        total += x[c]
-    mean = total / np.float32(channels)
-    square = np.float32(0)
-    for c in range(channels):
-        square += (x[c] - mean) * (x[c] - mean)
-    inverse = _ONE / np.float32(math.sqrt(square / np.float32(channels) + eps))
-    for c in range(channels):
-        to[c] = (x[c] - mean) * inverse * weight[c] + bias[c]
-    return mean, inverse
 
 
 @functools.cache
@@ -126,40 +107,34 @@ def forward() -> int:
             if first >= rows:
                 break
             count = min(TILE, rows - first)
+            start = w[_X] + 4 * first * channels, channels
             for i in range(count):
-                at, to = i * channels, (first + i) * channels
-                _normalise(normed[at:], x[to:], norm_weight, norm_bias, channels, eps)
+                normalise(
+                    normed,
+                    i * channels,
+                    x,
+                    (first + i) * channels,
+                    norm_weight,
+                    norm_bias,
+                    channels,
+                    eps,
+                )
             matmul(
-                at_units,
-                hidden,
-                at_normed,
-                channels,
-                1,
-                weight_1,
-                0,
-                0,
-                0,
+                (at_units, hidden),
+                (at_normed, channels, 1),
+                (weight_1, 0),
+                (0, 0),
                 w[_BIAS_1],
-                count,
-                hidden,
-                channels,
+                (count, hidden, channels),
             )
             gelu(at_units, count * hidden)
-            to = w[_Y] + 4 * first * channels
             matmul(
-                to,
-                channels,
-                at_units,
-                hidden,
-                1,
-                weight_2,
-                0,
-                w[_X] + 4 * first * channels,
-                channels,
+                (w[_Y] + 4 * first * channels, channels),
+                (at_units, hidden, 1),
+                (weight_2, 0),
+                start,
                 w[_BIAS_2],
-                count,
-                channels,
-                hidden,
+                (count, channels, hidden),
             )
 
     return kernel_address(kernel)
@@ -194,9 +169,8 @@ def backward() -> int:
         at_change = at_units + 4 * TILE * hidden
         normed = carray(pointer(at_normed), TILE * channels, dtype=np.float32)
         moved = carray(pointer(at_moved), TILE * channels, dtype=np.float32)
-        inverses = carray(pointer(at_change + 4 * TILE * hidden), TILE, dtype=np.float32)
-        at_one = at_change + 4 * TILE * (hidden + 1)
-        put(at_one, _ONE)
+        at_one = at_change + 4 * TILE * hidden
+        put(at_one, np.float32(1))
         pack_transposed(to_units, w[_WEIGHT_1], channels, channels, hidden)
         pack(back_2, w[_WEIGHT_2], hidden, channels, hidden)
         pack(back_1, w[_WEIGHT_1], channels, hidden, channels)
@@ -209,114 +183,63 @@ def backward() -> int:
             grad_2 = grad_1 + 4 * size
             bias_1 = grad_2 + 4 * size
             bias_2 = bias_1 + 4 * hidden
-            norms = carray(pointer(bias_2 + 4 * channels), 2 * channels, dtype=np.float32)
-            of_weight, of_bias = norms, norms[channels:]
+            of_weight = bias_2 + 4 * channels
+            of_bias = of_weight + 4 * channels
             end = min((part + 1) * part_rows, rows)
             for first in range(part * part_rows, end, TILE):
                 count = min(TILE, end - first)
+                adds = (
+                    0 if first == part * part_rows else 1
+                )  # the first tile finds nothing to add to
                 at_grad = w[_GRAD] + 4 * first * channels
                 for i in range(count):
-                    at, to = i * channels, (first + i) * channels
-                    _, inverses[i] = _normalise(
-                        normed[at:], x[to:], norm_weight, norm_bias, channels, eps
-                    )
+                    to = (first + i) * channels
+                    normalise(normed, i * channels, x, to, norm_weight, norm_bias, channels, eps)
+                into_units = count, hidden, channels
                 matmul(
-                    at_units,
-                    hidden,
-                    at_normed,
-                    channels,
-                    1,
-                    to_units,
-                    0,
-                    0,
-                    0,
+                    (at_units, hidden),
+                    (at_normed, channels, 1),
+                    (to_units, 0),
+                    (0, 0),
                     w[_BIAS_1],
-                    count,
-                    hidden,
-                    channels,
+                    into_units,
                 )
                 matmul(
-                    at_change,
-                    hidden,
-                    at_grad,
-                    channels,
-                    1,
-                    back_2,
-                    0,
-                    0,
-                    0,
-                    0,
-                    count,
-                    hidden,
-                    channels,
+                    (at_change, hidden), (at_grad, channels, 1), (back_2, 0), (0, 0), 0, into_units
                 )
                 gelu_backward(at_units, at_change, count * hidden)
-                add_rows(bias_1, at_change, hidden, at_one, count, hidden)
-                add_rows(bias_2, at_grad, channels, at_one, count, channels)
+                add_rows(bias_1, adds * bias_1, at_change, hidden, at_one, count, hidden)
+                add_rows(bias_2, adds * bias_2, at_grad, channels, at_one, count, channels)
                 matmul(
-                    grad_2,
-                    hidden,
-                    at_grad,
-                    1,
-                    channels,
-                    at_units,
-                    hidden,
-                    grad_2,
-                    hidden,
+                    (grad_2, hidden),
+                    (at_grad, 1, channels),
+                    (at_units, hidden),
+                    (adds * grad_2, hidden),
                     0,
-                    channels,
-                    hidden,
-                    count,
+                    (channels, hidden, count),
                 )
                 matmul(
-                    grad_1,
-                    channels,
-                    at_change,
-                    1,
-                    hidden,
-                    at_normed,
-                    channels,
-                    grad_1,
-                    channels,
+                    (grad_1, channels),
+                    (at_change, 1, hidden),
+                    (at_normed, channels),
+                    (adds * grad_1, channels),
                     0,
-                    hidden,
-                    channels,
-                    count,
+                    (hidden, channels, count),
                 )
                 matmul(
-                    at_moved,
-                    channels,
-                    at_change,
-                    hidden,
-                    1,
-                    back_1,
+                    (at_moved, channels),
+                    (at_change, hidden, 1),
+                    (back_1, 0),
+                    (0, 0),
                     0,
-                    0,
-                    0,
-                    0,
-                    count,
-                    channels,
-                    hidden,
+                    (count, channels, hidden),
                 )
                 for i in range(count):
                     at, to = i * channels, (first + i) * channels
-                    mean, along, across = np.float32(0), np.float32(0), np.float32(0)
-                    for c in range(channels):
-                        mean += x[to + c]
-                    mean /= np.float32(channels)
-                    inverse = inverses[i]
-                    for c in range(channels):
-                        unit = (x[to + c] - mean) * inverse
-                        of_weight[c] += moved[at + c] * unit
-                        of_bias[c] += moved[at + c]
-                        scaled = moved[at + c] * norm_weight[c]
-                        across += scaled
-                        along += scaled * unit
-                    across /= np.float32(channels)
-                    along /= np.float32(channels)
-                    for c in range(channels):
-                        unit = (x[to + c] - mean) * inverse
-                        scaled = moved[at + c] * norm_weight[c]
-                        grad_x[to + c] = grad[to + c] + inverse * (scaled - across - unit * along)
+                    normalise_backward(
+                        grad_x, x, grad, to, moved, normed, at, norm_weight, channels, eps
+                    )
+                add_rows(of_weight, adds * of_weight, at_normed, channels, at_one, count, channels)
+                add_rows(of_bias, adds * of_bias, at_moved, channels, at_one, count, channels)
 
     return kernel_address(kernel)

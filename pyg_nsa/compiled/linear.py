@@ -21,7 +21,7 @@ _WIDTHS = 16  # matmul.COLUMNS, without importing Numba
 
 #: Rows of a part whose gradients are summed on their own, at least; and parts at most.
 _PART_ROWS = 256
-_PARTS = 64
+_PARTS = 16
 
 
 def fits(x: Tensor, *weights: Tensor | None) -> bool:
@@ -99,8 +99,8 @@ def linear_backward(
 
     width, depth = weight.shape
     parts, part_rows = parts_of(x.size(0))
-    grads = x.new_zeros(parts, width * depth)
-    grad_bias = x.new_zeros(parts, width) if has_bias else None
+    grads = x.new_empty(parts, width * depth)
+    grad_bias = x.new_empty(parts, width) if has_bias else None
     call = KernelCall(linear_kernels.Words)
     call.put(X=x, WEIGHT=weight.contiguous(), GRAD=grad, GRAD_X=grad_x)
     call.put(GRAD_WEIGHT=grads, GRAD_BIAS=grad_bias, ONE=x.new_ones(1))

@@ -36,8 +36,8 @@ class Words(IntEnum):
     Y = 5  # [rows, width]
     GRAD = 6  # of Y
     GRAD_X = 7  # [rows, depth]
-    GRAD_WEIGHT = 8  # [parts, width, depth], zeros before
-    GRAD_BIAS = 9  # [parts, width], zeros before
+    GRAD_WEIGHT = 8  # [parts, width, depth]
+    GRAD_BIAS = 9  # [parts, width]
     NUM_ROWS = 10
     DEPTH = 11
     WIDTH = 12
@@ -94,20 +94,14 @@ def forward() -> int:
             first = take(counters, 0) * TILE
             if first >= rows:
                 break
+            start = w[_START] + 4 * first * w[_START_ROW] if w[_START] else 0
             matmul(
-                w[_Y] + 4 * first * w[_Y_ROW],
-                w[_Y_ROW],
-                w[_X] + 4 * first * w[_X_ROW],
-                w[_X_ROW],
-                1,
-                packed,
-                0,
-                w[_START] + 4 * first * w[_START_ROW] if w[_START] else 0,
-                w[_START_ROW],
+                (w[_Y] + 4 * first * w[_Y_ROW], w[_Y_ROW]),
+                (w[_X] + 4 * first * w[_X_ROW], w[_X_ROW], 1),
+                (packed, 0),
+                (start, w[_START_ROW]),
                 w[_BIAS],
-                min(TILE, rows - first),
-                width,
-                depth,
+                (min(TILE, rows - first), width, depth),
             )
 
     return kernel_address(kernel)
@@ -134,42 +128,30 @@ def backward() -> int:
             for first in range(part * part_rows, end, TILE):
                 last = min(first + TILE, end)
                 grad = w[_GRAD] + 4 * first * grad_row
+                count = last - first
                 if w[_GRAD_X] != 0:
                     to = w[_GRAD_X] + 4 * first * w[_GRAD_X_ROW]
-                    start, start_row = (to, w[_GRAD_X_ROW]) if w[_ADDS] else (0, 0)
+                    start = to if w[_ADDS] else 0
                     matmul(
-                        to,
-                        w[_GRAD_X_ROW],
-                        grad,
-                        grad_row,
-                        1,
-                        packed,
+                        (to, w[_GRAD_X_ROW]),
+                        (grad, grad_row, 1),
+                        (packed, 0),
+                        (start, w[_GRAD_X_ROW]),
                         0,
-                        start,
-                        start_row,
-                        0,
-                        last - first,
-                        depth,
-                        width,
+                        (count, depth, width),
                     )
-                x = w[_X] + 4 * first * w[_X_ROW]
+                is_first = first == part * part_rows  # finds nothing to add to
                 matmul(
-                    grad_weight,
-                    depth,
-                    grad,
-                    1,
-                    grad_row,
-                    x,
-                    w[_X_ROW],
-                    grad_weight,
-                    depth,
+                    (grad_weight, depth),
+                    (grad, 1, grad_row),
+                    (w[_X] + 4 * first * w[_X_ROW], w[_X_ROW]),
+                    (0 if is_first else grad_weight, depth),
                     0,
-                    width,
-                    depth,
-                    last - first,
+                    (width, depth, count),
                 )
                 if w[_GRAD_BIAS] != 0:
                     total = w[_GRAD_BIAS] + 4 * part * width
-                    add_rows(total, grad, grad_row, w[_ONE], last - first, width)
+                    start = 0 if is_first else total
+                    add_rows(total, start, grad, grad_row, w[_ONE], count, width)
 
     return kernel_address(kernel)

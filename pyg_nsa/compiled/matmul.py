@@ -196,26 +196,21 @@ def _block(c, c_row, a, a_row, a_col, b, b_row, start, start_row, bias, count, w
 
 
 @kept_on_disk(numba.njit, nogil=True)
-def matmul(c, c_row, a, a_row, a_col, b, b_row, start, start_row, bias, rows, cols, depth):  # type: ignore[no-untyped-def]
+def matmul(result, left, right, start, bias, shape):  # type: ignore[no-untyped-def]
     """``c = start + bias + a @ b`` for ``c [rows, cols]``, ``a [rows, depth]``, ``b [depth, cols]``.
 
     Each number of the result is one sum in the order of ``depth``, wherever its tile begins.
 
     Args:
-        c: Address of the result,
-        c_row: and its row stride.
-        a: Address of the left side,
-        a_row: its row stride,
-        a_col: and its column stride: a transposed matrix needs no copy.
-        b: Address of the right side,
-        b_row: and its row stride; 0: it is packed.
-        start: Address of what the sums start with; 0: zeros.
-        start_row: Its row stride.
+        result: Address of ``c`` and its row stride.
+        left: Address of ``a``, its row stride and its column stride: a transposed matrix needs no copy.
+        right: Address of ``b`` and its row stride; 0: it is packed.
+        start: Address of what the sums start with and its row stride; address 0: zeros.
         bias: Address of ``[cols]``, added to each row; 0: none.
-        rows: Any number.
-        cols: A multiple of :data:`COLUMNS`.
-        depth: At least 1.
+        shape: ``rows``, any number; ``cols``, a multiple of :data:`COLUMNS`; ``depth``, at least 1.
     """
+    (c, c_row), (a, a_row, a_col), (b, b_row) = result, left, right
+    (begin, begin_row), (rows, cols, depth) = start, shape
     strips = (cols + _STRIP - 1) // _STRIP
     whole = rows // ROWS
     blocks = whole + rows % ROWS
@@ -239,8 +234,8 @@ def matmul(c, c_row, a, a_row, a_col, b, b_row, start, start_row, bias, rows, co
             a_col,
             b + _BYTES * (col if b_row else col * depth),
             b_row if b_row else width,
-            start + _BYTES * (row * start_row + col) if start else 0,
-            start_row,
+            begin + _BYTES * (row * begin_row + col) if begin else 0,
+            begin_row,
             bias + _BYTES * col if bias else 0,
             count,
             width,
@@ -249,9 +244,9 @@ def matmul(c, c_row, a, a_row, a_col, b, b_row, start, start_row, bias, rows, co
 
 
 @kept_on_disk(numba.njit, nogil=True)
-def add_rows(total, b, b_row, one, rows, cols):  # type: ignore[no-untyped-def]
-    """Adds the rows of ``b [rows, cols]`` to ``total [cols]``; ``one`` is the address of a 1."""
-    matmul(total, 0, one, 0, 0, b, b_row, total, 0, 0, 1, cols, rows)
+def add_rows(total, start, b, b_row, one, rows, cols):  # type: ignore[no-untyped-def]
+    """``total [cols]``: ``start`` (0: zeros) and the rows of ``b [rows, cols]``; ``one`` is the address of a 1."""
+    matmul((total, 0), (one, 0, 0), (b, b_row), (start, 0), 0, (1, cols, rows))
 
 
 @kept_on_disk(numba.njit, nogil=True)

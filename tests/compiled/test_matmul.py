@@ -27,18 +27,12 @@ def product(a, b, *, transposed=False, packed=False, start=None, bias=None):
         pack(right.ctypes.data, b.ctypes.data, cols, depth, cols)
     c = np.full((rows + 2, cols), np.nan, np.float32)  # two rows that must not be touched
     matmul(
-        c.ctypes.data,
-        cols,
-        left.ctypes.data,
-        *strides,
-        right.ctypes.data,
-        row,
-        0 if start is None else start.ctypes.data,
-        0 if start is None else cols,
+        (c.ctypes.data, cols),
+        (left.ctypes.data, *strides),
+        (right.ctypes.data, row),
+        (0, 0) if start is None else (start.ctypes.data, cols),
         0 if bias is None else bias.ctypes.data,
-        rows,
-        cols,
-        depth,
+        (rows, cols, depth),
     )
     assert np.isnan(c[rows:]).all()
     return c[:rows]
@@ -80,9 +74,12 @@ def test_packing_a_transposed_matrix_is_packing_its_transpose():
 
 def test_rows_are_added_up():
     b, total, one = numbers(70, 48), numbers(48), np.ones(1, np.float32)
-    exact = total.astype(float) + b.astype(float).sum(0)
-    add_rows(total.ctypes.data, b.ctypes.data, 48, one.ctypes.data, 70, 48)
-    np.testing.assert_allclose(total, exact, rtol=1e-5, atol=1e-5)
+    exact = b.astype(float).sum(0)
+    for start in (total, None):
+        expected = exact + (0 if start is None else start.astype(float))
+        at = 0 if start is None else start.ctypes.data
+        add_rows(total.ctypes.data, at, b.ctypes.data, 48, one.ctypes.data, 70, 48)
+        np.testing.assert_allclose(total, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.skipif(LANES == 4, reason="this CPU has no wider vectors to leave out")

@@ -224,7 +224,8 @@ def test_a_conv_with_a_pattern_follows_the_order_and_a_bare_step_refuses_it(cell
     expected = bare(**bare.collect(data))
     out = bare(**bare.collect(data), order_dict=random_orders(cell.sizes))
     for t in expected:
-        assert torch.equal(out[t], expected[t])
+        # Not the same bits on every CPU: products of torch's library go by where in memory rows lie.
+        torch.testing.assert_close(out[t], expected[t])
     with pytest.raises(ValueError, match="only a stack of blocks follows; leave both out"):
         bare(**conv.stack.prepare(data, random_orders(cell.sizes)))
 
