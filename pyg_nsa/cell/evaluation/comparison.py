@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pyg_nsa.cell.config import CellConfig
+from pyg_nsa.cell.data.splits import HELD_OUT
 from pyg_nsa.cell.evaluation.compare import (
     Cell,
     Match,
@@ -110,7 +111,8 @@ def run_comparison(
     models = facts["models"]
     over = f"{seeds} splits" if new_splits else f"{seeds} seeds"
     rows = shown_rows(summary(metrics), models)
-    console.print(_table(f"held-out genes, mean ± std over {over}", models, rows))
+    held_out = f"held-out {HELD_OUT[first.data.split]}"
+    console.print(_table(f"{held_out}, mean ± std over {over}", models, rows))
     rows = shown_differences(differences(metrics, models), models)
     if rows:
         title = (
@@ -194,6 +196,7 @@ def _facts(
         "command": command,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "organism": first.data.model,
+        "split": first.data.split,
         "split_seeds": sorted({cell.contender.config.seed for cell in cells}),
         "match": match,
         "seeds": seeds,
@@ -223,9 +226,8 @@ def _write(folder: Path, metrics: pd.DataFrame, facts: dict[str, Any]) -> None:
         text += markdown_table(["subset", "target", "metric", *models[1:]], rows)
     (folder / "comparison.md").write_text(text, encoding="utf-8")
     points = "splits" if len(facts["split_seeds"]) > 1 else "seeds"
-    caption = (
-        f"{facts['organism']}, held-out genes; points: {points}, whisker: one standard deviation"
-    )
+    held_out = HELD_OUT[facts["split"]]
+    caption = f"{facts['organism']}, held-out {held_out}; points: {points}, whisker: one standard deviation"
     save(comparison_figure(metrics, models, caption), folder / "comparison.png")
 
 
@@ -251,7 +253,8 @@ def _heading(facts: dict[str, Any]) -> str:
             [
                 *lines,
                 f"{facts['machine']}; {versions}. {_seeds(facts)}; "
-                f"{'as configured' if facts['match'] == 'none' else 'equal ' + facts['match']}.",
+                f"{'as configured' if facts['match'] == 'none' else 'equal ' + facts['match']}. "
+                f"Held out: {HELD_OUT[facts['split']]}.",
                 "",
             ]
         )

@@ -33,6 +33,8 @@ class Gallery:
         "fitness_singles",
         "fitness_pairs",
         "gene_interaction_pairs",
+        "fitness_new_pairs_of_known_genes",
+        "gene_interaction_new_pairs_of_known_genes",
         "occupancy",
         "knockout_wildtype",
         "knockout",
