@@ -77,8 +77,8 @@ class DataConfig(_Config):
     """Shares of single deletions, interacting pairs and random pairs in training."""
 
     evaluation_pairs: Annotated[int, Field(ge=0)] = 1000
-    """How many pairs of a held-out part are evaluated, half of them interacting; 0: all. With split both: as many with a
-    held-out gene, and as many of known genes."""
+    """How many pairs of a held-out part are evaluated, half of them interacting, and as many triples; 0: all. With split both: as
+    many with a held-out gene, and as many of known genes."""
 
 
 class ReadoutConfig(_Config):

@@ -101,16 +101,23 @@ class Split:
         return {name: self.part(name, 2) for name in PARTS}
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Per part: number of genes, instances, singles and pairs."""
+        """Per part: number of genes, instances, singles and pairs, and of triples where there are any."""
+        sizes = {"singles": 1, "pairs": 2} | ({"triples": 3} if (self.sizes == 3).any() else {})
         return {
             name: {
                 "genes": len(self.genes[name]),
                 "instances": len(self.part(name)),
-                "singles": len(self.part(name, 1)),
-                "pairs": len(self.part(name, 2)),
+                **{what: len(self.part(name, size)) for what, size in sizes.items()},
             }
             for name in PARTS
         }
+
+    def lines(self) -> list[str]:
+        """A line on each part for people: how many genes, and how many instances of each size."""
+        return [
+            f"{name}: {', '.join(f'{n:,} {what}' for what, n in counts.items() if what != 'instances')}"
+            for name, counts in self.counts().items()
+        ]
 
 
 def make_split(

@@ -49,18 +49,16 @@ _PANELS = (
     (("singles", "fitness", "pearson"), "single deletions: fitness, Pearson"),
     (("singles", "fitness", "mse"), "single deletions: fitness, MSE"),
     (("singles", "lethality", "auroc"), "single deletions: lethality, AUROC"),
-    (("pairs", "fitness", "pearson"), "pairs: fitness, Pearson"),
-    (("pairs", "gene_interaction", "pearson"), "pairs: interaction ε, Pearson"),
-    (("pairs", "gene_interaction", "mse"), "pairs: interaction ε, MSE"),
-    (
-        ("new pairs of known genes", "fitness", "pearson"),
-        "new pairs of known genes: fitness, Pearson",
+    *(
+        ((name, target, metric), f"{name}: {words}")
+        for name, subset in SUBSETS.items()
+        if subset.size > 1 and not subset.interacting
+        for target, metric, words in (
+            ("fitness", "pearson", "fitness, Pearson"),
+            ("gene_interaction", "pearson", f"interaction {'ετ'[subset.size - 2]}, Pearson"),
+            ("gene_interaction", "mse", f"interaction {'ετ'[subset.size - 2]}, MSE"),
+        )
     ),
-    (
-        ("new pairs of known genes", "gene_interaction", "pearson"),
-        "new pairs of known genes: ε, Pearson",
-    ),
-    (("new pairs of known genes", "gene_interaction", "mse"), "new pairs of known genes: ε, MSE"),
 )
 _COLUMNS = 3
 

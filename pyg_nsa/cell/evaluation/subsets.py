@@ -34,6 +34,8 @@ SUBSETS = {
     "interacting pairs": Subset(2, interacting=True),
     "new pairs of known genes": Subset(2, known_genes=True),
     "interacting new pairs of known genes": Subset(2, interacting=True, known_genes=True),
+    "triples": Subset(3),
+    "new triples of known genes": Subset(3, known_genes=True),
 }
 """Subsets by name, in the order of tables."""
 

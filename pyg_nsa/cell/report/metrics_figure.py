@@ -37,6 +37,7 @@ _SHOWN = (
         "interaction of new pairs\nof known genes, Pearson",
         0.0,
     ),
+    ("triples", "gene_interaction", "pearson", "interaction of triples\nPearson correlation", 0.0),
 )
 
 

@@ -35,10 +35,13 @@ _SUBSETS = {
     "interacting pairs": "interacting pairs only",
     "new pairs of known genes": "new pairs of known genes",
     "interacting new pairs of known genes": "interacting new pairs of known genes only",
+    "triples": "triples",
+    "new triples of known genes": "new triples of known genes",
 }
 _SUBSETS_OF_BOTH = {
     "pairs": "pairs with a held-out gene",
     "interacting pairs": "interacting pairs with a held-out gene only",
+    "triples": "triples with a held-out gene",
 }
 TARGETS = {"fitness": "fitness", "gene_interaction": "gene interaction", "lethality": "lethality"}
 _METRICS = {

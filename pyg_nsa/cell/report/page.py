@@ -102,6 +102,7 @@ def _context(files: RunFiles, gallery: Gallery) -> dict[str, Any]:
         "label_source": source,
         "split": _split_rows(facts["split"]),
         "held_out": HELD_OUT[kind],
+        "triples": any("triples" in counts for counts in facts["split"].values()),
         "evaluated": _evaluated(files.predictions),
         "models": [(m, model_words(m, kind), _model_facts(m, facts)) for m in models],
         "headlines": headlines(metrics, files.predictions, models, truth, kind),
@@ -134,6 +135,7 @@ def _evaluated(predictions: pd.DataFrame) -> list[dict[str, Any]]:
                 "pairs": len(pairs),
                 "lethal": int((once["fitness"] < LETHAL_BELOW).sum()),
                 "interacting": int((pairs["gene_interaction"].abs() > INTERACTING_ABOVE).sum()),
+                "triples": int((once["size"] == 3).sum()),
                 "known": len(subset_rows(once, "new pairs of known genes")),
             }
         )
@@ -201,7 +203,7 @@ def _scatter(
     ]
     for subset, target in wanted:
         rows = subset_rows(chosen, subset)
-        what = {1: "singles", 2: "pairs"}[SUBSETS[subset].size]
+        what = {1: "singles", 2: "pairs", 3: "triples"}[SUBSETS[subset].size]
         figure = scatter_figure(rows, target, truth=truth, what=what)
         known = rows[np.isfinite(rows[target]) & np.isfinite(rows[f"{target}_pred"])]
         shown = list(dict.fromkeys(known["model"]))

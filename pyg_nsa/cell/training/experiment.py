@@ -172,13 +172,15 @@ def _read(source: Path | io.StringIO) -> pd.DataFrame:
 def evaluation_instances(
     dataset: PerturbationDataset, split: Split, part: str, num_pairs: int, seed: int
 ) -> NDArray[np.int64]:
-    """All singles of a part and some of its pairs, half of them interacting.
+    """All singles of a part, some of its pairs and as many triples, half of them interacting.
+
+    Instances of more genes are left out, with a warning.
 
     Args:
         dataset: All instances.
         split: Its parts.
         part: ``"train"``, ``"val"`` or ``"test"``.
-        num_pairs: How many pairs, with a new gene and of known genes each; 0 for all.
+        num_pairs: How many pairs (and triples), with a new gene and of known genes each; 0 for all.
         seed: Seed of the choice.
 
     Returns:
@@ -186,9 +188,15 @@ def evaluation_instances(
     """
     generator = np.random.default_rng(seed)
     found = [split.part(part, 1)]
-    for by in HELD_OUT_BY:
-        pairs = split.held_out(part, by, 2)
-        found.append(_some(pairs, dataset.table.interacting[pairs], num_pairs, generator))
+    for size in (2, 3):
+        for by in HELD_OUT_BY:
+            index = split.held_out(part, by, size)
+            found.append(_some(index, dataset.table.interacting[index], num_pairs, generator))
+    more = int((split.sizes[split.part(part)] > 3).sum())
+    if more:
+        logger.warning(
+            "%s part: %d instances of more than three genes are not evaluated.", part, more
+        )
     return np.sort(np.concatenate(found))
 
 
@@ -211,9 +219,9 @@ def _some(
 def validation_instances(
     dataset: PerturbationDataset, index: NDArray[np.int64], seed: int, size: int = _VALIDATION
 ) -> NDArray[np.int64]:
-    """Instances of the validation loss: singles and pairs in equal parts, as far as there are.
+    """Instances of the validation loss: singles and others in equal parts, as far as there are.
 
-    Many pairs share a gene, so that pairs alone would measure a handful of genes.
+    Many pairs share a gene, so that pairs (and triples) alone would measure a handful of genes.
 
     Args:
         dataset: All instances.

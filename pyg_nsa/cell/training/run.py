@@ -239,10 +239,8 @@ def _print_data(
     nodes = ", ".join(f"{dataset.graph[t].num_nodes:,} {t}s" for t in dataset.graph.node_types)
     console.print(f"    {nodes}; {len(dataset):,} labelled instances ({seconds:.1f} s)")
     console.print(f"    {dataset.sizes}")
-    for name, counts in split.counts().items():
-        console.print(
-            f"    {name}: {counts['genes']:,} genes, {counts['singles']:,} singles, {counts['pairs']:,} pairs"
-        )
+    for line in split.lines():
+        console.print(f"    {line}")
 
 
 def _print_metrics(console: Console, metrics: pd.DataFrame, title: str) -> None:
