@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,8 @@ def run_comparison(
             f"{models[0]} less the others on the same {over}: mean ± std, in how many it is better"
         )
         console.print(_table(title, models[1:], rows))
+    if note := _few_seeds(facts):
+        console.print(note)
     console.print(f"written: {folder / 'comparison.png'}, .csv, .json, .md")
     return facts
 
@@ -224,6 +227,8 @@ def _write(folder: Path, metrics: pd.DataFrame, facts: dict[str, Any]) -> None:
     if rows:
         text += f"\n{models[0]} less the others on the same seeds: mean ± standard deviation, and in how many it is better.\n\n"
         text += markdown_table(["subset", "target", "metric", *models[1:]], rows)
+    if note := _few_seeds(facts):
+        text += f"\n{note}\n"
     (folder / "comparison.md").write_text(text, encoding="utf-8")
     points = "splits" if len(facts["split_seeds"]) > 1 else "seeds"
     held_out = HELD_OUT[facts["split"]]
@@ -262,6 +267,13 @@ def _heading(facts: dict[str, Any]) -> str:
         + markdown_table(titles, rows)
         + "\n"
     )
+
+
+def _few_seeds(facts: dict[str, Any]) -> str:
+    """A warning where some model has been trained with one or two seeds alone, so far; else nothing."""
+    done = Counter(cell["model"] for cell in facts["cells"] if cell["done"])
+    few = min(done.values(), default=0) < 3
+    return "Standard deviations of fewer than three seeds say little." if few else ""
 
 
 def _seeds(facts: dict[str, Any]) -> str:
