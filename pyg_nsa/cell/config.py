@@ -77,7 +77,8 @@ class DataConfig(_Config):
     """Shares of single deletions, interacting pairs and random pairs in training."""
 
     evaluation_pairs: Annotated[int, Field(ge=0)] = 1000
-    """How many pairs of a held-out part are evaluated, half of them interacting; 0: all."""
+    """How many pairs of a held-out part are evaluated, half of them interacting, and as many triples; 0: all. With split both: as
+    many with a held-out gene, and as many of known genes."""
 
 
 class ReadoutConfig(_Config):
@@ -95,6 +96,10 @@ class ReadoutConfig(_Config):
     copies: bool = True
     """Whether the operator also runs on each perturbed copy of the graph, and z_w - z_i is read. Without copies it runs on the
     wildtype alone, once a batch, so that batches may be many times larger in the same time; needs deletion."""
+
+    difference: Literal["pooled", "nodes"] = "pooled"
+    """What is subtracted where copies are read: pooled (the pooled rows of the copy from those of the wildtype), or nodes (its rows
+    from the wildtype's, node by node; the differences of the nodes that the copy keeps are pooled). Needs copies."""
 
     deletion: bool = False
     """Whether the nodes that a deletion removes, and those that lose neighbours, are read from the wildtype's rows."""
@@ -119,6 +124,10 @@ class ReadoutConfig(_Config):
     def _something(self) -> ReadoutConfig:
         if not (self.copies or self.deletion):
             raise ValueError("nothing is read: set readout.deletion or readout.copies to true")
+        if self.difference == "nodes" and not self.copies:
+            raise ValueError(
+                "readout.difference: nodes subtracts the rows of perturbed copies: set readout.copies: true"
+            )
         if self.epistasis and (self.copies or not self.deletion):
             raise ValueError(
                 "readout.epistasis reads each gene alone: set readout.deletion: true and readout.copies: false"

@@ -78,6 +78,27 @@ def test_the_scope_says_who_grows_by_connections_alone(dataset):
     assert {0.0, 1.0} == set(out[:, 0]) and (out[90:, 1] != 0).any()
 
 
+def test_the_scope_of_triples_says_what_pairs_leave_unexplained(cell_cache):
+    dataset = PerturbationDataset(cell_cache, labels="simulated-triples", progress=False)
+    table = dataset.table
+    triples = np.flatnonzero(table.sizes == 3)
+    fitness, tau = BASELINES["scope"](dataset, np.array([], np.int64), triples).T
+    # Asked one by one, through the rows of the single and double deletions.
+    rows = {tuple(g for g in genes if g >= 0): i for i, genes in enumerate(table.genes.tolist())}
+    members = [tuple(table.genes[i].tolist()) for i in triples]
+    asked = sorted({s for a, b, c in members for s in ((a,), (b,), (c,), (a, b), (a, c), (b, c))})
+    found = BASELINES["scope"](dataset, np.array([], np.int64), np.array([rows[s] for s in asked]))
+    f = dict(zip(asked, found[:, 0], strict=True))
+    for (a, b, c), together, got in zip(members, fitness, tau, strict=True):
+        wanted = together - f[a,] * f[b,] * f[c,]
+        for x, y, z in ((a, b, c), (a, c, b), (b, c, a)):
+            wanted -= (f[x, y] - f[x,] * f[y,]) * f[z,]
+        assert got == wanted
+    # Not what a rule for pairs would say, and not the same for all.
+    assert {-1.0, 0.0, 1.0} == set(tau)
+    assert (tau != fitness - [f[a,] * f[b,] * f[c,] for a, b, c in members]).any()
+
+
 def test_the_scope_needs_to_know_the_network(dataset, monkeypatch):
     monkeypatch.delitem(dataset.graph["reaction"]._mapping, "objective")
     with pytest.raises(ValueError, match="baseline 'scope' needs the network.*Leave it out"):

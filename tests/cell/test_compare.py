@@ -28,7 +28,7 @@ from pyg_nsa.cell.evaluation.equal_terms import (
 )
 from pyg_nsa.cell.evaluation.step_times import measure_step_times, training_step
 from pyg_nsa.cell.files.cache import open_dataset
-from pyg_nsa.cell.models.build import build_embedding, build_model
+from pyg_nsa.cell.models.build import TRAINED_BASELINES, build_model
 from pyg_nsa.cli import main
 from pyg_nsa.load import load_config
 
@@ -78,13 +78,28 @@ def run(folder, cache, *more, configs=(TEXTBOOK,)):
 # ---- equal terms ---------------------------------------------------------------------------------------------------------
 
 
-def test_widths_are_chosen_for_equal_numbers_of_parameters(dataset):
-    config = textbook()
+@pytest.mark.parametrize("baseline", list(TRAINED_BASELINES))
+def test_widths_are_chosen_for_equal_numbers_of_parameters(dataset, baseline):
+    config, build = textbook(), TRAINED_BASELINES[baseline]
     wanted = count_parameters(config, build_model, dataset.graph)
-    matched, count = match_parameters(config, build_embedding, dataset.graph, wanted)
+    before = count_parameters(config, build, dataset.graph)
+    assert abs(before - wanted) > 0.05 * wanted  # else there is nothing to match
+    matched, count = match_parameters(config, build, dataset.graph, wanted)
     assert abs(count - wanted) <= 0.05 * wanted
-    assert count == count_parameters(matched, build_embedding, dataset.graph)
-    assert matched.operator.hidden_channels > config.operator.hidden_channels
+    assert count == count_parameters(matched, build, dataset.graph)
+    assert matched.operator.hidden_channels % config.operator.heads == 0
+    # All but the widths is as it was.
+    operator, readout = config.operator.hidden_channels, config.readout.hidden_channels
+    assert (
+        with_width(matched, operator).model_copy(
+            update={"readout": matched.readout.model_copy(update={"hidden_channels": readout})}
+        )
+        == config
+    )
+
+
+def test_where_no_width_fits_the_head_makes_up_for_the_rest(dataset):
+    config = textbook()
     # Widths of the operator are multiples of the heads; a number between two of them is met by the head.
     between = [count_parameters(with_width(config, w), build_model, dataset.graph) for w in (4, 6)]
     wanted = sum(between) // 2
@@ -202,6 +217,8 @@ def folder(cache, tmp_path_factory):
     result = run(folder, cache)
     assert result.exit_code == 0, result.output
     assert "hetero_nsa" in result.output and "embedding" in result.output
+    assert "Standard deviations of fewer than three seeds say little." in result.output
+    assert "held-out genes, mean ± std over 2 seeds" in result.output
     return folder
 
 
@@ -228,6 +245,8 @@ def test_it_writes_table_figure_and_facts(folder):
     assert (folder / "comparison.png").stat().st_size > 10_000
     page = (folder / "comparison.md").read_text()
     assert "instances seen" in page and "±" in page
+    assert "Held out: genes." in page
+    assert "Standard deviations of fewer than three seeds say little." in page
 
 
 def test_all_models_are_judged_on_the_same_instances(folder):
@@ -302,6 +321,36 @@ def test_each_seed_may_have_a_split_of_its_own(folder, cache, tmp_path):
     # The first split's experiments are those of a comparison on that split alone.
     names = {f.parent.name for f in folder.glob("cells/*/seed-0")}
     assert names == {f.parent.name for f in tmp_path.glob("cells/*/seed-0")}
+
+
+def test_in_equal_time(cache, tmp_path):
+    """The whole command, with steps that are timed for real; and what it says of genes and pairs, and of three seeds."""
+    more = ["--match", "time", "--seeds", "3", "--set", "data.split=both"]
+    result = run(tmp_path, cache, *more)
+    assert result.exit_code == 0, result.output
+    times = json.loads((tmp_path / "step_times.json").read_text())
+    seconds = {name: one["seconds"] for name, one in times.items()}
+    assert set(seconds) == {"hetero_nsa", "embedding"} and min(seconds.values()) > 0
+    facts = json.loads((tmp_path / "comparison.json").read_text())
+    steps = {(c["model"], c["seed"]): c["steps"] for c in facts["cells"]}
+    as_many = max(1, round(seconds["hetero_nsa"] / seconds["embedding"]))
+    assert steps == {
+        (model, seed): count
+        for model, count in (("hetero_nsa", 1), ("embedding", as_many))
+        for seed in range(3)
+    }
+    assert len({c["width"] for c in facts["cells"]}) == 1  # as configured
+    page = (tmp_path / "comparison.md").read_text()
+    assert "equal time. Held out: genes and pairs." in page
+    assert "| new pairs of known genes | gene_interaction | mse |" in page
+    assert "held-out genes and pairs, mean ± std over 3 seeds" in result.output
+    assert "fewer than three seeds" not in page + result.output
+    table = pd.read_csv(tmp_path / "comparison.csv")
+    assert set(table[table["subset"] == "new pairs of known genes"]["n"]) == {20}
+    # It goes on with the same times, so that nothing is trained again.
+    again = run(tmp_path, cache, *more)
+    assert again.output.count("done before") == 6
+    assert json.loads((tmp_path / "step_times.json").read_text()) == times
 
 
 def test_two_files_of_one_name_are_refused(cache, tmp_path):

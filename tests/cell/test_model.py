@@ -55,12 +55,16 @@ def make_batch(graph, *deletions):
 
 
 DELETION = {"deletion": True, "copies": False}
+NODES = {"difference": "nodes", "aggregations": ["mean", "max", "std"]}
 MODELS = {
     "hetero_nsa": (build_model, {}),
     "hetero_conv": (build_hetero_conv, {}),
     "hgt": (build_hgt, {}),
     "embedding": (build_embedding, {}),
     "copies and deletion": (build_model, {"deletion": True, "aggregations": ["sum", "max"]}),
+    "differences of nodes": (build_model, NODES),
+    "differences of nodes of hetero_conv": (build_hetero_conv, NODES),
+    "differences of nodes and deletion": (build_model, NODES | {"deletion": True}),
     "deletion": (build_model, DELETION),
     "deletion of hgt": (build_hgt, DELETION),
     "no_messages": (build_no_messages, DELETION),
@@ -212,6 +216,46 @@ def test_it_copies_and_pickles(model, graph, tmp_path):
     torch.testing.assert_close(loaded, expected)
 
 
+def test_differences_of_nodes_are_pooled_over_the_living(graph):
+    """Against a loop over instances, node types, nodes and aggregations."""
+    torch.manual_seed(0)
+    names = ["sum", "mean", "max", "std"]
+    readout = {"difference": "nodes", "aggregations": names}
+    model = build_model(make_config(readout=readout), graph).double().eval()
+    cell_graph = copy.copy(graph).apply(lambda v: v.double() if v.is_floating_point() else v)
+    batch = make_batch(graph, [5], [], [7, 30])
+    with torch.no_grad():
+        _, z = model(cell_graph, batch)
+        rows = model.rows(cell_graph, batch.alive_dict)
+    for b in range(3):
+        wanted = []
+        for t in model.node_types:
+            nodes = [i for i, lives in enumerate(batch.alive_dict[t][b].tolist()) if lives]
+            change = torch.stack([rows[t][0, i] - rows[t][1 + b, i] for i in nodes])
+            spread = (change.square().mean(0) - change.mean(0).square()).clamp(min=1e-5).sqrt()
+            spread = torch.where(spread <= 1e-5**0.5, 0.0, spread)  # as PyG has it
+            wanted += [change.sum(0), change.mean(0), change.amax(0), spread]
+        torch.testing.assert_close(z["z_p"][b], torch.cat(wanted), rtol=1e-9, atol=1e-9)
+    assert (z["z_w"] == 0).all() and torch.equal(z["z_p"], -z["z_i"])
+    assert z["z_p"][1].abs().max() < 1e-10 < z["z_p"][0].abs().max()
+
+
+def test_sums_of_differences_leave_out_the_removed_nodes_alone(graph):
+    torch.manual_seed(0)
+    pooled = build_model(make_config(), graph).eval()
+    batch = make_batch(graph, [5], [7, 30])
+    with torch.no_grad():
+        _, of_sums = pooled(graph, batch)
+        nodes = build_model(make_config(readout={"difference": "nodes"}), graph).eval()
+        nodes.load_state_dict(pooled.state_dict())
+        _, of_nodes = nodes(graph, batch)
+        rows = pooled.rows(graph, batch.alive_dict)
+    removed = [torch.einsum("bn,nc->bc", (~batch.alive_dict[t]).float(), rows[t][0]) for t in rows]
+    removed = torch.cat(removed, dim=-1)
+    assert removed.abs().max() > 0.1
+    torch.testing.assert_close(of_sums["z_p"], of_nodes["z_p"] + removed, rtol=1e-3, atol=1e-3)
+
+
 def test_only_copies_cost_copies(graph):
     batch = make_batch(graph, [5], [7, 30], [])
     for readout, copies in (({}, 4), (DELETION, 1)):
@@ -225,6 +269,8 @@ def test_only_copies_cost_copies(graph):
 def test_mistakes_in_the_configuration_are_named(graph):
     for readout, message in (
         ({"copies": False}, "set readout.deletion or readout.copies to true"),
+        ({**DELETION, "difference": "nodes"}, "perturbed copies: set readout.copies: true"),
+        ({"difference": "node"}, "difference"),
         (
             {"deletion": True, "epistasis": True},
             "set readout.deletion: true and readout.copies: false",

@@ -19,6 +19,8 @@ from pyg_nsa.cell.data.dealing import ATTEMPTS, PARTS, gene_parts, pair_parts, p
 from pyg_nsa.cell.labels.table import PAD, LabelTable
 
 __all__ = [
+    "HELD_OUT",
+    "HELD_OUT_BY",
     "PARTS",
     "MixedSampler",
     "Split",
@@ -33,6 +35,12 @@ logger = logging.getLogger(__name__)
 
 
 SplitKind = Literal["gene", "pair", "both"]
+
+HeldOutBy = Literal["gene", "pair"]
+HELD_OUT_BY: tuple[HeldOutBy, HeldOutBy] = ("gene", "pair")
+
+HELD_OUT: dict[SplitKind, str] = {"gene": "genes", "pair": "pairs", "both": "genes and pairs"}
+"""What each kind of split holds out, for headings."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +67,15 @@ class Split:
     kind: SplitKind = "gene"
     seen_genes: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
 
-    def held_out(self, name: str, by: Literal["gene", "pair"]) -> NDArray[np.int64]:
+    def held_out(self, name: str, by: HeldOutBy, size: int | None = None) -> NDArray[np.int64]:
         """Instances of a part by what is new in them.
 
         Args:
             name: ``"val"`` or ``"test"``.
             by: ``"gene"``: a gene that training has not seen; ``"pair"``: genes that it has seen, but not together.
+            size: As for :meth:`part`.
         """
-        index = self.part(name)
+        index = self.part(name, size)
         return index[self.seen_genes[index] == (by == "pair")]
 
     def part(self, name: str, size: int | None = None) -> NDArray[np.int64]:
@@ -92,16 +101,23 @@ class Split:
         return {name: self.part(name, 2) for name in PARTS}
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Per part: number of genes, instances, singles and pairs."""
+        """Per part: number of genes, instances, singles and pairs, and of triples where there are any."""
+        sizes = {"singles": 1, "pairs": 2} | ({"triples": 3} if (self.sizes == 3).any() else {})
         return {
             name: {
                 "genes": len(self.genes[name]),
                 "instances": len(self.part(name)),
-                "singles": len(self.part(name, 1)),
-                "pairs": len(self.part(name, 2)),
+                **{what: len(self.part(name, size)) for what, size in sizes.items()},
             }
             for name in PARTS
         }
+
+    def lines(self) -> list[str]:
+        """A line on each part for people: how many genes, and how many instances of each size."""
+        return [
+            f"{name}: {', '.join(f'{n:,} {what}' for what, n in counts.items() if what != 'instances')}"
+            for name, counts in self.counts().items()
+        ]
 
 
 def make_split(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pyg_nsa.cell.config import CellConfig
+from pyg_nsa.cell.data.splits import HELD_OUT
 from pyg_nsa.cell.evaluation.compare import (
     Cell,
     Match,
@@ -106,13 +108,16 @@ def run_comparison(
     models = facts["models"]
     over = f"{seeds} splits" if new_splits else f"{seeds} seeds"
     rows = shown_rows(summary(metrics), models)
-    console.print(_table(f"held-out genes, mean ± std over {over}", models, rows))
+    held_out = f"held-out {HELD_OUT[first.data.split]}"
+    console.print(_table(f"{held_out}, mean ± std over {over}", models, rows))
     rows = shown_differences(differences(metrics, models), models)
     if rows:
         title = (
             f"{models[0]} less the others on the same {over}: mean ± std, in how many it is better"
         )
         console.print(_table(title, models[1:], rows))
+    if note := _few_seeds(facts):
+        console.print(note)
     console.print(f"written: {folder / 'comparison.png'}, .csv, .json, .md")
     return facts
 
@@ -190,6 +195,7 @@ def _facts(
         "command": command,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "organism": first.data.model,
+        "split": first.data.split,
         "split_seeds": sorted({cell.contender.config.seed for cell in cells}),
         "match": match,
         "seeds": seeds,
@@ -213,11 +219,12 @@ def _write(folder: Path, metrics: pd.DataFrame, facts: dict[str, Any]) -> None:
     if rows:
         text += f"\n{models[0]} less the others on the same seeds: mean ± standard deviation, and in how many it is better.\n\n"
         text += markdown_table(["subset", "target", "metric", *models[1:]], rows)
+    if note := _few_seeds(facts):
+        text += f"\n{note}\n"
     (folder / "comparison.md").write_text(text, encoding="utf-8")
     points = "splits" if len(facts["split_seeds"]) > 1 else "seeds"
-    caption = (
-        f"{facts['organism']}, held-out genes; points: {points}, whisker: one standard deviation"
-    )
+    held_out = HELD_OUT[facts["split"]]
+    caption = f"{facts['organism']}, held-out {held_out}; points: {points}, whisker: one standard deviation"
     save(comparison_figure(metrics, models, caption), folder / "comparison.png")
 
 
@@ -243,7 +250,8 @@ def _heading(facts: dict[str, Any]) -> str:
             [
                 *lines,
                 f"{facts['machine']}; {versions}. {_seeds(facts)}; "
-                f"{'as configured' if facts['match'] == 'none' else 'equal ' + facts['match']}.",
+                f"{'as configured' if facts['match'] == 'none' else 'equal ' + facts['match']}. "
+                f"Held out: {HELD_OUT[facts['split']]}.",
                 "",
             ]
         )
@@ -251,6 +259,13 @@ def _heading(facts: dict[str, Any]) -> str:
         + markdown_table(titles, rows)
         + "\n"
     )
+
+
+def _few_seeds(facts: dict[str, Any]) -> str:
+    """A warning where some model has been trained with one or two seeds alone, so far; else nothing."""
+    done = Counter(cell["model"] for cell in facts["cells"] if cell["done"])
+    few = min(done.values(), default=0) < 3
+    return "Standard deviations of fewer than three seeds say little." if few else ""
 
 
 def _seeds(facts: dict[str, Any]) -> str:

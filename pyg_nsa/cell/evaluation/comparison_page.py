@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pyg_nsa.cell.evaluation.subsets import SUBSETS
 from pyg_nsa.cell.report.figure_style import BLUE, GREY, INK, VERMILION, new_figure, quiet
 
 __all__ = [
@@ -22,29 +23,44 @@ __all__ = [
 
 _ORDER = ["subset", "target", "metric"]
 
-#: Rows of the printed table: subset, target, metric.
-ROWS = (
-    ("singles", "fitness", "pearson"),
-    ("singles", "fitness", "spearman"),
-    ("singles", "fitness", "mse"),
-    ("singles", "lethality", "auroc"),
-    ("pairs", "fitness", "pearson"),
-    ("pairs", "fitness", "spearman"),
-    ("pairs", "fitness", "mse"),
-    ("pairs", "lethality", "auroc"),
-    ("pairs", "gene_interaction", "pearson"),
-    ("pairs", "gene_interaction", "spearman"),
-    ("pairs", "gene_interaction", "mse"),
+_OF_ONE = (
+    ("fitness", "pearson"),
+    ("fitness", "spearman"),
+    ("fitness", "mse"),
+    ("lethality", "auroc"),
+)
+_OF_SEVERAL = (
+    *_OF_ONE,
+    ("gene_interaction", "pearson"),
+    ("gene_interaction", "spearman"),
+    ("gene_interaction", "mse"),
+)
+
+#: Rows of the printed table: subset, target, metric. Those that no model has a value of are left out.
+ROWS = tuple(
+    (name, *row)
+    for name, subset in SUBSETS.items()
+    if not subset.interacting
+    for row in (_OF_ONE if subset.size == 1 else _OF_SEVERAL)
 )
 
 _PANELS = (
+    # Three a row; a row without instances is left out.
     (("singles", "fitness", "pearson"), "single deletions: fitness, Pearson"),
     (("singles", "fitness", "mse"), "single deletions: fitness, MSE"),
     (("singles", "lethality", "auroc"), "single deletions: lethality, AUROC"),
-    (("pairs", "fitness", "pearson"), "pairs: fitness, Pearson"),
-    (("pairs", "gene_interaction", "pearson"), "pairs: interaction ε, Pearson"),
-    (("pairs", "gene_interaction", "mse"), "pairs: interaction ε, MSE"),
+    *(
+        ((name, target, metric), f"{name}: {words}")
+        for name, subset in SUBSETS.items()
+        if subset.size > 1 and not subset.interacting
+        for target, metric, words in (
+            ("fitness", "pearson", "fitness, Pearson"),
+            ("gene_interaction", "pearson", f"interaction {'ετ'[subset.size - 2]}, Pearson"),
+            ("gene_interaction", "mse", f"interaction {'ετ'[subset.size - 2]}, MSE"),
+        )
+    ),
 )
+_COLUMNS = 3
 
 
 def summary(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -152,10 +168,13 @@ def comparison_figure(metrics: pd.DataFrame, models: Sequence[str], caption: str
         models: Rows of the panels, from the top.
         caption: A line below.
     """
-    figure = new_figure(12, 1.6 + 0.84 * (len(models) + 1.5))
-    axes = figure.subplots(2, 3, sharey=True)
+    judged = set(metrics[metrics["n"] > 0]["subset"])
+    panels = [panel for panel in _PANELS if panel[0][0] in judged] or _PANELS[:_COLUMNS]
+    lines = len(panels) // _COLUMNS
+    figure = new_figure(12, 1.6 + 0.42 * lines * (len(models) + 1.5))
+    axes = figure.subplots(lines, _COLUMNS, sharey=True)
     place = {model: -i for i, model in enumerate(models)}
-    for axis, (row, title) in zip(axes.flat, _PANELS, strict=True):
+    for axis, (row, title) in zip(axes.flat, panels, strict=True):
         chosen = metrics[(metrics[_ORDER] == list(row)).all(axis=1)]
         for model in models:
             values = chosen[chosen["model"] == model]["value"].to_numpy(np.float64)

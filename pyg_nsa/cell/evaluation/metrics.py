@@ -15,17 +15,12 @@ from pyg_nsa.cell.evaluation.bootstrap import (
     weighted_auroc,
     weighted_metrics,
 )
+from pyg_nsa.cell.evaluation.subsets import SUBSETS, subset_rows, subsets_of
 
-__all__ = ["LETHAL_BELOW", "SUBSETS", "compare", "compare_models", "evaluate"]
+__all__ = ["LETHAL_BELOW", "compare", "compare_models", "evaluate"]
 
 #: Relative growth below which a deletion counts as lethal (1 % of the wildtype's).
 LETHAL_BELOW = 0.01
-
-#: Pairs with a larger |gene_interaction| count as interacting.
-INTERACTING_ABOVE = 1e-3
-
-#: Which instances are measured together.
-SUBSETS = ("singles", "pairs", "interacting pairs")
 
 
 def compare(y: NDArray, y_hat: NDArray) -> dict[str, float]:
@@ -55,20 +50,22 @@ def evaluate(predictions: pd.DataFrame, replicates: int = 0, seed: int = 0) -> p
 
     Args:
         predictions: Columns model, part, size, fitness, gene_interaction, fitness_pred, gene_interaction_pred; with
-            ``replicates`` also genes (ids joined by ``;``).
+            ``replicates`` also genes (ids joined by ``;``); where the split holds out genes and pairs also held_out (see
+            :mod:`pyg_nsa.cell.evaluation.subsets`).
         replicates: Replicates of the bootstrap over genes (:mod:`pyg_nsa.cell.evaluation.bootstrap`); 0: no intervals.
         seed: Seed of the bootstrap.
 
     Returns:
-        Columns model, part, subset (one of :data:`SUBSETS`), target (``fitness``, ``gene_interaction``, ``lethality``),
+        Columns model, part, subset (see :func:`~pyg_nsa.cell.evaluation.subsets.subsets_of`), target (``fitness``, ``gene_interaction``, ``lethality``),
         metric, value, n; with ``replicates`` also low and high, a 95 % interval.
     """
     rows = []
+    shown = subsets_of(predictions)
     for (model, part), table in predictions.groupby(["model", "part"], sort=False):
         table = table.reset_index(drop=True)
         bootstrap = GeneBootstrap(table["genes"], replicates, seed) if replicates else None
-        for subset in SUBSETS:
-            chosen = _subset(table, subset)
+        for subset in shown:
+            chosen = subset_rows(table, subset)
             for target in _targets(subset):
                 y, y_hat, at = _known(chosen, target)
                 if target == "lethality":
@@ -101,7 +98,7 @@ def compare_models(
     Args:
         predictions: As for :func:`evaluate`.
         part: Part of the split.
-        subset: One of :data:`SUBSETS`.
+        subset: One of :data:`~pyg_nsa.cell.evaluation.subsets.SUBSETS`.
         target: ``fitness``, ``gene_interaction`` or ``lethality``.
         metric: ``pearson``, ``spearman``, ``mse`` or ``auroc``.
         models: The two.
@@ -116,7 +113,7 @@ def compare_models(
     tables = [own[own["model"] == m].set_index("genes", drop=False) for m in models]
     both = tables[0].index.intersection(tables[1].index)
     tables = [t.loc[both].reset_index(drop=True) for t in tables]
-    first, second = (_known(_subset(t, subset), target)[2] for t in tables)
+    first, second = (_known(subset_rows(t, subset), target)[2] for t in tables)
     at = np.intersect1d(first, second)
     if not len(at):
         return np.nan, np.nan, np.nan
@@ -130,18 +127,9 @@ def compare_models(
     return values[0] - values[1], *interval(draws[0] - draws[1])
 
 
-def _subset(table: pd.DataFrame, subset: str) -> pd.DataFrame:
-    pairs = table["size"] >= 2
-    if subset == "singles":
-        return table[table["size"] == 1]
-    if subset == "interacting pairs":
-        pairs &= table["gene_interaction"].abs() > INTERACTING_ABOVE
-    return table[pairs]
-
-
 def _targets(subset: str) -> Iterator[str]:
     yield "fitness"
-    if subset != "singles":
+    if SUBSETS[subset].size > 1:
         yield "gene_interaction"
     yield "lethality"
 

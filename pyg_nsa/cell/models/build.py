@@ -194,4 +194,5 @@ def _with_readout(
         deletion,
         readout.copies,
         readout.epistasis,
+        readout.difference,
     )

@@ -16,7 +16,8 @@ class Epistasis(nn.Module):
         c\,\Big(\hat f(D) - \prod_{g \in D} \hat f(g)\Big)
 
     The head works in standardised units; :math:`a` and :math:`c` learn them, and the wildtype's fitness is 1. A deletion of less
-    than two genes gives exactly 0.
+    than two genes gives exactly 0. Of three genes this is not yet :math:`\tau`, from which the interactions of their pairs are
+    taken: the head has to learn these.
     """
 
     def __init__(self) -> None:

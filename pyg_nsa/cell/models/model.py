@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,13 @@ class HeteroCellNSA(nn.Module):
 
     The operator runs on the wildtype (once a batch) and on each perturbed copy, all in one call; dead nodes neither send
     nor receive. With a ``deletion`` reading its result is further columns of :math:`\mathbf{z}_p`; with ``copies=False`` they
-    are all, and the operator runs on the wildtype alone. An instance without deletions predicts exactly ``head(0)``.
+    are all, and the operator runs on the wildtype alone. With ``difference="nodes"`` rows are subtracted before they are pooled,
+
+    .. math::
+        \mathbf{z}_p = \Big\Vert_{t} \mathrm{readout}_t(\{\mathbf{h}_{w,i} - \mathbf{h}_i : i \text{ alive}\}),
+
+    so that a maximum or a deviation is one of changes, and nodes that do not change stay out of it. A removed node shows in what it
+    changes at others alone; but for it the sum is the same as without. An instance without deletions predicts exactly ``head(0)``.
 
     Args:
         operator: Maps ``x_dict`` ``[B, N, F]`` to rows ``[B, N, channels]`` of each node type, called as
@@ -46,15 +52,18 @@ class HeteroCellNSA(nn.Module):
         copies: Whether perturbed copies are computed at all.
         epistasis: Whether the interaction that follows from the predicted fitness of an instance and of its genes alone is
             added to the head's (:class:`~pyg_nsa.cell.models.epistasis.Epistasis`); the genes alone are read too.
+        difference: What is subtracted where copies are read: ``"pooled"`` rows, or those of the ``"nodes"``.
         node_order: Order of the nodes inside of the operator (see :meth:`pyg_nsa.HeteroNSA.prepare`). An operator that knows
             none must be given ``"natural"``. Not part of the parameters: a checkpoint loads whatever the order.
 
     Shapes:
         ``forward(cell_graph, batch)`` returns predictions ``[B, 2]`` (columns :data:`TARGETS`) and a dict with ``z_w``
-        ``[1, Z]``, ``z_i`` and ``z_p`` ``[B, Z]``. In the columns of the deletion reading ``z_w`` is 0.
+        ``[1, Z]``, ``z_i`` and ``z_p`` ``[B, Z]``. In the columns of the deletion reading, and of copies where rows of nodes are
+        subtracted, ``z_w`` is 0.
 
     Raises:
-        ValueError: Neither ``deletion`` nor ``copies``, or ``epistasis`` with copies, which would be needed of each gene alone.
+        ValueError: Neither ``deletion`` nor ``copies``, ``difference="nodes"`` without copies, or ``epistasis`` with copies, which
+            would be needed of each gene alone.
     """
 
     def __init__(
@@ -69,10 +78,15 @@ class HeteroCellNSA(nn.Module):
         deletion: DeletionReadout | None = None,
         copies: bool = True,
         epistasis: bool = False,
+        difference: Literal["pooled", "nodes"] = "pooled",
     ) -> None:
         super().__init__()
         if deletion is None and not copies:
             raise ValueError("nothing is read: give a deletion readout, or copies=True")
+        if difference == "nodes" and not copies:
+            raise ValueError(
+                "difference='nodes' subtracts rows of perturbed copies: give copies=True"
+            )
         self.operator = operator
         self.node_order = node_order
         self.node_types = list(node_types)
@@ -80,6 +94,7 @@ class HeteroCellNSA(nn.Module):
         self.readouts = nn.ModuleList(aggregation_resolver(name) for name in readout)
         self.deletion = deletion
         self.copies = copies
+        self.difference = difference
         if epistasis and (deletion is None or copies):
             raise ValueError("epistasis needs a deletion readout, and copies=False")
         self.epistasis = Epistasis() if epistasis else None
@@ -109,11 +124,10 @@ class HeteroCellNSA(nn.Module):
         rows = self.rows(cell_graph, copies)
         parts = []
         if self.copies:
-            pooled = self._pooled(rows, copies)
-            parts.append((pooled[:1], pooled[1:]))
+            parts.append(self._read_copies(rows, copies))
         if self.deletion is not None:
             read = self.deletion({t: h[0] for t, h in rows.items()}, cell_graph, batch)
-            parts.append((torch.zeros_like(read.together[:0].sum(0, keepdim=True)), -read.together))
+            parts.append(_as_sides(read.together))
         z_w, z_i = (torch.cat(side, dim=-1) for side in zip(*parts, strict=True))
         z_p = z_w - z_i
         prediction = self._answer(z_p)
@@ -142,10 +156,21 @@ class HeteroCellNSA(nn.Module):
         rows = self.operator(**arguments)
         return {t: norm(rows[t]) for t, norm in zip(self.node_types, self.norms, strict=True)}
 
+    def _read_copies(
+        self, rows: Mapping[str, Tensor], alive_dict: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """``z_w`` ``[1, Z]`` and ``z_i`` ``[B, Z]``."""
+        if self.difference == "nodes":
+            changes = {t: h[:1] - h[1:] for t, h in rows.items()}
+            return _as_sides(self._pooled(changes, alive_dict))
+        pooled = self._pooled(rows, _with_wildtype(alive_dict))
+        return pooled[:1], pooled[1:]
+
     def _pooled(self, rows: Mapping[str, Tensor], alive_dict: Mapping[str, Tensor]) -> Tensor:
-        """``[1 + B, Z]``."""
-        alive = _with_wildtype(alive_dict)
-        parts = [_pool(aggr, rows[t], alive[t]) for t in self.node_types for aggr in self.readouts]
+        """Rows ``[C, N, channels]`` of each node type to ``[C, Z]``."""
+        parts = [
+            _pool(aggr, rows[t], alive_dict[t]) for t in self.node_types for aggr in self.readouts
+        ]
         return torch.cat(parts, dim=-1)
 
     def prepared(self, cell_graph: HeteroData) -> dict[str, Any]:
@@ -171,6 +196,11 @@ class HeteroCellNSA(nn.Module):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.operator}, readout={self.readout_names} over {', '.join(self.node_types)})"
+
+
+def _as_sides(z_p: Tensor) -> tuple[Tensor, Tensor]:
+    """What is read as a difference, as that of 0 and its negative."""
+    return z_p.new_zeros(1, z_p.size(1)), -z_p
 
 
 def _with_wildtype(alive_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -22,7 +22,8 @@ def growth_by_scope(
 ) -> NDArray[np.float64]:
     """Fitness 0 where the model's objective can't run from the nutrients any more or is blocked, else 1; nothing is learned.
 
-    The interaction is what that says of the genes together less the product of what it says of each alone. See
+    The interaction is what that says of the genes together less the product of what it says of each alone; of a triple also less
+    what it says of the interactions of its pairs, as τ is defined (:mod:`pyg_nsa.cell.labels.table`). See
     :class:`~pyg_nsa.cell.network.scope.Scope` and :class:`~pyg_nsa.cell.network.blocked.BlockedReactions`.
 
     Args:
@@ -63,4 +64,12 @@ def growth_by_scope(
     fitness = grows(deletions)
     expected = np.array([alone[genes.numpy()].prod() for genes in deletions])
     sizes = np.array([len(genes) for genes in deletions])
-    return np.stack([fitness, np.where(sizes > 1, fitness - expected, np.nan)], axis=1)
+    interaction = np.where(sizes > 1, fitness - expected, np.nan)
+    triples = np.flatnonzero(sizes == 3)
+    if len(triples):
+        three = torch.stack([deletions[i] for i in triples])
+        for first, second, third in ((0, 1, 2), (0, 2, 1), (1, 2, 0)):
+            pairs, place = three[:, [first, second]].unique(dim=0, return_inverse=True)
+            epsilon = grows(list(pairs)) - alone[pairs.numpy()].prod(axis=1)
+            interaction[triples] -= epsilon[place.numpy()] * alone[three[:, third].numpy()]
+    return np.stack([fitness, interaction], axis=1)

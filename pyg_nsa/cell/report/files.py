@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pyg_nsa.cell.data.splits import HELD_OUT
+
 __all__ = ["RunFiles", "RunFolderError", "read_facts", "read_run"]
 
 _COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -119,6 +121,11 @@ def read_facts(run: Path) -> dict[str, Any]:
         facts[key] = facts.get(key) or {}
         if not isinstance(facts[key], dict):
             raise RunFolderError(f"{path}: expected {key!r} to be an object, got {facts[key]!r}.")
+    facts["split_kind"] = facts.get("split_kind", "gene")  # earlier versions did not say
+    if facts["split_kind"] not in HELD_OUT:
+        raise RunFolderError(
+            f"{path}: expected 'split_kind' to be one of {', '.join(map(repr, HELD_OUT))}, got {facts['split_kind']!r}."
+        )
     for key in ("created", "organism", "machine"):
         facts[key] = str(facts.get(key) or "")
     return facts

@@ -23,6 +23,21 @@ _SHOWN = (
         "gene interaction\nPearson correlation",
         0.0,
     ),
+    (
+        "new pairs of known genes",
+        "fitness",
+        "pearson",
+        "fitness of new pairs\nof known genes, Pearson",
+        0.0,
+    ),
+    (
+        "interacting new pairs of known genes",
+        "gene_interaction",
+        "pearson",
+        "interaction of new pairs\nof known genes, Pearson",
+        0.0,
+    ),
+    ("triples", "gene_interaction", "pearson", "interaction of triples\nPearson correlation", 0.0),
 )
 
 

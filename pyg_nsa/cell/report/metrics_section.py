@@ -8,12 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from pyg_nsa.cell.data.splits import SplitKind
 from pyg_nsa.cell.evaluation.metrics import compare_models
 from pyg_nsa.cell.report.numbers import count, metric_value, plain
 
-__all__ = ["MODELS", "PARTS", "TARGETS", "TOLD", "headlines", "metric_table"]
+__all__ = ["PARTS", "TARGETS", "headlines", "metric_table", "model_words", "subset_words"]
 
-MODELS = {
+_MODELS = {
     "hetero_nsa": "masked attention along the relations of the graph, interleaved with self-attention (HeteroNSA)",
     "hgt": "the same model with PyG’s heterogeneous graph transformer (HGT) instead",
     "embedding": "a learned vector for each gene, without a graph",
@@ -21,16 +22,26 @@ MODELS = {
     "no_messages": "the same readout of each node’s own features, without any messages",
     "mean": "always predicts the mean label of the training instances of that size; looks at no gene",
     "scope": "no growth where the deletion cuts it off from the nutrients, else growth as before; connections alone, nothing learned",
-    "product_of_singles": "multiplies the true fitness of the single deletions, so it predicts no interaction. It is told "
-    "the fitness of held-out genes, which no other model is: a reference, not a competitor",
+    "product_of_singles": "multiplies the true fitness of the single deletions, so it predicts no interaction",
 }
-TOLD = {"product_of_singles"}  # models that are told labels of held-out genes
+_TOLD = {
+    "product_of_singles": "It is told the fitness of held-out genes, which no other model is: a reference, not a competitor"
+}
 
 PARTS = {"train": "training", "val": "validation", "test": "test"}
 _SUBSETS = {
     "singles": "single deletions",
     "pairs": "pairs",
     "interacting pairs": "interacting pairs only",
+    "new pairs of known genes": "new pairs of known genes",
+    "interacting new pairs of known genes": "interacting new pairs of known genes only",
+    "triples": "triples",
+    "new triples of known genes": "new triples of known genes",
+}
+_SUBSETS_OF_BOTH = {
+    "pairs": "pairs with a held-out gene",
+    "interacting pairs": "interacting pairs with a held-out gene only",
+    "triples": "triples with a held-out gene",
 }
 TARGETS = {"fitness": "fitness", "gene_interaction": "gene interaction", "lethality": "lethality"}
 _METRICS = {
@@ -41,8 +52,39 @@ _METRICS = {
 }
 
 
+def told(split_kind: SplitKind) -> set[str]:
+    """Models that are told labels of held-out genes; where only pairs are held out, training has the label of every gene."""
+    return set() if split_kind == "pair" else set(_TOLD)
+
+
+def model_words(model: str, split_kind: SplitKind) -> str:
+    """What a model is, in words; nothing for one that is not known.
+
+    Args:
+        model: Its name.
+        split_kind: What the split holds out.
+    """
+    words = _MODELS.get(model, "")
+    return f"{words}. {_TOLD[model]}" if model in told(split_kind) else words
+
+
+def subset_words(subset: str, split_kind: SplitKind) -> str:
+    """What a subset is called; where genes and pairs are held out, also which of them.
+
+    Args:
+        subset: Its name in ``metrics.csv``.
+        split_kind: What the split holds out.
+    """
+    words = _SUBSETS.get(subset, subset)
+    return _SUBSETS_OF_BOTH.get(subset, words) if split_kind == "both" else words
+
+
 def headlines(
-    metrics: pd.DataFrame, predictions: pd.DataFrame, models: Sequence[str], truth: str
+    metrics: pd.DataFrame,
+    predictions: pd.DataFrame,
+    models: Sequence[str],
+    truth: str,
+    split_kind: SplitKind = "gene",
 ) -> list[str]:
     """An answer to each question that a reader asks first: how well, how sure, compared with what.
 
@@ -51,6 +93,7 @@ def headlines(
         predictions: What ``predictions.csv`` says; differences between models are computed from it.
         models: Names of the models, in order.
         truth: ``simulated``, ``measured`` or ``true``.
+        split_kind: What the split holds out.
     """
     questions = (
         ("singles", "fitness", f"Growth after one deletion ({truth} fitness)", "held-out genes"),
@@ -58,6 +101,12 @@ def headlines(
             "interacting pairs",
             "gene_interaction",
             f"How two genes interact ({truth}, pairs that do interact)",
+            "pairs with a held-out gene" if split_kind == "both" else "held-out pairs",
+        ),
+        (
+            "interacting new pairs of known genes",
+            "gene_interaction",
+            f"How two known genes interact ({truth}, pairs that do interact)",
             "held-out pairs",
         ),
     )
@@ -67,7 +116,7 @@ def headlines(
         known = {
             m: found[m]
             for m in models
-            if m in found and m not in TOLD and math.isfinite(found[m]["value"])
+            if m in found and m not in told(split_kind) and math.isfinite(found[m]["value"])
         }
         if not known:
             continue
@@ -131,14 +180,18 @@ def _pick(
     }
 
 
-def metric_table(metrics: pd.DataFrame, part: str, models: Sequence[str]) -> dict[str, Any]:
+def metric_table(
+    metrics: pd.DataFrame, part: str, models: Sequence[str], split_kind: SplitKind = "gene"
+) -> dict[str, Any]:
     """Rows of one part, grouped by subset; per row a cell for each model, and n.
 
     Args:
         metrics: What ``metrics.csv`` says.
         part: Part of the split.
         models: Names of the models, in order.
+        split_kind: What the split holds out.
     """
+    knows = told(split_kind)
     own = metrics[metrics["part"] == part]
     shown = [m for m in models if m in set(own["model"])]
     groups = []
@@ -152,7 +205,7 @@ def metric_table(metrics: pd.DataFrame, part: str, models: Sequence[str]) -> dic
                 found = _pick(own, part, subset, target, metric)
                 values = {m: f["value"] for m, f in found.items() if math.isfinite(f["value"])}
                 counts = {f["n"] for f in found.values() if math.isfinite(f["n"]) and f["n"] > 0}
-                best = _best(metric, {m: v for m, v in values.items() if m not in TOLD})
+                best = _best(metric, {m: v for m, v in values.items() if m not in knows})
                 if not counts:
                     continue
                 # Undefined is not the same as not predicted at all.
@@ -170,15 +223,15 @@ def metric_table(metrics: pd.DataFrame, part: str, models: Sequence[str]) -> dic
                     }
                 )
         if rows:
-            groups.append({"name": _SUBSETS.get(subset, subset), "rows": rows})
+            groups.append({"name": subset_words(subset, split_kind), "rows": rows})
     return {
         "name": PARTS.get(part, part),
-        "models": [(m, m in TOLD) for m in shown],
+        "models": [(m, m in knows) for m in shown],
         "groups": groups,
         "undefined": undefined,
         "absent": absent,
         "mixed": mixed,
-        "told": any(m in TOLD for m in shown),
+        "told": any(m in knows for m in shown),
     }
 
 

@@ -23,13 +23,22 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from pyg_nsa.cell.evaluation.metrics import INTERACTING_ABOVE, LETHAL_BELOW
+from pyg_nsa.cell.data.splits import HELD_OUT, SplitKind
+from pyg_nsa.cell.evaluation.metrics import LETHAL_BELOW
+from pyg_nsa.cell.evaluation.subsets import INTERACTING_ABOVE, SUBSETS, subset_rows, subsets_of
 from pyg_nsa.cell.report.figures import loss_figure, occupancy_figure, scatter_figure
 from pyg_nsa.cell.report.files import RunFiles, RunFolderError, read_run
 from pyg_nsa.cell.report.gallery import Gallery, Picture
 from pyg_nsa.cell.report.knockout_section import knockout_section
 from pyg_nsa.cell.report.metrics_figure import metrics_figure
-from pyg_nsa.cell.report.metrics_section import MODELS, PARTS, TARGETS, headlines, metric_table
+from pyg_nsa.cell.report.metrics_section import (
+    PARTS,
+    TARGETS,
+    headlines,
+    metric_table,
+    model_words,
+    subset_words,
+)
 from pyg_nsa.cell.report.numbers import count, duration, moment, plain
 
 __all__ = ["RunFolderError", "write_report"]
@@ -82,7 +91,7 @@ def _context(files: RunFiles, gallery: Gallery) -> dict[str, Any]:
     truth = (
         "simulated" if simulated else "measured" if source.lower().startswith("measur") else "true"
     )
-    metrics = files.metrics
+    metrics, kind = files.metrics, facts["split_kind"]
     models = list(dict.fromkeys([*metrics["model"], *files.predictions["model"]]))
     parts = [p for p in ("test", "val") if p in set(metrics["part"])]
     parts += [p for p in dict.fromkeys(metrics["part"]) if p not in ("test", "val")]
@@ -92,14 +101,16 @@ def _context(files: RunFiles, gallery: Gallery) -> dict[str, Any]:
         "truth": truth,
         "label_source": source,
         "split": _split_rows(facts["split"]),
+        "held_out": HELD_OUT[kind],
+        "triples": any("triples" in counts for counts in facts["split"].values()),
         "evaluated": _evaluated(files.predictions),
-        "models": [(m, MODELS.get(m, ""), _model_facts(m, facts)) for m in models],
-        "headlines": headlines(metrics, files.predictions, models, truth),
+        "models": [(m, model_words(m, kind), _model_facts(m, facts)) for m in models],
+        "headlines": headlines(metrics, files.predictions, models, truth, kind),
         "sure": bool(np.isfinite(metrics[["low", "high"]].to_numpy(float)).any()),
-        "overview": _overview(metrics, gallery),
-        "tables": [metric_table(metrics, part, models) for part in parts],
-        "loss": _loss(files.history, gallery),
-        "scatter": _scatter(files.predictions, truth, gallery),
+        "overview": _overview(metrics, kind, gallery),
+        "tables": [metric_table(metrics, part, models, kind) for part in parts],
+        "loss": _loss(files.history, kind, gallery),
+        "scatter": _scatter(files.predictions, truth, kind, gallery),
         "knockout": knockout_section(files.attention, facts["knockout"], gallery),
         "occupancy": _occupancy(files.occupancy, gallery),
         "config": files.config,
@@ -116,7 +127,7 @@ def _evaluated(predictions: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
     for part, table in predictions.groupby("part", sort=False):
         once = table.drop_duplicates(["genes", "size"])
-        pairs = once[once["size"] >= 2]
+        pairs = once[once["size"] == 2]
         rows.append(
             {
                 "name": PARTS.get(str(part), str(part)),
@@ -124,6 +135,8 @@ def _evaluated(predictions: pd.DataFrame) -> list[dict[str, Any]]:
                 "pairs": len(pairs),
                 "lethal": int((once["fitness"] < LETHAL_BELOW).sum()),
                 "interacting": int((pairs["gene_interaction"].abs() > INTERACTING_ABOVE).sum()),
+                "triples": int((once["size"] == 3).sum()),
+                "known": len(subset_rows(once, "new pairs of known genes")),
             }
         )
     return rows
@@ -142,18 +155,18 @@ def _model_facts(model: str, facts: Mapping[str, Any]) -> str:
 # ---- sections with figures ---------------------------------------------------------------------------------------
 
 
-def _overview(metrics: pd.DataFrame, gallery: Gallery) -> Picture | None:
+def _overview(metrics: pd.DataFrame, split_kind: SplitKind, gallery: Gallery) -> Picture | None:
     return gallery.add(
         "metrics",
         metrics_figure(metrics),
-        "Dot plots of the main metrics of each model on held-out test genes, with 95 % intervals; the numbers are in the "
-        "table below.",
-        "Main metrics on held-out test genes: a dot for each model, a bar for its 95 % interval. Further right is better; the "
+        f"Dot plots of the main metrics of each model on held-out test {HELD_OUT[split_kind]}, with 95 % intervals; the numbers "
+        "are in the table below.",
+        f"Main metrics on held-out test {HELD_OUT[split_kind]}: a dot for each model, a bar for its 95 % interval. Further right is better; the "
         "dotted line is what a guess gets.",
     )
 
 
-def _loss(history: pd.DataFrame, gallery: Gallery) -> dict[str, Any]:
+def _loss(history: pd.DataFrame, split_kind: SplitKind, gallery: Gallery) -> dict[str, Any]:
     lowest = []
     for model, rows in history.groupby("model", sort=False):
         known = rows[np.isfinite(rows["val_loss"])]
@@ -166,8 +179,8 @@ def _loss(history: pd.DataFrame, gallery: Gallery) -> dict[str, Any]:
         "loss",
         loss_figure(history),
         alt,
-        "Loss by epoch, on standardised labels. Dashed: on training instances as they are drawn; solid: on held-out validation genes. The ring marks the epoch "
-        "of the lowest validation loss.",
+        "Loss by epoch, on standardised labels. Dashed: on training instances as they are drawn; solid: on held-out validation "
+        f"{HELD_OUT[split_kind]}. The ring marks the epoch of the lowest validation loss.",
     )
     return {
         "picture": picture,
@@ -175,21 +188,29 @@ def _loss(history: pd.DataFrame, gallery: Gallery) -> dict[str, Any]:
     }
 
 
-def _scatter(predictions: pd.DataFrame, truth: str, gallery: Gallery) -> dict[str, Any]:
+def _scatter(
+    predictions: pd.DataFrame, truth: str, split_kind: SplitKind, gallery: Gallery
+) -> dict[str, Any]:
     part = next((p for p in ("test", "val") if p in set(predictions["part"])), None)
     chosen = predictions[predictions["part"] == part]
     pictures, without = [], []
-    for name, target, what, rows in (
-        ("fitness_singles", "fitness", "singles", chosen[chosen["size"] == 1]),
-        ("fitness_pairs", "fitness", "pairs", chosen[chosen["size"] >= 2]),
-        ("gene_interaction_pairs", "gene_interaction", "pairs", chosen[chosen["size"] >= 2]),
-    ):
+    wanted = [
+        (subset, target)
+        for subset in subsets_of(chosen)
+        if not SUBSETS[subset].interacting
+        for target in ("fitness", "gene_interaction")
+        if target == "fitness" or SUBSETS[subset].size > 1
+    ]
+    for subset, target in wanted:
+        rows = subset_rows(chosen, subset)
+        what = {1: "singles", 2: "pairs", 3: "triples"}[SUBSETS[subset].size]
         figure = scatter_figure(rows, target, truth=truth, what=what)
         known = rows[np.isfinite(rows[target]) & np.isfinite(rows[f"{target}_pred"])]
         shown = list(dict.fromkeys(known["model"]))
         missing = [m for m in dict.fromkeys(chosen["model"]) if m not in shown]
         quantity = TARGETS[target]
-        one = {"singles": "single deletions", "pairs": "deleted pairs"}[what]
+        words = subset_words(subset, split_kind)
+        one = f"deleted {words}" if words.startswith("pairs") else words
         caption = f"{quantity.capitalize()} of {one}: predicted against {truth}."
         if missing:
             caption += f" Without predictions here: {', '.join(missing)}."
@@ -197,7 +218,7 @@ def _scatter(predictions: pd.DataFrame, truth: str, gallery: Gallery) -> dict[st
         alt = (
             f"Scatter plots of predicted against {truth} {quantity} of {one}: {', '.join(counts)}."
         )
-        picture = gallery.add(name, figure, alt, caption)
+        picture = gallery.add(f"{target}_{subset.replace(' ', '_')}", figure, alt, caption)
         if picture is None:
             without.append(f"{quantity} of {one}")
         else:

@@ -78,11 +78,7 @@ def _describe(config: CellConfig, dataset: PerturbationDataset, cached: bool) ->
 
 def _instances(dataset: PerturbationDataset, split: Split) -> list[str]:
     lines = [f"instances  {len(dataset):,}, {dataset.bytes_per_instance:.0f} bytes each"]
-    for name, counts in split.counts().items():
-        lines.append(
-            f"           {name}: {counts['genes']:,} genes, {counts['singles']:,} singles, {counts['pairs']:,} pairs"
-        )
-    return lines
+    return lines + [f"           {line}" for line in split.lines()]
 
 
 # ---- parameters ------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.data.dataset import PerturbationDataset
-from pyg_nsa.cell.data.splits import Split
+from pyg_nsa.cell.data.splits import HELD_OUT_BY, Split
 from pyg_nsa.cell.models.build import TRAINED_BASELINES, build_model
 from pyg_nsa.cell.training.distributed import is_first
 from pyg_nsa.cell.training.trainer import Trained, predict, train
@@ -136,13 +136,15 @@ def run_experiment(
     )
     done = folder / "predictions.csv"
     if done.is_file() and not trained.fresh:
-        logger.info("%s: done before, read from %s", name, done)
-        return trained, _read(done)
+        table = _read(done)
+        if "held_out" in table or split.kind != "both":  # else of a version that did not tell
+            logger.info("%s: done before, read from %s", name, done)
+            return trained, table
     tables = []
     for part, index in parts.items():
         batch_size = 4 * config.training.batch_size  # no gradients to keep
         y_hat = predict(trained.module, dataset[index], batch_size, track)
-        tables.append(prediction_rows(dataset, name, part, index, y_hat))
+        tables.append(prediction_rows(dataset, split, name, part, index, y_hat))
     text = pd.concat(tables, ignore_index=True).to_csv(index=False)
     if is_first():
         partial = done.with_suffix(".part")
@@ -157,7 +159,7 @@ def _read(source: Path | io.StringIO) -> pd.DataFrame:
     numbers = ("fitness", "gene_interaction", "fitness_pred", "gene_interaction_pred")
     return pd.read_csv(
         source,
-        dtype={"model": str, "part": str, "genes": str},
+        dtype={"model": str, "part": str, "genes": str, "held_out": str},
         keep_default_na=False,
         na_values={name: [""] for name in numbers},
         float_precision="round_trip",
@@ -170,36 +172,56 @@ def _read(source: Path | io.StringIO) -> pd.DataFrame:
 def evaluation_instances(
     dataset: PerturbationDataset, split: Split, part: str, num_pairs: int, seed: int
 ) -> NDArray[np.int64]:
-    """All singles of a part and some of its pairs, half of them interacting.
+    """All singles of a part, some of its pairs and as many triples, half of them interacting.
+
+    Instances of more genes are left out, with a warning.
 
     Args:
         dataset: All instances.
         split: Its parts.
         part: ``"train"``, ``"val"`` or ``"test"``.
-        num_pairs: How many pairs; 0 for all.
+        num_pairs: How many pairs (and triples), with a new gene and of known genes each; 0 for all.
         seed: Seed of the choice.
 
     Returns:
         Ascending int64 instance numbers.
     """
-    singles, pairs = split.part(part, 1), split.part(part, 2)
-    if 0 < num_pairs < len(pairs):
-        generator = np.random.default_rng(seed)
-        interacting = pairs[dataset.table.interacting[pairs]]
-        half = min(len(interacting), num_pairs // 2)
-        chosen = generator.choice(interacting, half, replace=False)
-        others = np.setdiff1d(pairs, interacting)
-        rest = min(len(others), num_pairs - half)
-        pairs = np.concatenate([chosen, generator.choice(others, rest, replace=False)])
-    return np.sort(np.concatenate([singles, pairs]))
+    generator = np.random.default_rng(seed)
+    found = [split.part(part, 1)]
+    for size in (2, 3):
+        for by in HELD_OUT_BY:
+            index = split.held_out(part, by, size)
+            found.append(_some(index, dataset.table.interacting[index], num_pairs, generator))
+    more = int((split.sizes[split.part(part)] > 3).sum())
+    if more:
+        logger.warning(
+            "%s part: %d instances of more than three genes are not evaluated.", part, more
+        )
+    return np.sort(np.concatenate(found))
+
+
+def _some(
+    index: NDArray[np.int64],
+    interacting: NDArray[np.bool_],
+    number: int,
+    generator: np.random.Generator,
+) -> NDArray[np.int64]:
+    """At most a number of instances (0: all), half of them interacting, as far as there are."""
+    if not 0 < number < len(index):
+        return index
+    half = min(int(interacting.sum()), number // 2)
+    chosen = generator.choice(index[interacting], half, replace=False)
+    others = index[~interacting]
+    rest = min(len(others), number - half)
+    return np.concatenate([chosen, generator.choice(others, rest, replace=False)])
 
 
 def validation_instances(
     dataset: PerturbationDataset, index: NDArray[np.int64], seed: int, size: int = _VALIDATION
 ) -> NDArray[np.int64]:
-    """Instances of the validation loss: singles and pairs in equal parts, as far as there are.
+    """Instances of the validation loss: singles and others in equal parts, as far as there are.
 
-    Many pairs share a gene, so that pairs alone would measure a handful of genes.
+    Many pairs share a gene, so that pairs (and triples) alone would measure a handful of genes.
 
     Args:
         dataset: All instances.
@@ -220,6 +242,7 @@ def validation_instances(
 
 def prediction_rows(
     dataset: PerturbationDataset,
+    split: Split,
     model: str,
     part: str,
     index: NDArray[np.int64],
@@ -229,6 +252,7 @@ def prediction_rows(
 
     Args:
         dataset: All instances.
+        split: Its parts.
         model: Name of the model.
         part: Name of the part.
         index: ``n`` instance numbers.
@@ -236,11 +260,12 @@ def prediction_rows(
 
     Returns:
         Columns model, part, index, size (number of genes), genes (ids joined by ``;``), fitness, gene_interaction,
-        fitness_pred, gene_interaction_pred.
+        fitness_pred, gene_interaction_pred; and held_out, what is new in an instance (``"gene"`` or ``"pair"``), where the split
+        holds out both.
     """
     table = dataset.table
     sizes = table.sizes[index]
-    return pd.DataFrame(
+    rows = pd.DataFrame(
         {
             "model": model,
             "part": part,
@@ -254,3 +279,7 @@ def prediction_rows(
             "gene_interaction_pred": np.where(sizes >= 2, y_hat[:, 1], np.nan),
         }
     )
+    if split.kind == "both":
+        known = np.isin(index, split.held_out(part, "pair"))
+        rows["held_out"] = np.where(known, "pair", "gene")
+    return rows

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.data.dataset import PerturbationDataset
-from pyg_nsa.cell.data.splits import Split, make_split
+from pyg_nsa.cell.data.splits import HELD_OUT, Split, make_split
 from pyg_nsa.cell.evaluation.metrics import evaluate
 from pyg_nsa.cell.files.cache import cache_folder, open_dataset
 from pyg_nsa.cell.models.baselines import BASELINES
@@ -56,7 +56,7 @@ def run_training(
     console: Console | None = None,
     resume: bool = False,
 ) -> Path:
-    """Trains the model and its baselines, evaluates them on held-out genes, and writes a report.
+    """Trains the model and its baselines, evaluates them on what the split holds out, and writes a report.
 
     Args:
         config: What to do.
@@ -122,14 +122,14 @@ def run_training(
         if name in BASELINES:
             for part, index in parts.items():
                 y_hat = BASELINES[name](dataset, split.train, index)
-                predictions.append(prediction_rows(dataset, name, part, index, y_hat))
+                predictions.append(prediction_rows(dataset, split, name, part, index, y_hat))
     report = folder / "report.html"
     if not is_first():
         return report
     console.print("[bold]3/3[/] metrics and report")
     metrics = _write_results(config, folder, dataset, split, trained, predictions, label_seconds)
     write_report(folder)
-    _print_metrics(console, metrics)
+    _print_metrics(console, metrics, f"held-out test {HELD_OUT[split.kind]}")
     console.print(f"report: {report}")
     return report
 
@@ -239,14 +239,12 @@ def _print_data(
     nodes = ", ".join(f"{dataset.graph[t].num_nodes:,} {t}s" for t in dataset.graph.node_types)
     console.print(f"    {nodes}; {len(dataset):,} labelled instances ({seconds:.1f} s)")
     console.print(f"    {dataset.sizes}")
-    for name, counts in split.counts().items():
-        console.print(
-            f"    {name}: {counts['genes']:,} genes, {counts['singles']:,} singles, {counts['pairs']:,} pairs"
-        )
+    for line in split.lines():
+        console.print(f"    {line}")
 
 
-def _print_metrics(console: Console, metrics: pd.DataFrame) -> None:
-    table = Table(title="held-out test genes")
+def _print_metrics(console: Console, metrics: pd.DataFrame, title: str) -> None:
+    table = Table(title=title)
     for name in ("subset", "target", "metric"):
         table.add_column(name)
     models = list(dict.fromkeys(metrics["model"]))

@@ -53,6 +53,7 @@ def run_facts(
             "edges": {" ".join(t): int(graph[t].edge_index.size(1)) for t in graph.edge_types},
         },
         "split": split.counts(),
+        "split_kind": split.kind,
         "versions": versions(),
         "machine": machine(),
         "seconds": {

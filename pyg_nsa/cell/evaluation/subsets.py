@@ -1,0 +1,70 @@
+"""Which instances are measured together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+__all__ = ["INTERACTING_ABOVE", "SUBSETS", "Subset", "subset_rows", "subsets_of"]
+
+#: Instances with a larger |gene_interaction| count as interacting.
+INTERACTING_ABOVE = 1e-3
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Instances that are alike.
+
+    Attributes:
+        size: How many genes they delete.
+        interacting: Whether only those that interact count.
+        known_genes: Whether training has seen all their genes, though not together; else some gene is new, or predictions do
+            not tell the two apart.
+    """
+
+    size: int
+    interacting: bool = False
+    known_genes: bool = False
+
+
+SUBSETS = {
+    "singles": Subset(1),
+    "pairs": Subset(2),
+    "interacting pairs": Subset(2, interacting=True),
+    "new pairs of known genes": Subset(2, known_genes=True),
+    "interacting new pairs of known genes": Subset(2, interacting=True, known_genes=True),
+    "triples": Subset(3),
+    "new triples of known genes": Subset(3, known_genes=True),
+}
+"""Subsets by name, in the order of tables."""
+
+_ALWAYS = ("singles", "pairs", "interacting pairs")
+
+
+def subsets_of(predictions: pd.DataFrame) -> list[str]:
+    """Names of the subsets that tables show: singles and pairs always, others where there is an instance of theirs.
+
+    Args:
+        predictions: As for :func:`pyg_nsa.cell.evaluation.metrics.evaluate`.
+    """
+    return [n for n in SUBSETS if n in _ALWAYS or len(subset_rows(predictions, n))]
+
+
+def subset_rows(predictions: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Rows of a subset.
+
+    Args:
+        predictions: Columns size and gene_interaction; and held_out (``"gene"``: a gene that training has not seen; ``"pair"``: genes
+            that it has seen, but not together), where the split holds out both.
+        name: One of :data:`SUBSETS`.
+    """
+    wanted = SUBSETS[name]
+    chosen = predictions["size"] == wanted.size
+    if "held_out" in predictions:
+        chosen &= predictions["held_out"] == ("pair" if wanted.known_genes else "gene")
+    else:
+        chosen &= not wanted.known_genes
+    if wanted.interacting:
+        chosen &= predictions["gene_interaction"].abs() > INTERACTING_ABOVE
+    return predictions[chosen]
