@@ -1,6 +1,6 @@
 """Layer norm of one row, and its gradient, inside of kernels (Ba, Kiros & Hinton 2016)."""
 
-# mypy: disable-error-code="attr-defined, call-arg, assignment, no-any-return, no-untyped-def"
+# mypy: disable-error-code="attr-defined, call-arg, assignment, no-any-return, no-untyped-def, var-annotated"
 # Intrinsics get their first argument from Numba, and what they return is known to Numba alone.
 from __future__ import annotations
 
