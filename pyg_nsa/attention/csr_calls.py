@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyg_nsa.attention.edges import EdgeSet, kept_tensors
 from pyg_nsa.compiled.calls import KernelCall, threads_for
+from pyg_nsa.compiled.memory import empty
 
 __all__ = ["CSR", "Masks", "attend", "attend_backward", "csr_tensors"]
 
@@ -123,7 +124,7 @@ def attend(
     used, largest, _ = csr.sizes.tolist()
     if used == 0 or copies * heads * size == 0:
         return q.new_zeros(q.shape), q.new_full((copies, queries, heads), math.inf)
-    out, lse = q.new_empty(q.shape), q.new_empty(copies, queries, heads)
+    out, lse = empty(q, *q.shape), empty(q, copies, queries, heads)
     call = _Call(csr.rowptr, csr.col[:used], largest, copies, heads, size)
     call.set(NUM_QUERIES=queries, NUM_KEYS=k.size(1))
     call.put_rows(Q=q, K=k, V=v)
@@ -155,8 +156,8 @@ def attend_backward(
             g.zero_()
         return grad_bias
     block_size = max(1, min(copies, _PAIRS_PER_BLOCK // used))
-    per_pair = q.new_empty(block_size * used * heads)
-    norms = q.new_empty(block_size * queries * 2 * heads)
+    per_pair = empty(q, block_size * used * heads)
+    norms = empty(q, block_size * queries * 2 * heads)
     for start in range(0, copies, block_size):
         block = slice(start, min(start + block_size, copies))
 

@@ -20,6 +20,7 @@ from pyg_nsa.attention.csr_calls import CSR, Masks, attend, attend_backward, csr
 from pyg_nsa.attention.edges import EdgeSet
 from pyg_nsa.compiled import linear
 from pyg_nsa.compiled.linear import linear_backward, linear_forward
+from pyg_nsa.compiled.memory import empty
 
 __all__ = ["fits", "projected_attention"]
 
@@ -136,7 +137,7 @@ def _backward(
     copies, width = x_src.size(0), grad.size(-1)
     grad = grad.contiguous()
     q, k, v = _split(y_src, y_dst, copies, heads, width)
-    grad_src, grad_dst = torch.empty_like(y_src), torch.empty_like(y_dst)
+    grad_src, grad_dst = empty(y_src, *y_src.shape), empty(y_dst, *y_dst.shape)
     masks = Masks(alive_queries, alive_keys).as_bytes()
     csr = CSR(rowptr, col, rowptr_t, row_t, perm, sizes)
     rows_grad = grad.view(-1, width)
@@ -154,14 +155,14 @@ def _backward(
         _split(grad_src, grad_dst, copies, heads, width),
     )
     rows_src = _rows(x_src)
-    of_src = torch.empty_like(rows_src) if has_src else None
+    of_src = empty(rows_src, *rows_src.shape) if has_src else None
     of_w_src, of_b_src = linear_backward(
         grad_src, rows_src, w_src, of_src, has_bias=b_src is not None
     )
     rows_dst, of_dst, of_w_dst, of_b_dst = rows_src, of_src, None, None
     if x_dst is not None and w_dst is not None:
         rows_dst = _rows(x_dst)
-        of_dst = torch.empty_like(rows_dst) if has_dst else None
+        of_dst = empty(rows_dst, *rows_dst.shape) if has_dst else None
         of_w_dst, of_b_dst = linear_backward(
             grad_dst, rows_dst, w_dst, of_dst, has_bias=b_dst is not None
         )
@@ -219,6 +220,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     # Without a skip connection the result is the message.
     ctx.save_for_backward(*tensors, message if message.numel() else out, *kept)
     ctx.mark_non_differentiable(message, *kept)
+    ctx.set_materialize_grads(False)  # of what is kept: zeros of its size in every step
 
 
 def _autograd_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:

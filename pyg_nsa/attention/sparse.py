@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pyg_nsa.attention.csr_calls import CSR, Masks, attend, attend_backward, csr_tensors
 from pyg_nsa.attention.edges import EdgeSet
+from pyg_nsa.compiled.memory import empty
 
 __all__ = ["edge_attention"]
 
@@ -75,7 +76,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Returns the gradients of q, k, v and ``[P, H]`` of the bias (``[0, H]`` without one)."""
     wide = _wide(q)
-    of_q, of_k, of_v = (wide.new_empty(x.shape) for x in (q, k, v))
+    of_q, of_k, of_v = (empty(wide, *x.shape) for x in (q, k, v))
     masks = Masks(alive_queries, alive_keys).as_bytes()
     csr = CSR(rowptr, col, rowptr_t, row_t, perm, sizes)
     grad_bias = attend_backward(
@@ -136,6 +137,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     *tensors, scale = inputs
     ctx.save_for_backward(*tensors[:6], out, lse, *tensors[6:])
     ctx.mark_non_differentiable(lse)
+    ctx.set_materialize_grads(False)
     ctx.scale = scale
 
 

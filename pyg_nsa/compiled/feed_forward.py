@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyg_nsa.compiled.calls import KernelCall, threads_for
 from pyg_nsa.compiled.linear import parts_of
+from pyg_nsa.compiled.memory import empty
 
 __all__ = ["feed_forward"]
 
@@ -65,7 +66,7 @@ def feed_forward(
         Like ``x``.
     """
     x = x.contiguous()
-    y = torch.empty_like(x)
+    y = empty(x, *x.shape)
     call = _call(x, (norm_weight, norm_bias, weight_1, bias_1, weight_2, bias_2), eps)
     call.put(Y=y)
     _run(call, "forward", x, weight_1.size(0))
@@ -88,7 +89,7 @@ def _backward(
     x, grad = x.contiguous(), grad.contiguous()
     hidden, channels = weight_1.shape
     parts, part_rows = parts_of(x.numel() // channels)
-    grad_x = torch.empty_like(x)
+    grad_x = empty(x, *x.shape)
     grads = x.new_empty(parts, 2 * hidden * channels + hidden + 3 * channels)
     call = _call(x, (norm_weight, norm_bias, weight_1, bias_1, weight_2, bias_2), eps)
     call.put(GRAD=grad, GRAD_X=grad_x, GRADS=grads)

@@ -237,7 +237,7 @@ def backward() -> int:
                 for i in range(count):
                     at, to = i * channels, (first + i) * channels
                     normalise_backward(
-                        grad_x, x, grad, to, moved, normed, at, norm_weight, channels, eps
+                        grad_x, x, grad, True, to, moved, at, normed, at, norm_weight, channels, eps
                     )
                 add_rows(of_weight, adds * of_weight, at_normed, channels, at_one, count, channels)
                 add_rows(of_bias, adds * of_bias, at_moved, channels, at_one, count, channels)

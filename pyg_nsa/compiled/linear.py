@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pyg_nsa.compiled.calls import KernelCall, threads_for
+from pyg_nsa.compiled.memory import empty
 
 __all__ = ["fits", "linear", "linear_backward", "linear_forward"]
 
@@ -66,7 +67,7 @@ def linear_forward(
     from pyg_nsa.compiled import linear_kernels
 
     width, depth = weight.shape
-    y = x.new_empty(x.size(0), width)
+    y = empty(x, x.size(0), width)
     call = KernelCall(linear_kernels.Words)
     call.put(X=x, WEIGHT=weight.contiguous(), BIAS=bias, Y=y, START=start)
     call.set(NUM_ROWS=x.size(0), DEPTH=depth, WIDTH=width, X_ROW=x.stride(0), Y_ROW=width)
@@ -113,20 +114,22 @@ def linear_backward(
 
 
 @torch.library.custom_op("pyg_nsa::linear", mutates_args=())
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``x @ weight.T + bias``.
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, start: Tensor | None = None) -> Tensor:
+    """``start + x @ weight.T + bias``.
 
     Args:
         x: ``[*, F_in]``, float32 on a CPU, as :func:`fits` asks for.
         weight: ``[F_out, F_in]``.
         bias: ``[F_out]``.
+        start: ``[*, F_out]``.
 
     Returns:
         ``[*, F_out]``.
     """
     rows = x.reshape(-1, x.size(-1))
     rows = rows if rows.stride(-1) == 1 else rows.contiguous()
-    return linear_forward(rows, weight, bias).view(*x.shape[:-1], weight.size(0))
+    begin = None if start is None else start.reshape(-1, start.size(-1)).contiguous()
+    return linear_forward(rows, weight, bias, begin).view(*x.shape[:-1], weight.size(0))
 
 
 @torch.library.custom_op("pyg_nsa::linear_backward", mutates_args=())
@@ -136,7 +139,7 @@ def _backward(
     """Gradients of x, weight and bias; empty where they are not asked for."""
     rows, grads = x.reshape(-1, x.size(-1)), grad.reshape(-1, grad.size(-1)).contiguous()
     rows = rows if rows.stride(-1) == 1 else rows.contiguous()
-    grad_x = x.new_empty(rows.shape if has_x else (0,))
+    grad_x = empty(x, *(rows.shape if has_x else (0,)))
     of_weight, of_bias = linear_backward(
         grads, rows, weight, grad_x if has_x else None, has_bias=has_bias
     )
@@ -145,7 +148,7 @@ def _backward(
 
 
 @linear.register_fake
-def _(x, weight, bias):  # type: ignore[no-untyped-def]
+def _(x, weight, bias, start=None):  # type: ignore[no-untyped-def]
     return x.new_empty(*x.shape[:-1], weight.size(0))
 
 
@@ -159,16 +162,17 @@ def _(grad, x, weight, has_bias, has_x):  # type: ignore[no-untyped-def]
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, weight, bias = inputs
+    x, weight, bias, start = inputs
     ctx.save_for_backward(x, weight)
-    ctx.has_bias = bias is not None
+    ctx.has_bias, ctx.has_start = bias is not None, start is not None
 
 
 def _autograd_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
     has_x = ctx.needs_input_grad[0]
     of_x, of_weight, of_bias = _backward(grad, x, weight, ctx.has_bias, has_x)
-    return of_x if has_x else None, of_weight, of_bias if ctx.has_bias else None
+    given = of_x if has_x else None, of_weight, of_bias if ctx.has_bias else None
+    return *given, grad if ctx.has_start else None
 
 
 linear.register_autograd(_autograd_backward, setup_context=_setup_context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TypeAlias
 
 import torch
@@ -32,6 +33,8 @@ def check_aggr(aggr: Aggr) -> Aggr:
 
 def group(messages: list[Tensor], aggr: Aggr) -> Tensor:
     """Groups messages ``[*, N, C]`` of one target type; a learned aggregation sees one set of R rows per node."""
+    if aggr == "sum":  # HeteroConv stacks the messages first
+        return functools.reduce(torch.add, messages)
     if not isinstance(aggr, Aggregation):
         return pyg_group(messages, aggr)  # type: ignore[return-value]
     stacked = torch.stack(messages, dim=-2)

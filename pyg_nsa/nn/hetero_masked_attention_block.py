@@ -11,6 +11,7 @@ from torch_geometric.nn.module_dict import ModuleDict
 from pyg_nsa.nn.feed_forward import FeedForward
 from pyg_nsa.nn.grouping import Aggr, check_aggr, group
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs
+from pyg_nsa.nn.projection import normed
 from pyg_nsa.nn.relation_attention import RelationAttention
 
 __all__ = ["HeteroMaskedAttentionBlock"]
@@ -64,22 +65,28 @@ class HeteroMaskedAttentionBlock(nn.Module):
 
     def forward(self, x_dict: Mapping[str, Tensor], inputs: HeteroInputs) -> dict[str, Tensor]:
         """One block; dead rows come out as they went in."""
-        normed = {t: self.norms[t](x) for t, x in x_dict.items()}
+        rows = {t: normed(self.norms[t], x) for t, x in x_dict.items()}
+        total = dict(x_dict)
         messages: dict[str, list[Tensor]] = {}
         for edge_type, conv in self.convs.items():
             src, _, dst = edge_type
-            if src not in normed or dst not in normed:
+            if src not in rows or dst not in rows:
                 continue
             if isinstance(conv, RelationAttention):
-                message = conv((normed[src], normed[dst]), inputs)
+                pair = rows[src], rows[dst]
+                # A sum needs no message of its own: each one is added to what is there.
+                if self.aggr == "sum" and conv.lin_out.out_features == total[dst].size(-1):
+                    total[dst] = conv(pair, inputs, total[dst])
+                    continue
+                message = conv(pair, inputs)
             elif inputs.has_edges(edge_type):
-                message = inputs.run_conv(edge_type, conv, normed)
+                message = inputs.run_conv(edge_type, conv, rows)
             else:
                 continue
             messages.setdefault(dst, []).append(message)
         out = {}
         for node_type, x in x_dict.items():
-            h = x
+            h = total[node_type]
             if node_type in messages:
                 message = group(messages[node_type], self.aggr)
                 if message.shape != x.shape:

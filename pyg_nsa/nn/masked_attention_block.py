@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from pyg_nsa.attention import EdgeSet
 from pyg_nsa.nn.feed_forward import FeedForward
 from pyg_nsa.nn.nsa_conv import NSAConv, check_heads
-from pyg_nsa.nn.projection import apply
+from pyg_nsa.nn.projection import apply, normed
 
 __all__ = ["MaskedAttentionBlock"]
 
@@ -76,8 +76,6 @@ class MaskedAttentionBlock(nn.Module):
             edge_attr: Their attributes.
             mask: bool, real rows; the others neither send nor receive and come out as they went in.
         """
-        message = apply(
-            self.lin_out, self.conv(self.norm(x), edge_index, edge_attr, alive=(mask, mask))
-        )
-        out = self.feed_forward(x + message)
+        message = self.conv(normed(self.norm, x), edge_index, edge_attr, alive=(mask, mask))
+        out = self.feed_forward(apply(self.lin_out, message, x))
         return out if mask is None else torch.where(mask[..., None], out, x)

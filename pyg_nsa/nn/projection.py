@@ -1,4 +1,4 @@
-"""Linear layers: several of the same rows as one matrix product, compiled kernels where they fit."""
+"""Linear layers and norms by the compiled kernels where they fit; several linear layers of the same rows as one."""
 
 from __future__ import annotations
 
@@ -9,25 +9,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear
 
-from pyg_nsa.compiled import linear
+from pyg_nsa.compiled.linear import fits, linear
+from pyg_nsa.compiled.norm import layer_norm
 
-__all__ = ["apply", "is_plain", "project"]
+__all__ = ["apply", "is_plain", "normed", "project"]
 
 
-def apply(layer: Any, x: Tensor) -> Tensor:
-    """``layer(x)`` of a linear layer, by the compiled kernels where they fit and nothing else hangs on the layer.
+def apply(layer: Any, x: Tensor, start: Tensor | None = None) -> Tensor:
+    """``start + layer(x)`` of a linear layer, by the compiled kernels where they fit and nothing else hangs on the layer.
 
     Args:
         layer: :class:`torch.nn.Linear` or PyG's, or anything that takes and returns rows.
         x: ``[*, F]``.
+        start: ``[*, F_out]``, what the result is added to.
     """
-    return _linear(x, layer.weight, layer.bias) if is_plain(layer) else layer(x)
+    if is_plain(layer):
+        same = start is None or (start.shape[:-1] == x.shape[:-1] and fits(start, layer.weight))
+        if same and fits(x, layer.weight, layer.bias):
+            return linear(x, layer.weight, layer.bias, start)
+    return layer(x) if start is None else start + layer(x)
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if linear.fits(x, weight, bias):
-        return linear.linear(x, weight, bias)
-    return F.linear(x, weight, bias)
+def normed(norm: nn.Module, x: Tensor) -> Tensor:
+    """``norm(x)`` of a layer norm, by the compiled kernels under the same conditions."""
+    if is_plain(norm, nn.LayerNorm) and fits(x, norm.weight, norm.bias):  # type: ignore[arg-type]
+        return layer_norm(x, norm.weight, norm.bias, norm.eps)
+    return norm(x)
 
 
 def project(x: Tensor, *layers: Any) -> tuple[Tensor, ...]:
@@ -51,7 +58,8 @@ def project(x: Tensor, *layers: Any) -> tuple[Tensor, ...]:
     if any(b is not None for b in biases):
         pairs = zip(weights, biases, strict=True)
         bias = torch.cat([w.new_zeros(w.size(0)) if b is None else b for w, b in pairs])
-    y = _linear(x, torch.cat(weights), bias)
+    weight = torch.cat(weights)
+    y = linear(x, weight, bias) if fits(x, weight, bias) else F.linear(x, weight, bias)
     return y.split([weight.size(0) for weight in weights], dim=-1)
 
 

@@ -57,12 +57,15 @@ class RelationAttention(nn.Module):
         self.lin_out.reset_parameters()
         self.term.reset_parameters()
 
-    def forward(self, x: tuple[Tensor, Tensor], inputs: HeteroInputs) -> Tensor:
+    def forward(
+        self, x: tuple[Tensor, Tensor], inputs: HeteroInputs, start: Tensor | None = None
+    ) -> Tensor:
         """The message ``[N_dst, out_channels]`` (``[B, N_dst, out_channels]`` in the shared layout).
 
         Args:
             x: Rows of sources and targets.
             inputs: The call.
+            start: What the message is added to.
         """
         relation = inputs.relation(self.edge_type)
         for layout, rows in ((relation.src, x[0]), (relation.dst, x[1])):
@@ -80,7 +83,7 @@ class RelationAttention(nn.Module):
         if self.training and self.edge_dropout > 0:
             bias = self._drop_pairs(edges, bias, x[1])
         alive = (relation.src.alive, relation.dst.alive)
-        return apply(self.lin_out, self.conv(x, edges, bias=bias, alive=alive))
+        return apply(self.lin_out, self.conv(x, edges, bias=bias, alive=alive), start)
 
     def _drop_pairs(self, edges: EdgeSet, bias: Tensor | None, like: Tensor) -> Tensor:
         # Drawn on the CPU, so that one seed drops the same pairs on every device; -inf removes a pair from the softmax.

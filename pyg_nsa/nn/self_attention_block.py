@@ -10,7 +10,7 @@ from pyg_nsa.attention.edges import check_bool_mask
 from pyg_nsa.nn.dropout import dropout
 from pyg_nsa.nn.feed_forward import FeedForward
 from pyg_nsa.nn.nsa_conv import check_heads
-from pyg_nsa.nn.projection import apply
+from pyg_nsa.nn.projection import apply, normed
 
 __all__ = ["SelfAttentionBlock"]
 
@@ -97,7 +97,7 @@ class SelfAttentionBlock(nn.Module):
                 graphs = torch.arange(ptr.numel() - 1, device=x.device)
                 batch = graphs.repeat_interleave(ptr.diff(), output_size=x.size(0))
             segments = Segments.from_batch(batch, x.size(0), mask, device=x.device)
-        h = self.norm(x)
+        h = normed(self.norm, x)
         q, k, v = apply(self.lin_qkv, h).unflatten(-1, (3, self.heads, self.head_dim)).unbind(-3)
         # Where the batch is an axis a mask says who lives; in the other layout the segments leave dead rows out.
         alive = mask if x.dim() == 3 else None

@@ -1,0 +1,45 @@
+"""New memory for results, in huge pages where the system has them.
+
+A large tensor is new memory in every step: the system hands it over page by page, and a page of 4 KiB costs more than writing it.
+Rows that are read in a random order also miss fewer entries of the page table's cache. NumPy does the same for its arrays.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+from collections.abc import Callable
+
+from torch import Tensor
+
+__all__ = ["empty"]
+
+#: Smaller tensors hold no whole huge page, or hardly one.
+_SMALLEST = 1 << 22
+
+_HUGE_PAGE = 1 << 21
+_MADV_HUGEPAGE = 14
+
+
+def empty(like: Tensor, *shape: int) -> Tensor:
+    """An uninitialised tensor of the dtype and device of ``like``."""
+    tensor = like.new_empty(*shape)
+    size = tensor.numel() * tensor.element_size()
+    advise = _madvise() if size >= _SMALLEST and tensor.device.type == "cpu" else None
+    if advise is not None and type(tensor) is Tensor:
+        begin = -(-tensor.data_ptr() // _HUGE_PAGE) * _HUGE_PAGE
+        end = (tensor.data_ptr() + size) // _HUGE_PAGE * _HUGE_PAGE
+        # It is advice: what comes back does not matter.
+        advise(begin, end - begin, _MADV_HUGEPAGE)
+    return tensor
+
+
+@functools.cache
+def _madvise() -> Callable[[int, int, int], int] | None:
+    """The system's, on Linux."""
+    if not sys.platform.startswith("linux"):
+        return None
+    function = ctypes.CDLL(None).madvise
+    function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return function

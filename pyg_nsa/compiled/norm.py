@@ -1,0 +1,92 @@
+"""Layer norm on the CPU: torch's operator around the kernels of :mod:`pyg_nsa.compiled.layer_norm`.
+
+Both passes are registered with torch, so that ``torch.compile`` sees one node each.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyg_nsa.compiled.calls import KernelCall, threads_for
+from pyg_nsa.compiled.linear import parts_of
+from pyg_nsa.compiled.memory import empty
+
+__all__ = ["layer_norm"]
+
+
+def _call(x: Tensor, weight: Tensor, eps: float) -> KernelCall:
+    from pyg_nsa.compiled.layer_norm import Words
+
+    call = KernelCall(Words)
+    call.put(X=x, WEIGHT=weight.contiguous())
+    call.put_number(EPS=eps)
+    call.set(NUM_ROWS=x.numel() // x.size(-1), CHANNELS=x.size(-1))
+    return call
+
+
+@torch.library.custom_op("pyg_nsa::layer_norm", mutates_args=())
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Layer norm of rows.
+
+    Args:
+        x: ``[*, C]``, float32 on a CPU, as :func:`pyg_nsa.compiled.linear.fits` asks for.
+        weight: ``[C]``.
+        bias: ``[C]``.
+        eps: Added to the variance.
+
+    Returns:
+        Like ``x``.
+    """
+    from pyg_nsa.compiled import layer_norm as kernels
+
+    x = x.contiguous()
+    y = empty(x, *x.shape)
+    call = _call(x, weight, eps)
+    call.put(BIAS=bias.contiguous(), Y=y)
+    call.run(kernels.forward(), threads_for(x.numel()))
+    return y
+
+
+@torch.library.custom_op("pyg_nsa::layer_norm_backward", mutates_args=())
+def _backward(grad: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, weight and bias."""
+    from pyg_nsa.compiled import layer_norm as kernels
+
+    x, grad = x.contiguous(), grad.contiguous()
+    channels = x.size(-1)
+    parts, part_rows = parts_of(x.numel() // channels)
+    grad_x = empty(x, *x.shape)
+    grads = x.new_empty(parts, 2 * channels)
+    call = _call(x, weight, eps)
+    call.put(GRAD=grad, GRAD_X=grad_x, GRADS=grads)
+    call.set(ROWS_PER_PART=part_rows)
+    threads = threads_for(x.numel())
+    call.run(kernels.backward(), threads, x.new_empty(threads * (kernels.TILE * channels + 16)))
+    of_weight, of_bias = grads.sum(0).view(2, channels).unbind()
+    return grad_x, of_weight.clone(), of_bias.clone()
+
+
+@layer_norm.register_fake
+def _(x, *_):  # type: ignore[no-untyped-def]
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+@_backward.register_fake
+def _(grad, x, weight, eps):  # type: ignore[no-untyped-def]
+    like = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return like, torch.empty_like(weight), torch.empty_like(weight)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, weight, _, ctx.eps = inputs
+    ctx.save_for_backward(x, weight)
+
+
+def _autograd_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return *_backward(grad, *ctx.saved_tensors, ctx.eps), None
+
+
+layer_norm.register_autograd(_autograd_backward, setup_context=_setup_context)
