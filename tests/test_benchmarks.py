@@ -9,16 +9,20 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks import page, tables, workloads
+import torch.nn.attention.flex_attention as torch_flex
+from benchmarks import gpu_models, page, tables, workloads
 from benchmarks.arguments import GPU_CONTENDERS
 from benchmarks.cli import errors, main
 from benchmarks.contenders import Setting, nbytes
 from benchmarks.cpu import exponents
 from benchmarks.goals import goals
+from benchmarks.gpu_table import gpu_table
 from benchmarks.hetero_layers import HETERO_LAYERS
 from benchmarks.layers import LAYERS
 from benchmarks.memory import measure_here
 from benchmarks.workloads import Workload
+
+from pyg_nsa.cell.config import CellConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ["--scale", "0.01", "--rounds", "1", "--seconds", "0", "--heads", "2", "--channels", "8"]
@@ -199,6 +203,81 @@ def test_gpu_benchmark_on_the_cpu(name: str, tmp_path: Path) -> None:
     else:
         assert [row["batch"] for row in found["batches"]] == [1, 2]
         assert found["largest_batch"] == 2
+
+
+def test_gpu_model_has_the_cell_models_order_of_nodes() -> None:
+    graph = gpu_models.cell_data(Workload("cell", scale=0.02).graph())
+    models = {name: gpu_models.build(name, graph, 16, 2) for name in GPU_CONTENDERS}
+    default = CellConfig.model_fields["node_order"].default
+    assert models["HeteroNSA"].node_order == default != "natural"
+    assert "order_dict" in models["HeteroNSA"].prepared(graph)
+    for name, model in models.items():
+        if name != "HeteroNSA":
+            assert "order_dict" not in model.prepared(graph)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_gpu_competitor_with_dense_masks_attends_as_it_should(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Uncompiled, and with gradients on a CPU, which FlexAttention refuses."""
+    monkeypatch.setattr(torch_flex, "_validate_device", lambda *_: None)
+    graph = gpu_models.cell_data(Workload("cell", scale=0.01).graph())
+    sizes = {t: int(graph[t].num_nodes) for t in graph.node_types}
+    operator = gpu_models.DenseFlexOperator(graph, 16, 2, sizes, _compile=False)
+    batch = gpu_models.perturbations(graph, 3)
+    batch.alive_dict["gene"][2] = False
+    arguments = operator.prepare(graph)
+    arguments["x_dict"] = {t: x.expand(3, -1, -1) for t, x in arguments["x_dict"].items()}
+    torch._dynamo.reset()
+    out = operator(mask_dict=batch.alive_dict, **arguments)
+    assert {t: tuple(x.shape) for t, x in out.items()} == {t: (3, n, 16) for t, n in sizes.items()}
+    torch.stack([x.square().sum() for x in out.values()]).sum().backward()
+    for name, parameter in operator.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        # A bias of keys moves all logits of a row alike.
+        if not (name.startswith("lin_key") and name.endswith("bias")):
+            assert parameter.grad.any(), name
+
+    mask = arguments["adj_mask_dict"][workloads.GPR] & batch.alive_dict["gene"][:, None, :]
+    source, target = (torch.randn(3, sizes[t], 16) for t in ("gene", "reaction"))
+    got = operator._message(workloads.GPR, source, target, mask)
+    q, k, v = (
+        lin[workloads.GPR](rows).unflatten(-1, (2, 8)).transpose(1, 2)
+        for lin, rows in (
+            (operator.lin_query, target),
+            (operator.lin_key, source),
+            (operator.lin_value, source),
+        )
+    )
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask[:, None])
+    expected = expected.masked_fill(~mask.any(-1)[:, None, :, None], 0.0)  # no key, no message
+    expected = operator.lin_out[workloads.GPR](expected.transpose(1, 2).flatten(-2))
+    assert not got[2].any()
+    torch.testing.assert_close(got, expected)
+
+
+def test_gpu_table() -> None:
+    contenders = {
+        "HeteroNSA": {
+            "best": {"instances_per_second": 12.345, "batch": 8, "peak_gb": 3.21},
+            "largest_batch": 24,
+        },
+        "FlexAttention, dense masks": {"best": None, "error": "out of|memory\nat once"},
+    }
+    text = gpu_table(contenders)
+    assert "| HeteroNSA | 12.35 | 24 | 3.21 GB at batch 8 |" in text
+    assert "| FlexAttention, dense masks | failed: out of/memory at once | – | – |" in text
+    assert "| HeteroConv of TransformerConv |" + " not measured yet |" * 3 in text
+    assert "| reported by others, on 4 GPUs | 1.1 | 2 on each | – |" in text
+
+
+def test_gpu_table_on_the_page() -> None:
+    """What the benchmark found, or that it was not run."""
+    found = ROOT / "docs" / "benchmarks-gpu.json"
+    results = json.loads(found.read_text()) if found.is_file() else {"contenders": {}}
+    assert gpu_table(results["contenders"]) in (ROOT / "docs" / "benchmarks.md").read_text()
 
 
 def test_gpu_out_of_memory_is_told_from_failure() -> None:
