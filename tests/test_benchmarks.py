@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.attention.flex_attention as torch_flex
-from benchmarks import gpu_models, page, tables, workloads
+from benchmarks import gpu_models, mask_state, page, tables, workloads
 from benchmarks.arguments import GPU_CONTENDERS
 from benchmarks.cli import errors, main
 from benchmarks.contenders import Setting, nbytes
@@ -22,6 +22,7 @@ from benchmarks.layers import LAYERS
 from benchmarks.memory import measure_here
 from benchmarks.workloads import Workload
 
+from pyg_nsa import edge_attention
 from pyg_nsa.cell.config import CellConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,6 +99,24 @@ def test_goals_are_judged(results: dict[str, Any]) -> None:
     by_goal = {row["goal"]: row["met"] for row in found}
     assert by_goal["mask state of a batch is that of one graph"]
     assert by_goal["bfloat16 autocast works"]
+
+
+def test_mask_state_is_measured_for_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def met() -> list[bool]:
+        rows = mask_state.mask_state(Workload("cell", scale=0.05).graph(), (1, 4))
+        assert [row["alive"] for row in rows] == [826, 4 * 826]  # 330 + 356 + 140 nodes
+        assert [row["num_tiles"] for row in rows] == [33, 33]  # all: 3 * 3 twice, 3 * 3, 3 * 2
+        assert all(row["tiles"] > 4096 * 33 and row["edge_set"] > 0 for row in rows)
+        return [goal["met"] for goal in goals({"mask_state": {"cell": rows}})]
+
+    assert met() == [True]
+
+    def keeps_a_mask_for_each_instance(q: Any, *arguments: Any, **masks: Any) -> Any:
+        arguments[2].derived["masks"] = q.new_ones(q.shape[:2])
+        return edge_attention(q, *arguments, **masks)
+
+    monkeypatch.setattr(mask_state, "edge_attention", keeps_a_mask_for_each_instance)
+    assert met() == [False]
 
 
 def test_exponent_of_a_power_law() -> None:

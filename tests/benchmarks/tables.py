@@ -273,6 +273,7 @@ def _mask_state(section: dict[str, list[dict[str, Any]]]) -> str:
         "EdgeSet (CPU), MB",
         "tiles (GPU), MB",
         "living nodes, MB",
+        "tiles with a pair",
     )
     lines = [
         (
@@ -282,6 +283,7 @@ def _mask_state(section: dict[str, list[dict[str, Any]]]) -> str:
                 _short(row[k] / 1e6)
                 for k in ("dense_bool", "bit_matrix", "edge_set", "tiles", "alive")
             ),
+            f"{row['num_tiles']:,}",
         )
         for label, rows in section.items()
         for row in rows
