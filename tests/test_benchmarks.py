@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.attention.flex_attention as torch_flex
-from benchmarks import gpu_models, mask_state, page, tables, workloads
+from benchmarks import gpu_models, machine, mask_state, page, tables, timing, workloads
 from benchmarks.arguments import GPU_CONTENDERS
 from benchmarks.cli import errors, main
 from benchmarks.contenders import Setting, nbytes
-from benchmarks.cpu import exponents
+from benchmarks.cpu import CpuBenchmark, Options, exponents
 from benchmarks.goals import goals
 from benchmarks.gpu_table import gpu_table
 from benchmarks.hetero_layers import HETERO_LAYERS
@@ -71,6 +72,11 @@ def test_all_contenders_run(
             assert row["state_mb"] > 0
 
 
+def test_versions_that_decide_about_speed_are_recorded(results: dict[str, Any]) -> None:
+    assert results["machine"]["numba"] == version("numba")
+    assert f"numba {version('numba')}" in tables.render(results)["machine"]
+
+
 def test_no_errors(results: dict[str, Any]) -> None:
     assert errors(results) == []
 
@@ -117,6 +123,56 @@ def test_mask_state_is_measured_for_each_batch(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(mask_state, "edge_attention", keeps_a_mask_for_each_instance)
     assert met() == [False]
+
+
+def test_an_edge_set_that_is_built_in_every_call_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = Options(scale=0.01, rounds=1, seconds=0.0)
+
+    def met() -> list[bool]:
+        found = CpuBenchmark(options)._edge_set()
+        return [found["once"], *(goal["met"] for goal in goals({"edge_set": found}))]
+
+    assert met() == [True, True]
+    monkeypatch.setattr("pyg_nsa.attention.edges._built_from", lambda tensor: None)
+    assert met() == [False, False]
+
+
+@pytest.mark.parametrize(("duration", "rounds"), [(0.4, 5), (1.5, 3)])
+def test_few_rounds_at_least(monkeypatch: pytest.MonkeyPatch, duration: float, rounds: int) -> None:
+    clock = [0.0]
+
+    def run() -> None:
+        clock[0] += duration
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    found = timing.interleave({"a": run}, rounds=15, seconds=0.1)
+    assert found["a"]["runs"] == rounds
+    assert math.isclose(found["a"]["ms"], 1e3 * duration)
+
+
+def test_growth_tables_have_time_and_memory() -> None:
+    def row(heads: int, name: str, **found: Any) -> dict[str, Any]:
+        sizes = {"workload": "w", "nodes": 5, "edges": 9, "batch": 1, "channels": 8}
+        known = {"dtype": "float32", "contender": name, "group": "PyG", "heads": heads}
+        return {**sizes, **known, **found}
+
+    rows = [
+        row(1, "a", step={"ms": 2.0}, memory={"forward": 1.0, "step": 7.0}),
+        row(1, "b", forward={"ms": 3.0}, memory={"forward": 4.0, "step": None}),
+        row(2, "a", step={"ms": 5.0}),
+        row(2, "b", not_run="too large"),
+        row(4, "a", step={"ms": 6.0}, memory={"forward": 1.0, "step": 8.0}),
+        row(4, "b", not_run="too large"),
+    ]
+    times, memory = tables.render(
+        {"date": "", "machine": machine.describe(), "heads": {"rows": rows}}
+    )["heads"].split("\n\nPeak memory of a step, MB:\n\n")
+    assert "| 1 | 5 | 9 | 2.0 | (3.0) |" in times
+    assert "| 2 | 5 | 9 | 5.0 | [1] |" in times
+    assert "[1] not run: too large." in times
+    assert memory.splitlines()[2:] == ["| 1 | 5 | 9 | 7.0 | (4.0) |", "| 4 | 5 | 9 | 8.0 | – |"]
 
 
 def test_exponent_of_a_power_law() -> None:
