@@ -42,8 +42,8 @@ format: $(STAMP)  ## let ruff rewrite the sources
 bench: $(STAMP)  ## compare layers on the CPU; fills in docs/benchmarks.md
 	$(BIN)/python tests/benchmarks cpu --write-docs $(if $(YEAST),--yeast $(YEAST))
 
-bench-gpu: $(STAMP)  ## train the cell model on a GPU; writes docs/benchmarks-gpu.json
-	$(BIN)/python tests/benchmarks gpu $(if $(YEAST),--yeast $(YEAST))
+bench-gpu: $(STAMP)  ## train the cell model on a GPU; fills in docs/benchmarks.md
+	$(BIN)/python tests/benchmarks gpu --write-docs $(if $(YEAST),--yeast $(YEAST))
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

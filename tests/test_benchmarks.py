@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from benchmarks import page, tables, workloads
+import torch.nn.attention.flex_attention as torch_flex
+from benchmarks import gpu_models, machine, mask_state, page, tables, timing, workloads
 from benchmarks.arguments import GPU_CONTENDERS
 from benchmarks.cli import errors, main
 from benchmarks.contenders import Setting, nbytes
-from benchmarks.cpu import exponents
+from benchmarks.cpu import CpuBenchmark, Options, exponents
 from benchmarks.goals import goals
+from benchmarks.gpu_table import gpu_table
 from benchmarks.hetero_layers import HETERO_LAYERS
 from benchmarks.layers import LAYERS
 from benchmarks.memory import measure_here
 from benchmarks.workloads import Workload
+
+from pyg_nsa import edge_attention
+from pyg_nsa.cell.config import CellConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ["--scale", "0.01", "--rounds", "1", "--seconds", "0", "--heads", "2", "--channels", "8"]
@@ -66,6 +72,11 @@ def test_all_contenders_run(
             assert row["state_mb"] > 0
 
 
+def test_versions_that_decide_about_speed_are_recorded(results: dict[str, Any]) -> None:
+    assert results["machine"]["numba"] == version("numba")
+    assert f"numba {version('numba')}" in tables.render(results)["machine"]
+
+
 def test_no_errors(results: dict[str, Any]) -> None:
     assert errors(results) == []
 
@@ -94,6 +105,74 @@ def test_goals_are_judged(results: dict[str, Any]) -> None:
     by_goal = {row["goal"]: row["met"] for row in found}
     assert by_goal["mask state of a batch is that of one graph"]
     assert by_goal["bfloat16 autocast works"]
+
+
+def test_mask_state_is_measured_for_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def met() -> list[bool]:
+        rows = mask_state.mask_state(Workload("cell", scale=0.05).graph(), (1, 4))
+        assert [row["alive"] for row in rows] == [826, 4 * 826]  # 330 + 356 + 140 nodes
+        assert [row["num_tiles"] for row in rows] == [33, 33]  # all: 3 * 3 twice, 3 * 3, 3 * 2
+        assert all(row["tiles"] > 4096 * 33 and row["edge_set"] > 0 for row in rows)
+        return [goal["met"] for goal in goals({"mask_state": {"cell": rows}})]
+
+    assert met() == [True]
+
+    def keeps_a_mask_for_each_instance(q: Any, *arguments: Any, **masks: Any) -> Any:
+        arguments[2].derived["masks"] = q.new_ones(q.shape[:2])
+        return edge_attention(q, *arguments, **masks)
+
+    monkeypatch.setattr(mask_state, "edge_attention", keeps_a_mask_for_each_instance)
+    assert met() == [False]
+
+
+def test_an_edge_set_that_is_built_in_every_call_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = Options(scale=0.01, rounds=1, seconds=0.0)
+
+    def met() -> list[bool]:
+        found = CpuBenchmark(options)._edge_set()
+        return [found["once"], *(goal["met"] for goal in goals({"edge_set": found}))]
+
+    assert met() == [True, True]
+    monkeypatch.setattr("pyg_nsa.attention.edges._built_from", lambda tensor: None)
+    assert met() == [False, False]
+
+
+@pytest.mark.parametrize(("duration", "rounds"), [(0.4, 5), (1.5, 3)])
+def test_few_rounds_at_least(monkeypatch: pytest.MonkeyPatch, duration: float, rounds: int) -> None:
+    clock = [0.0]
+
+    def run() -> None:
+        clock[0] += duration
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    found = timing.interleave({"a": run}, rounds=15, seconds=0.1)
+    assert found["a"]["runs"] == rounds
+    assert math.isclose(found["a"]["ms"], 1e3 * duration)
+
+
+def test_growth_tables_have_time_and_memory() -> None:
+    def row(heads: int, name: str, **found: Any) -> dict[str, Any]:
+        sizes = {"workload": "w", "nodes": 5, "edges": 9, "batch": 1, "channels": 8}
+        known = {"dtype": "float32", "contender": name, "group": "PyG", "heads": heads}
+        return {**sizes, **known, **found}
+
+    rows = [
+        row(1, "a", step={"ms": 2.0}, memory={"forward": 1.0, "step": 7.0}),
+        row(1, "b", forward={"ms": 3.0}, memory={"forward": 4.0, "step": None}),
+        row(2, "a", step={"ms": 5.0}),
+        row(2, "b", not_run="too large"),
+        row(4, "a", step={"ms": 6.0}, memory={"forward": 1.0, "step": 8.0}),
+        row(4, "b", not_run="too large"),
+    ]
+    times, memory = tables.render(
+        {"date": "", "machine": machine.describe(), "heads": {"rows": rows}}
+    )["heads"].split("\n\nPeak memory of a step, MB:\n\n")
+    assert "| 1 | 5 | 9 | 2.0 | (3.0) |" in times
+    assert "| 2 | 5 | 9 | 5.0 | [1] |" in times
+    assert "[1] not run: too large." in times
+    assert memory.splitlines()[2:] == ["| 1 | 5 | 9 | 7.0 | (4.0) |", "| 4 | 5 | 9 | 8.0 | – |"]
 
 
 def test_exponent_of_a_power_law() -> None:
@@ -199,6 +278,81 @@ def test_gpu_benchmark_on_the_cpu(name: str, tmp_path: Path) -> None:
     else:
         assert [row["batch"] for row in found["batches"]] == [1, 2]
         assert found["largest_batch"] == 2
+
+
+def test_gpu_model_has_the_cell_models_order_of_nodes() -> None:
+    graph = gpu_models.cell_data(Workload("cell", scale=0.02).graph())
+    models = {name: gpu_models.build(name, graph, 16, 2) for name in GPU_CONTENDERS}
+    default = CellConfig.model_fields["node_order"].default
+    assert models["HeteroNSA"].node_order == default != "natural"
+    assert "order_dict" in models["HeteroNSA"].prepared(graph)
+    for name, model in models.items():
+        if name != "HeteroNSA":
+            assert "order_dict" not in model.prepared(graph)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_gpu_competitor_with_dense_masks_attends_as_it_should(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Uncompiled, and with gradients on a CPU, which FlexAttention refuses."""
+    monkeypatch.setattr(torch_flex, "_validate_device", lambda *_: None)
+    graph = gpu_models.cell_data(Workload("cell", scale=0.01).graph())
+    sizes = {t: int(graph[t].num_nodes) for t in graph.node_types}
+    operator = gpu_models.DenseFlexOperator(graph, 16, 2, sizes, _compile=False)
+    batch = gpu_models.perturbations(graph, 3)
+    batch.alive_dict["gene"][2] = False
+    arguments = operator.prepare(graph)
+    arguments["x_dict"] = {t: x.expand(3, -1, -1) for t, x in arguments["x_dict"].items()}
+    torch._dynamo.reset()
+    out = operator(mask_dict=batch.alive_dict, **arguments)
+    assert {t: tuple(x.shape) for t, x in out.items()} == {t: (3, n, 16) for t, n in sizes.items()}
+    torch.stack([x.square().sum() for x in out.values()]).sum().backward()
+    for name, parameter in operator.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        # A bias of keys moves all logits of a row alike.
+        if not (name.startswith("lin_key") and name.endswith("bias")):
+            assert parameter.grad.any(), name
+
+    mask = arguments["adj_mask_dict"][workloads.GPR] & batch.alive_dict["gene"][:, None, :]
+    source, target = (torch.randn(3, sizes[t], 16) for t in ("gene", "reaction"))
+    got = operator._message(workloads.GPR, source, target, mask)
+    q, k, v = (
+        lin[workloads.GPR](rows).unflatten(-1, (2, 8)).transpose(1, 2)
+        for lin, rows in (
+            (operator.lin_query, target),
+            (operator.lin_key, source),
+            (operator.lin_value, source),
+        )
+    )
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask[:, None])
+    expected = expected.masked_fill(~mask.any(-1)[:, None, :, None], 0.0)  # no key, no message
+    expected = operator.lin_out[workloads.GPR](expected.transpose(1, 2).flatten(-2))
+    assert not got[2].any()
+    torch.testing.assert_close(got, expected)
+
+
+def test_gpu_table() -> None:
+    contenders = {
+        "HeteroNSA": {
+            "best": {"instances_per_second": 12.345, "batch": 8, "peak_gb": 3.21},
+            "largest_batch": 24,
+        },
+        "FlexAttention, dense masks": {"best": None, "error": "out of|memory\nat once"},
+    }
+    text = gpu_table(contenders)
+    assert "| HeteroNSA | 12.35 | 24 | 3.21 GB at batch 8 |" in text
+    assert "| FlexAttention, dense masks | failed: out of/memory at once | – | – |" in text
+    assert "| HeteroConv of TransformerConv |" + " not measured yet |" * 3 in text
+    assert "| reported by others, on 4 GPUs | 1.1 | 2 on each | – |" in text
+
+
+def test_gpu_table_on_the_page() -> None:
+    """What the benchmark found, or that it was not run."""
+    found = ROOT / "docs" / "benchmarks-gpu.json"
+    results = json.loads(found.read_text()) if found.is_file() else {"contenders": {}}
+    assert gpu_table(results["contenders"]) in (ROOT / "docs" / "benchmarks.md").read_text()
 
 
 def test_gpu_out_of_memory_is_told_from_failure() -> None:

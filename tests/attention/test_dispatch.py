@@ -4,6 +4,9 @@ import sys
 
 import pytest
 import torch
+from torch._dynamo.exc import Unsupported
+from torch._inductor.exc import InductorError
+from torch._inductor.lowering import lowerings
 
 from pyg_nsa import (
     EdgeSet,
@@ -121,8 +124,7 @@ def others(monkeypatch):
     spy(reference, "edge_attention")
     spy(reference, "full_attention")
     spy(torch.nn.functional, "scaled_dot_product_attention")
-    spy(torch.sparse, "sampled_addmm")
-    spy(torch.sparse, "mm")
+    spy(sparse, "_forward")
     return called
 
 
@@ -142,6 +144,27 @@ def flex_calls(monkeypatch):
     monkeypatch.setattr(flex, "_compiled", lambda kernel: kernel)
     monkeypatch.setattr(flex, "flex_attention", fail)
     return called
+
+
+def test_the_spies_see_what_the_cpu_runs(monkeypatch):
+    """Each by itself, since the dispatcher's own would hide what lies behind it."""
+
+    def calls(module, name, run):
+        called = []
+
+        def record(*args, **kwargs):
+            called.append(name)
+            raise KernelError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, record)
+            with pytest.raises(KernelError):
+                run()
+        return called
+
+    assert calls(sparse, "_forward", attend) == ["_forward"]
+    assert calls(sparse, "edge_attention", attend) == ["edge_attention"]
+    assert calls(sdpa, "full_attention", attend_fully) == ["full_attention"]
 
 
 def note_of(error):
@@ -166,6 +189,64 @@ def test_a_failure_of_flex_attention_reaches_the_user(way, grad, others, flex_ca
     assert others == []
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_a_failure_while_torch_traces_reaches_the_user(way, monkeypatch, others):
+    """Really compiled: torch simulates the ``raise``, so that the error it makes is all there is; it quotes the original."""
+
+    def fail(*args, **kwargs):
+        raise KernelError("kernel failed")
+
+    monkeypatch.setattr(flex, "flex_attention", fail)
+    run, function = WAYS[way]
+    torch._dynamo.reset()
+    with pytest.raises(Unsupported) as caught:
+        run()
+    assert "raised exception KernelError('kernel failed')" in str(caught.value)
+    assert f"pyg_nsa: FlexAttention failed in {function} with q [" in note_of(caught.value)
+    assert others == []
+
+
+def test_a_failure_of_the_compiler_reaches_the_user(monkeypatch, others):
+    """Torch's error has the original's type and message in its text."""
+    lowered = []
+
+    def fail(*args, **kwargs):
+        lowered.append("flex_attention")
+        raise KernelError("no such kernel")
+
+    monkeypatch.setitem(lowerings, torch.ops.higher_order.flex_attention, fail)
+    torch._dynamo.reset()
+    with (
+        torch.no_grad(),
+        pytest.raises(InductorError, match="KernelError: no such kernel") as caught,
+    ):
+        attend()
+    assert "FlexAttention failed in edge_attention with q [4, 2, 8]" in note_of(caught.value)
+    assert lowered == ["flex_attention"]
+    assert others == []
+
+
+def test_a_failure_of_a_compiled_kernel_reaches_the_user(monkeypatch, others):
+    """What is raised when compiled code runs is the original."""
+    launched = []
+
+    def launch(*args):
+        launched.append("kernel")
+        raise KernelError("kernel failed\nto launch")
+
+    def compiled(kernel):
+        return torch.compile(kernel, fullgraph=True, dynamic=False, backend=lambda *_: launch)
+
+    monkeypatch.setattr(flex, "_compiled", compiled)
+    torch._dynamo.reset()
+    with pytest.raises(KernelError) as caught:
+        attend()
+    assert caught.value.args == ("kernel failed\nto launch",)
+    assert "FlexAttention failed in edge_attention with q [4, 2, 8]" in note_of(caught.value)
+    assert launched == ["kernel"]
+    assert others == []
+
+
 def test_the_added_line_says_what_was_computed(others, flex_calls):
     with pytest.raises(KernelError) as caught:
         attend()
@@ -180,7 +261,7 @@ def test_the_added_line_says_what_was_computed(others, flex_calls):
 def test_an_unsupported_dtype_reaches_the_user(attention, dtype, others):
     """FlexAttention's own refusal, on a CPU that the dispatcher takes for a GPU."""
     torch._dynamo.reset()
-    with pytest.raises(Exception, match="supported in FlexAttention") as caught:
+    with pytest.raises(InductorError, match="supported in FlexAttention") as caught:
         attention(dtype)
     assert f"`{dtype}`" in str(caught.value)
     assert str(dtype) in note_of(caught.value)
@@ -188,7 +269,7 @@ def test_an_unsupported_dtype_reaches_the_user(attention, dtype, others):
 
 
 def test_a_failure_in_the_backward_pass_reaches_the_user(monkeypatch, others):
-    """It is raised by ``backward``, where there is nobody to add a line."""
+    """It is raised by ``backward``, where no code of this package is on the stack that could add a line."""
 
     def run(kernel, q, *args):
         class Fails(torch.autograd.Function):
@@ -204,8 +285,9 @@ def test_a_failure_in_the_backward_pass_reaches_the_user(monkeypatch, others):
 
     monkeypatch.setattr(flex, "_run", run)
     out = attend_in_copies()
-    with pytest.raises(KernelError, match="^no gradient$"):
+    with pytest.raises(KernelError, match="^no gradient$") as caught:
         out.sum().backward()
+    assert not hasattr(caught.value, "__notes__")
     assert others == []
 
 

@@ -157,9 +157,18 @@ def test_a_bias_of_minus_infinity_drops_the_pair():
         torch.testing.assert_close(actual, wanted, rtol=1e-10, atol=1e-12)
 
 
-def test_gradcheck():
-    edges, leaves, _ = make(torch.float64, n_q=5, n_k=4, edges=12, dim=3)
-    assert torch.autograd.gradcheck(lambda *t: edge_attention(*t[:3], edges, t[3]), leaves)
+@pytest.mark.parametrize("alive", [False, True])
+@pytest.mark.parametrize("batch", [None, 2])
+def test_gradcheck(batch, alive):
+    edges, leaves, options = make(
+        torch.float64, n_q=5, n_k=4, edges=12, dim=3, batch=batch, alive=alive
+    )
+    if alive:
+        for mask in options.values():
+            mask.view(-1)[:2] = torch.tensor([True, False])
+    assert torch.autograd.gradcheck(
+        lambda *t: edge_attention(*t[:3], edges, t[3], **options), leaves
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -185,13 +194,21 @@ def threads():
     torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [
+        (torch.float32, {}),
+        (torch.bfloat16, dict(heads=8, dim=16)),  # heads in two groups
+        (torch.float64, dict(heads=6, dim=24)),  # in six
+    ],
+)
 @pytest.mark.parametrize("pool", ["torch's threads", "Python's threads"])
-def test_same_inputs_same_bits_for_any_number_of_threads(pool, threads, monkeypatch):
+def test_same_inputs_same_bits_for_any_number_of_threads(pool, dtype, shape, threads, monkeypatch):
     if pool == "Python's threads":
         monkeypatch.setattr(kernel_threads, "_gomp_parallel", lambda: None)
     # Large enough for threads, with a hub, deletions, and copies that add to the same gradient of the bias.
     options = dict(n_q=700, n_k=600, edges=9000, batch=3, alive=True)
-    edges, leaves, options = make(torch.float32, **options)
+    edges, leaves, options = make(dtype, **options, **shape)
     q, k, v, bias = leaves
     grad = torch.randn_like(q)
 

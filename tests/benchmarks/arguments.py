@@ -49,6 +49,9 @@ def add_gpu_arguments(parser: argparse.ArgumentParser, root: Path) -> None:
     )
     parser.add_argument("--contenders", nargs="+", choices=GPU_CONTENDERS, metavar="NAME")
     parser.add_argument("--out", type=Path, default=root / "docs" / "benchmarks-gpu.json")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="fill in benchmarks.md beside the JSON file too"
+    )
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--child-out", type=Path, help=argparse.SUPPRESS)
 

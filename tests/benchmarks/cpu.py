@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from pyg_nsa import EdgeSet
+from pyg_nsa.attention import sparse
 
 from . import floor, machine, mask_state, memory, ordering
 from .arguments import SECTIONS
@@ -35,7 +36,10 @@ GROWTH = (10_000, 31_623, 100_000, 316_228, 1_000_000, 3_162_278, 10_000_000)
 NODE_GROWTH = (2_203, 6_607, 19_821, 59_463, 178_389)
 HEADS = (1, 2, 4, 8, 16)
 BATCHES = (1, 2, 4, 8, 16)
+#: Where memory is measured too: each takes a fresh process.
 MEMORY_GROWTH = (10_000, 100_000, 1_000_000)
+MEMORY_HEADS = (1, 4, 16)
+MEMORY_BATCHES = (1, 4, 16)
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Options:
         heads: Numbers of heads of the main comparisons; growth is measured with the first.
         scale: Size of all workloads, for smoke tests.
         rounds: Rounds of interleaved runs at most.
-        seconds: After this time in one comparison no new round is begun (beyond three).
+        seconds: After this time in one comparison no new round is begun (beyond a few, see :mod:`.timing`).
         max_gb: A contender that would need more in a step is left out, and the table says so.
         max_step: Likewise one whose step would take longer, in seconds.
         with_memory: Whether to measure memory.
@@ -272,8 +276,7 @@ class CpuBenchmark:
         for setting in dict.fromkeys(settings):
             some = self.compare(section, LAYERS, setting, f"generated, {section}", share=0.4)
             if memory_at(setting):
-                named = [c for c in LAYERS if c.name in ("TransformerConv", "MaskedAttentionBlock")]
-                self._memory(section, named, setting, some)
+                self._memory(section, LAYERS, setting, some)
             rows += some
         return rows
 
@@ -305,12 +308,14 @@ class CpuBenchmark:
             "rows": self._growth(
                 "heads",
                 [self._setting(workload, heads=h) for h in HEADS if self.options.channels % h == 0],
+                lambda setting: setting.heads in MEMORY_HEADS,
             )
         }
 
     def _batch(self) -> dict[str, Any]:
         workload = self._sized(PHYSICAL_EDGES, GENES)
-        return {"rows": self._growth("batch", [self._setting(workload, batch=b) for b in BATCHES])}
+        settings = [self._setting(workload, batch=b) for b in BATCHES]
+        return {"rows": self._growth("batch", settings, lambda s: s.batch in MEMORY_BATCHES)}
 
     def _bfloat16(self) -> dict[str, Any]:
         """Under autocast, beside float32; whether the results agree."""
@@ -350,32 +355,28 @@ class CpuBenchmark:
         return {"layers": out}
 
     def _edge_set(self) -> dict[str, Any]:
-        """How long it takes to build what a graph's layers share, and that it happens once."""
+        """How long it takes to build what a graph's layers share, and whether it happens once for a tensor."""
         workload = self._workloads("physical")["generated physical"]
         nodes, index = only_relation(workload.graph())
         shuffled = index[:, torch.randperm(index.size(1))]
 
-        def build(pairs: torch.Tensor) -> EdgeSet:
-            # A copy, since the edge set of a tensor that it has seen is looked up.
-            edges = EdgeSet.from_edge_index(pairs.clone(), nodes, nodes)
-            edges.transpose()
-            return edges
+        def build(pairs: torch.Tensor) -> tuple[EdgeSet, Any]:
+            edges = EdgeSet.from_edge_index(pairs, nodes, nodes)
+            return edges, sparse._indices(edges)  # what the first attention derives
 
-        prepared = build(index)
+        # Copies, since the edge set of a tensor that it has seen is looked up.
         found = interleave(
             {
-                "sorted": lambda: build(index),
-                "shuffled": lambda: build(shuffled),
-                "again": prepared.transpose,
+                "sorted": lambda: build(index.clone()),
+                "shuffled": lambda: build(shuffled.clone()),
+                "again": lambda: build(index),
             },
             rounds=self.options.rounds,
             seconds=self.options.seconds,
         )
-        return {
-            "edges": index.size(1),
-            **found,
-            "once": prepared.transpose() is prepared.transpose(),
-        }
+        first, second = build(index), build(index)
+        once = all(a is b for a, b in zip(first, second, strict=True))
+        return {"edges": index.size(1), **found, "once": once}
 
     def _mask_state(self) -> dict[str, Any]:
         return {

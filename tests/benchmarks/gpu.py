@@ -27,12 +27,11 @@ import torch
 from . import gpu_models, machine
 from .arguments import GPU_CONTENDERS
 from .contenders import NotRun
+from .gpu_table import REPORTED, gpu_table
 from .machine import progress
+from .page import fill
 from .workloads import Workload
 from .yeast import missing_files
-
-#: Said by others of their implementation: four GPUs, two instances on each.
-REPORTED = {"instances_per_second": 1.1, "gpus": 4, "batch_per_gpu": 2}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -85,7 +84,20 @@ def run(args: argparse.Namespace) -> int:
         f"batch {REPORTED['batch_per_gpu']} on each"
     )
     print(f"written to {args.out}")
+    if args.write_docs:
+        fill(args.out.parent / "benchmarks.md", render(results))
     return 1 if failed else 0
+
+
+def render(results: dict[str, Any]) -> dict[str, str]:
+    """Markdown by the names of the page's markers."""
+    device = results["device"]
+    memory = f" ({device['memory_gb']} GB)" if "memory_gb" in device else ""
+    head = (
+        f"{results['date']}, {device['name']}{memory}, {results['model']['graph']} graph, "
+        f"{machine.one_line(results['machine'])}."
+    )
+    return {"gpu": f"{head}\n\n{gpu_table(results['contenders'])}"}
 
 
 def _device(kind: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from pyg_nsa.cell.network.deletion import DeletionRule
 from pyg_nsa.nn.feed_forward import FeedForward
 from pyg_nsa.nn.node_input import NodeInput
 from pyg_nsa.nn.node_layout import NodeLayout
+from pyg_nsa.nn.node_order import NodeOrder
 
 from .dense_attention import dense_mask
 from .hetero_layers import kinds
@@ -60,6 +61,8 @@ def build(name: str, graph: HeteroData, channels: int, heads: int) -> HeteroCell
     """The model of a contender."""
     sizes = {t: int(graph[t].num_nodes) for t in graph.node_types}
     operator: nn.Module
+    # The cell model's default; the other operators know no order of nodes.
+    order: NodeOrder = "packed" if name == "HeteroNSA" else "natural"
     if name == "HeteroNSA":
         operator = HeteroNSA(-1, channels, kinds(graph), pattern="MS", heads=heads, num_nodes=sizes)
     elif name == "FlexAttention, dense masks":
@@ -81,7 +84,7 @@ def build(name: str, graph: HeteroData, channels: int, heads: int) -> HeteroCell
         operator = WithSelfAttention(first, sizes, channels, heads)
     else:
         raise ValueError(f"no contender '{name}'")
-    return HeteroCellNSA(operator, list(sizes), channels)
+    return HeteroCellNSA(operator, list(sizes), channels, node_order=order)
 
 
 class WithSelfAttention(nn.Module):
@@ -107,12 +110,25 @@ class DenseFlexOperator(nn.Module):
 
     The masks of a batch are the base graph's without the instance's dead nodes, so they and their BlockMasks are made for
     each batch. The stoichiometry is left out, which spares this operator a dense bias.
+
+    Args:
+        graph: The base graph.
+        channels: Size of all rows.
+        heads: Number of heads.
+        sizes: Number of nodes of each type.
+        _compile: As for ``create_block_mask``: ``False`` runs FlexAttention uncompiled, to test it.
     """
 
     def __init__(
-        self, graph: HeteroData, channels: int, heads: int, sizes: Mapping[str, int]
+        self,
+        graph: HeteroData,
+        channels: int,
+        heads: int,
+        sizes: Mapping[str, int],
+        _compile: bool = True,
     ) -> None:
         super().__init__()
+        self.compiled = _compile
         self.heads = heads
         self.inputs = ModuleDict({t: NodeInput(t, -1, channels, n) for t, n in sizes.items()})
         self.norms = ModuleDict({t: nn.LayerNorm(channels) for t in sizes})
@@ -123,7 +139,7 @@ class DenseFlexOperator(nn.Module):
         self.lin_out = ModuleDict(
             {t: nn.Linear(channels, channels, bias=False) for t in graph.edge_types}
         )
-        self.attend = torch.compile(flex_attention, dynamic=False)
+        self.attend = torch.compile(flex_attention, dynamic=False) if _compile else flex_attention
 
     def prepare(self, data: HeteroData) -> dict[str, Any]:
         masks = {
@@ -174,7 +190,12 @@ class DenseFlexOperator(nn.Module):
             return mask[b, query, key]
 
         blocks = create_block_mask(
-            mask_mod, mask.size(0), None, *mask.shape[1:], device=str(mask.device), _compile=True
+            mask_mod,
+            mask.size(0),
+            None,
+            *mask.shape[1:],
+            device=str(mask.device),
+            _compile=self.compiled,
         )
         out = self.attend(q, k, v, block_mask=blocks, scale=scale)
         return self.lin_out[edge_type](out[..., :size].transpose(1, 2).flatten(-2))

@@ -29,6 +29,7 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torch_geometric": _version("torch_geometric"),
+        "numba": _version("numba"),
         "pyg_nsa": _version("pyg_nsa"),
         # PyG uses these where they are installed.
         "pyg_extensions": [
@@ -46,10 +47,11 @@ def describe() -> dict[str, Any]:
 def one_line(machine: dict[str, Any]) -> str:
     """For captions."""
     extensions = ", ".join(machine["pyg_extensions"]) or "no compiled PyG extension"
+    numba = f"numba {machine['numba']}, " if "numba" in machine else ""  # not in older results
     return (
         f"{machine['processor']} ({machine['cores']} cores, {machine['threads']} threads, "
         f"{machine['memory_gb']} GB), Python {machine['python']}, torch {machine['torch']}, "
-        f"torch_geometric {machine['torch_geometric']} ({extensions}), "
+        f"torch_geometric {machine['torch_geometric']} ({extensions}), {numba}"
         f"OMP_WAIT_POLICY={machine['omp_wait_policy']}"
     )
 

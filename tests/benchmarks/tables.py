@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .contenders import OURS
@@ -156,51 +156,52 @@ def _mb(value: float | None) -> str:
 
 
 def _growth(section: dict[str, Any], by: str) -> str:
-    """A column for each contender: forward and backward in ms (forward alone where there is no more)."""
+    """A column for each contender: forward and backward in ms (forward alone where there is no more); then memory."""
     groups = list(_grouped(section["rows"]).values())
-    names = list(dict.fromkeys(row["contender"] for rows in groups for row in rows))
-    lines, notes = [], []
-    for rows in groups:
-        by_name = {row["contender"]: row for row in rows}
-        first = rows[0]
-        cells = []
-        for name in names:
-            row = by_name[name]
-            why = _why(row)
-            if why:
-                if why not in notes:
-                    notes.append(why)
-                cells.append(f"[{notes.index(why) + 1}]")
-            elif row.get("step"):
-                cells.append(_short(row["step"]["ms"]))
-            else:
-                cells.append(f"({_short(row['forward']['ms'])})" if row.get("forward") else "–")
-        sizes = [f"{first['nodes']:,}", f"{first['edges']:,}"]
-        if by in ("heads", "batch"):
-            sizes = [str(first[by]), *sizes]
-        lines.append((*sizes, *cells))
-    sized = ["nodes", "edges"] if by not in ("heads", "batch") else [by, "nodes", "edges"]
-    ours = {row["contender"] for rows in groups for row in rows if row["group"] == OURS}
-    head = (*sized, *(f"**{n}**" if n in ours else n for n in names))
-    text = table(head, lines, left=0)
+    notes: list[str] = []
+
+    def duration(row: dict[str, Any]) -> str:
+        why = _why(row)
+        if why:
+            if why not in notes:
+                notes.append(why)
+            return f"[{notes.index(why) + 1}]"
+        return _step_or_forward(*((row.get(what) or {}).get("ms") for what in ("step", "forward")))
+
+    text = _grid(groups, by, duration)
     if notes:
         text += "\n\n" + "; ".join(f"[{i}] {note}" for i, note in enumerate(notes, 1)) + "."
     if section.get("exponents"):
         fitted = (f"{name} {found['exponent']:.2f}" for name, found in section["exponents"].items())
         text += f"\n\nFitted exponents, time against edges: {', '.join(fitted)}."
-    if section.get("rows") and any(row.get("memory") for row in section["rows"]):
-        text += "\n\n" + _growth_memory(groups)
+    measured = [rows for rows in groups if any(row.get("memory") for row in rows)]
+    if measured:
+        text += "\n\nPeak memory of a step, MB:\n\n" + _grid(measured, by, _peak)
     return text
 
 
-def _growth_memory(groups: list[list[dict[str, Any]]]) -> str:
+def _peak(row: dict[str, Any]) -> str:
+    return _step_or_forward(*((row.get("memory") or {}).get(what) for what in ("step", "forward")))
+
+
+def _step_or_forward(step: float | None, forward: float | None) -> str:
+    if step is not None:
+        return _short(step)
+    return "–" if forward is None else f"({_short(forward)})"
+
+
+def _grid(
+    groups: list[list[dict[str, Any]]], by: str, cell: Callable[[dict[str, Any]], str]
+) -> str:
+    """A row for each size and a column for each contender."""
+    sized = ["nodes", "edges"] if by not in ("heads", "batch") else [by, "nodes", "edges"]
+    names = {row["contender"]: _name(row) for rows in groups for row in rows}
     lines = []
     for rows in groups:
-        found = {r["contender"]: r["memory"].get("step") for r in rows if r.get("memory")}
-        if found:
-            for name, value in found.items():
-                lines.append((f"{rows[0]['edges']:,}", name, _mb(value)))
-    return "Peak memory of a step:\n\n" + table(("edges", "layer", "MB"), lines, left=0)
+        by_name = {row["contender"]: row for row in rows}
+        sizes = (f"{rows[0][what]:,}" for what in sized)
+        lines.append((*sizes, *(cell(by_name[name]) for name in names)))
+    return table((*sized, *names.values()), lines, left=0)
 
 
 def _bfloat16(section: dict[str, Any]) -> str:
@@ -258,9 +259,9 @@ def _edge_set(section: dict[str, Any]) -> str:
     rows = [
         ("from a sorted edge_index", ms(section["sorted"])),
         ("from a shuffled edge_index", ms(section["shuffled"])),
-        ("asked for again", ms(section["again"])),
+        ("for the same tensor again", ms(section["again"])),
     ]
-    caption = f"EdgeSet of {section['edges']:,} edges, with its transpose:"
+    caption = f"EdgeSet of {section['edges']:,} edges, with all that attention derives from it:"
     return f"{caption}\n\n{table(('', 'ms'), rows)}"
 
 
@@ -273,6 +274,7 @@ def _mask_state(section: dict[str, list[dict[str, Any]]]) -> str:
         "EdgeSet (CPU), MB",
         "tiles (GPU), MB",
         "living nodes, MB",
+        "tiles with a pair",
     )
     lines = [
         (
@@ -282,6 +284,7 @@ def _mask_state(section: dict[str, list[dict[str, Any]]]) -> str:
                 _short(row[k] / 1e6)
                 for k in ("dense_bool", "bit_matrix", "edge_set", "tiles", "alive")
             ),
+            f"{row['num_tiles']:,}",
         )
         for label, rows in section.items()
         for row in rows

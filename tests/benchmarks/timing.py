@@ -57,7 +57,8 @@ def interleave(
     Args:
         functions: What to time, by any key.
         rounds: Number of rounds at most.
-        seconds: After this time no new round is begun; there are always three (``rounds``, if fewer).
+        seconds: After this time no new round is begun; there are always five, or three of rounds that take more than a
+            second (``rounds``, if fewer).
         after: Called with the key after each run, outside of its time.
         warm: Whether all have been run before; otherwise each gets two runs that do not count.
     """
@@ -69,7 +70,9 @@ def interleave(
         after(key)
     start = time.perf_counter()
     for number in range(rounds):
-        if number >= min(3, rounds) and time.perf_counter() - start > seconds:
+        spent = time.perf_counter() - start
+        least = 5 if spent < number else 3
+        if number >= least and spent > seconds:
             break
         gc.collect()
         shuffle(order)

@@ -50,13 +50,15 @@ def edge_case(
     dtype: torch.dtype = torch.float32,
     bias_dtype: torch.dtype | None = torch.float32,
     drop: list[int] | None = None,
+    shift: Tensor | None = None,
     alive_queries: Tensor | None = None,
     alive_keys: Tensor | None = None,
     rtol: float = 1e-5,
 ) -> Case:
     """A case of ``edge_attention``: the whole GPU path, padding and cropping included, as one graph.
 
-    Without a ``bias_dtype`` there is no bias. ``drop`` lists pairs whose bias is ``-inf``.
+    Without a ``bias_dtype`` there is no bias. ``drop`` lists pairs whose bias is ``-inf``; ``shift`` is added to the
+    bias of all pairs of a query.
     """
     lead = () if batch is None else (batch,)
     q = leaf(*lead, edges.num_queries, HEADS, dim, dtype=dtype, seed=1)
@@ -65,6 +67,8 @@ def edge_case(
     bias = None
     if bias_dtype is not None:
         values = leaf(edges.num_pairs, HEADS, dtype=bias_dtype, seed=4).detach()
+        if shift is not None:
+            values += shift[edges.row, None]
         values[drop or []] = -math.inf
         bias = values.requires_grad_()
 
