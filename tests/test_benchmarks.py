@@ -27,7 +27,7 @@ from pyg_nsa import edge_attention
 from pyg_nsa.cell.config import CellConfig
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = ["--scale", "0.01", "--rounds", "1", "--seconds", "0", "--heads", "2", "--channels", "8"]
+TINY = ["--scale", "0.01", "--rounds", "1", "--seconds", "0", "--heads", "2", "--channels", "16"]
 
 
 @pytest.fixture(scope="module")

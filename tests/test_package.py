@@ -79,6 +79,10 @@ def test_imports_go_one_way():
         assert "torch_geometric" not in text, path
         assert "pyg_nsa.nn" not in text, path
         assert "pyg_nsa.registry" not in text, path
+    for path, text in sources("pyg_nsa/compiled").items():
+        assert "torch_geometric" not in text, path
+        for other in ("attention", "nn", "registry", "cell"):
+            assert f"pyg_nsa.{other}" not in text, path
     for path, text in sources("pyg_nsa/nn").items():
         assert "pyg_nsa.cell" not in text, path
     attention = ROOT / "pyg_nsa" / "attention"

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from pyg_nsa.compiled.calls import KernelCall, threads_for
 from pyg_nsa.compiled.memory import empty
@@ -36,7 +37,7 @@ def fits(x: Tensor, *weights: Tensor | None) -> bool:
     return (
         x.device.type == "cpu"
         and all(t.dtype == torch.float32 and t.device == x.device for t in (x, *given))
-        and type(x) is Tensor
+        and all(type(t) in (Tensor, Parameter) for t in (x, *given))
         and not torch.is_autocast_enabled("cpu")
         and all(size % _WIDTHS == 0 and size > 0 for w in given for size in w.shape)
         and max(w.numel() for w in given) <= _LARGEST

@@ -66,4 +66,5 @@ class FeedForward(nn.Module):
         linears: list[Any] = [self.lin1, self.lin2]
         if not is_plain(self.norm, nn.LayerNorm) or not all(is_plain(lin) for lin in linears):
             return False
-        return fits(x, *(p for layer in (self.norm, *linears) for p in (layer.weight, layer.bias)))
+        parameters = [p for layer in (self.norm, *linears) for p in (layer.weight, layer.bias)]
+        return all(p is not None for p in parameters) and fits(x, *parameters)

@@ -32,8 +32,10 @@ def apply(layer: Any, x: Tensor, start: Tensor | None = None) -> Tensor:
 
 def normed(norm: nn.Module, x: Tensor) -> Tensor:
     """``norm(x)`` of a layer norm, by the compiled kernels under the same conditions."""
-    if is_plain(norm, nn.LayerNorm) and fits(x, norm.weight, norm.bias):  # type: ignore[arg-type]
-        return layer_norm(x, norm.weight, norm.bias, norm.eps)
+    if is_plain(norm, nn.LayerNorm):
+        weight, bias = norm.weight, norm.bias
+        if isinstance(weight, Tensor) and isinstance(bias, Tensor) and fits(x, weight, bias):
+            return layer_norm(x, weight, bias, norm.eps)
     return norm(x)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from pyg_nsa import EdgeSet
-from pyg_nsa.attention import sparse
+from pyg_nsa.attention.csr_calls import csr_tensors
 
 from . import floor, machine, mask_state, memory, ordering
 from .arguments import SECTIONS
@@ -362,7 +362,7 @@ class CpuBenchmark:
 
         def build(pairs: torch.Tensor) -> tuple[EdgeSet, Any]:
             edges = EdgeSet.from_edge_index(pairs, nodes, nodes)
-            return edges, sparse._indices(edges)  # what the first attention derives
+            return edges, csr_tensors(edges)  # what the first attention derives
 
         # Copies, since the edge set of a tensor that it has seen is looked up.
         found = interleave(

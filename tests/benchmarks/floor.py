@@ -2,7 +2,8 @@
 
 The floor is the time of the layer's products at the measured speed of a large matrix product, plus that of its bytes at
 the measured bandwidths: rows gathered from cache by index, and values that are written and read in sequence. It assumes that every
-number is moved as seldom as a backward pass allows, and that nothing overlaps.
+number is moved as seldom as a backward pass allows, that nothing overlaps, and that values come from memory; small ones do not, so it
+is an estimate and no strict bound.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyg_nsa import EdgeSet, MaskedAttentionBlock, edge_attention
+from pyg_nsa.nn.projection import apply, normed, project
 
 from .contenders import Setting, leaf
 from .timing import interleave, timed
@@ -26,16 +28,15 @@ def floor(nodes: int, edges: int, channels: int, heads: int, speed: dict[str, fl
     """Work of one MaskedAttentionBlock, forward and backward, and its least time."""
     # q, k, v, output (C x C) and MLP (C x 2C, 2C x C); the backward pass costs twice the forward.
     projections = 3 * 2 * nodes * channels**2 * (4 + 4)
-    # Forward q.k and p v; backward g.v, and the gradients of q, k and v.
+    # Forward q.k and p v; backward g.v, and the gradients of q, k and v. (Probabilities are computed again; that is left out.)
     products = 2 * edges * channels * 6
-    # Each of those six products reads a row for each pair.
-    gathered = 6 * edges * channels * 4
-    # Probabilities: written, read; gradients of the logits: written, read by rows and by columns. int32 indices: one
-    # pattern forward, two backward.
-    values = 5 * edges * heads * 4 + 3 * edges * 4
-    # x, norm, q, k, v, message, sum, norm (C each), hidden before and after GELU (2C each), result: written and read
-    # forward; read, and their gradients written and read, backward.
-    activations = 5 * nodes * channels * 4 * 13
+    # A pair reads k and v forward; q and g (by key) and k (by query) backward.
+    gathered = 5 * edges * channels * 4
+    # Gradients of the logits: written and read. int32 indices: one pattern forward, two backward.
+    values = 2 * edges * heads * 4 + 3 * edges * 4
+    # In rows of C numbers, each tensor written once and read once by the next step. Forward: x, norm, q, k, v, message, sum,
+    # result. Backward: what was kept (x twice, norm, q, k, v, message, sum) and gradients of all that.
+    activations = nodes * channels * 4 * (2 * 8 + 8 + 2 * 8)
     milliseconds = {
         "matmul": (projections + products) / speed["matmul_gflop_s"] / 1e6,
         "gather": gathered / speed["gather_gb_s"] / 1e6,
@@ -64,19 +65,15 @@ def profile(setting: Setting, *, rounds: int, seconds: float) -> dict[str, dict[
     x = leaf(nodes, c)
     q, k, v = (leaf(nodes, h, c // h, seed=s) for s in (1, 2, 3))
 
-    def mlp(rows: Tensor) -> Tensor:
-        inner = block.feed_forward
-        return inner.lin2(nn.functional.gelu(inner.lin1(rows)))
-
     parts: dict[str, tuple[Callable[[], Tensor | tuple[Tensor, ...]], list[Tensor]]] = {
+        "norm": (lambda: normed(block.norm, x), [x]),
         "q, k, v projections": (
-            lambda: (conv.lin_query(x), conv.lin_key(x), conv.lin_value(x)),
+            lambda: project(x, conv.lin_key, conv.lin_value, conv.lin_query),
             [x],
         ),
         "attention": (lambda: edge_attention(q, k, v, edges), [q, k, v]),
-        "output projection": (lambda: block.lin_out(x), [x]),
-        "norms (2)": (lambda: (block.norm(x), block.feed_forward.norm(x)), [x]),
-        "MLP": (lambda: mlp(x), [x]),
+        "output projection, residual": (lambda: apply(block.lin_out, x, x), [x]),
+        "norm, MLP, residual": (lambda: block.feed_forward(x), [x]),
         "whole": (lambda: block(x, edges), [x]),
     }
     seconds_of: dict[tuple[str, str], list[float]] = {}

@@ -131,6 +131,10 @@ def test_what_is_left_to_torch(calls):
     other = randomised(16, 2)
     other.norm = nn.RMSNorm(16)
     other(x)
+    other.norm = nn.LayerNorm(16, bias=False)
+    other(x)
+    other.lin1 = nn.Linear(16, 32, bias=False)
+    other(x)
     randomised(20, 2)(torch.randn(5, 20))
     with torch.autocast("cpu", torch.bfloat16):
         randomised(16, 2)(x)

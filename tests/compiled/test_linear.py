@@ -39,6 +39,25 @@ def test_values_and_gradients(shape, bias):
         assert_close(a, b)
 
 
+@pytest.mark.parametrize("shape", [(20, 16), (3, 30, 32)], ids=str)
+def test_added_to_a_start(shape):
+    x, weight, bias = leaves(*shape)
+    start = torch.randn(*shape[:-1], 48, requires_grad=True)
+    results = []
+    for y in (linear.linear(x, weight, bias, start), start + F.linear(x, weight, bias)):
+        grads = torch.autograd.grad(y.square().sum(), (x, weight, bias, start))
+        results.append((y, *grads))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-4)
+    # A start that would be spread over rows is added by torch.
+    layer = nn.Linear(16, 48)
+    rows = torch.randn(20, 16)
+    torch.testing.assert_close(
+        apply(layer, rows, start[..., :1, :].flatten()[:48]),
+        layer(rows) + start[..., :1, :].flatten()[:48],
+    )
+
+
 def test_rows_apart_and_gradients_that_are_not_contiguous():
     wide = torch.randn(40, 64, requires_grad=True)
     weight = torch.randn(16, 32, requires_grad=True)
