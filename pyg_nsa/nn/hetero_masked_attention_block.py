@@ -11,7 +11,7 @@ from torch_geometric.nn.module_dict import ModuleDict
 from pyg_nsa.nn.feed_forward import FeedForward
 from pyg_nsa.nn.grouping import Aggr, check_aggr, group
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs
-from pyg_nsa.nn.projection import normed
+from pyg_nsa.nn.projection import is_plain, normed
 from pyg_nsa.nn.relation_attention import RelationAttention
 
 __all__ = ["HeteroMaskedAttentionBlock"]
@@ -74,8 +74,9 @@ class HeteroMaskedAttentionBlock(nn.Module):
                 continue
             if isinstance(conv, RelationAttention):
                 pair = rows[src], rows[dst]
-                # A sum needs no message of its own: each one is added to what is there.
-                if self.aggr == "sum" and conv.lin_out.out_features == total[dst].size(-1):
+                # A sum needs no message of its own: each one is added to what is there, unless a hook waits for it.
+                fits = conv.lin_out.out_features == total[dst].size(-1)
+                if self.aggr == "sum" and fits and is_plain(conv, RelationAttention):
                     total[dst] = conv(pair, inputs, total[dst])
                     continue
                 message = conv(pair, inputs)
