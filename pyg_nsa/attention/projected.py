@@ -223,7 +223,9 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.set_materialize_grads(False)  # of what is kept: zeros of its size in every step
 
 
-def _autograd_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+def _autograd_backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    if grad is None:  # nothing depends on the output
+        return (None,) * len(ctx.needs_input_grad)
     has_src, has_dst = ctx.needs_input_grad[:2]
     tensors = ctx.saved_tensors
     grads = _backward(grad, *tensors, ctx.heads, ctx.scale, has_src, has_dst)

@@ -141,7 +141,9 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     ctx.scale = scale
 
 
-def _autograd_backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+def _autograd_backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    if grad is None:  # nothing depends on the output
+        return (None,) * len(ctx.needs_input_grad)
     bias = ctx.saved_tensors[3]
     grad_q, grad_k, grad_v, grad_bias = _backward(grad, *ctx.saved_tensors, ctx.scale)
     of_bias = None if bias is None else grad_bias.to(bias.dtype)
