@@ -31,7 +31,7 @@ class KernelCall:
 
     def __init__(self, words: type[IntEnum]) -> None:
         self._position = words.__members__
-        self._words = np.zeros(len(words), dtype=np.int64)
+        self._words = [0] * len(words)
         self._kept: list[Any] = []
 
     def set(self, **values: int) -> None:
@@ -60,8 +60,9 @@ class KernelCall:
             threads: In how many threads.
             scratch: What threads keep for themselves, one after the other.
         """
-        counters = np.zeros(2, dtype=np.int64)
+        counters = np.zeros(3, dtype=np.int64)
         self._words[self._position["COUNTERS"]] = counters.ctypes.data
         if scratch is not None:
             self.put(SCRATCH=scratch)
-        run_on_threads(kernel, self._words.ctypes.data, threads)
+        words = np.array(self._words, dtype=np.int64)
+        run_on_threads(kernel, words.ctypes.data, threads)

@@ -90,12 +90,13 @@ def _backward(
     hidden, channels = weight_1.shape
     parts, part_rows = parts_of(x.numel() // channels)
     grad_x = empty(x, *x.shape)
-    grads = x.new_empty(parts, 2 * hidden * channels + hidden + 3 * channels)
+    grads = x.new_empty(2 * hidden * channels + hidden + 3 * channels)
     call = _call(x, (norm_weight, norm_bias, weight_1, bias_1, weight_2, bias_2), eps)
     call.put(GRAD=grad, GRAD_X=grad_x, GRADS=grads)
+    call.put(PART_SUMS=x.new_empty(parts, grads.numel()))
     call.set(ROWS_PER_PART=part_rows)
     _run(call, "backward", x, hidden)
-    return grad_x, grads.sum(0)
+    return grad_x, grads
 
 
 @feed_forward.register_fake

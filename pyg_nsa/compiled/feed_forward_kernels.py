@@ -19,7 +19,7 @@ from pyg_nsa.compiled.compiling import kernel_address
 from pyg_nsa.compiled.gelu import gelu, gelu_backward
 from pyg_nsa.compiled.lanes import pointer, take
 from pyg_nsa.compiled.layer_norm import normalise, normalise_backward
-from pyg_nsa.compiled.matmul import add_rows, matmul, pack, pack_transposed, put
+from pyg_nsa.compiled.matmul import add_parts, add_rows, matmul, pack, pack_transposed, put
 
 __all__ = ["TILE", "Words", "backward", "forward", "scratch_size"]
 
@@ -30,7 +30,7 @@ TILE = 64
 class Words(IntEnum):
     """Positions of a kernel's arguments: addresses (0: absent), then sizes; all rows are in one piece."""
 
-    COUNTERS = 0  # two int64: next task, next thread's scratch
+    COUNTERS = 0  # three int64: next task, next thread's scratch, parts that are done
     EPS = 1  # one float64
     SCRATCH = 2
     X = 3  # [rows, channels]
@@ -43,12 +43,13 @@ class Words(IntEnum):
     Y = 10
     GRAD = 11
     GRAD_X = 12
-    GRADS = 13  # [parts, parameters], of WEIGHT_1, WEIGHT_2, BIAS_1, BIAS_2, NORM_WEIGHT, NORM_BIAS
+    GRADS = 13  # [parameters], of WEIGHT_1, WEIGHT_2, BIAS_1, BIAS_2, NORM_WEIGHT, NORM_BIAS
     NUM_ROWS = 14
     CHANNELS = 15
     HIDDEN = 16
     ROWS_PER_PART = 17
     SCRATCH_SIZE = 18
+    PART_SUMS = 19  # [parts, parameters] for GRADS
 
 
 _NUM_WORDS = len(Words)
@@ -73,6 +74,7 @@ _NUM_WORDS = len(Words)
     _HIDDEN,
     _ROWS_PER_PART,
     _SCRATCH_SIZE,
+    _PART_SUMS,
 ) = (int(word) for word in Words)
 
 
@@ -142,11 +144,11 @@ def forward() -> int:
 
 @functools.cache
 def backward() -> int:
-    """Address of the kernel that writes ``GRAD_X`` and the parts of ``GRADS``."""
+    """Address of the kernel that writes ``GRAD_X`` and ``GRADS``."""
 
     def kernel(data: Any) -> None:
         w = carray(data, _NUM_WORDS, dtype=np.int64)
-        counters = carray(pointer(w[_COUNTERS]), 2, dtype=np.int64)
+        counters = carray(pointer(w[_COUNTERS]), 3, dtype=np.int64)
         eps = np.float32(carray(pointer(w[_EPS]), 1, dtype=np.float64)[0])
         rows, channels, hidden, part_rows = (
             w[_NUM_ROWS],
@@ -175,11 +177,12 @@ def backward() -> int:
         pack(back_2, w[_WEIGHT_2], hidden, channels, hidden)
         pack(back_1, w[_WEIGHT_1], channels, hidden, channels)
         parameters = 2 * size + hidden + 3 * channels
+        parts = (rows + part_rows - 1) // part_rows
         while True:
             part = take(counters, 0)
             if part * part_rows >= rows:
                 break
-            grad_1 = w[_GRADS] + 4 * part * parameters
+            grad_1 = w[_PART_SUMS] + 4 * part * parameters
             grad_2 = grad_1 + 4 * size
             bias_1 = grad_2 + 4 * size
             bias_2 = bias_1 + 4 * hidden
@@ -241,5 +244,6 @@ def backward() -> int:
                     )
                 add_rows(of_weight, adds * of_weight, at_normed, channels, at_one, count, channels)
                 add_rows(of_bias, adds * of_bias, at_moved, channels, at_one, count, channels)
+            add_parts(w[_GRADS], w[_PART_SUMS], at_one, parts, parameters, counters)
 
     return kernel_address(kernel)

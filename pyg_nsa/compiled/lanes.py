@@ -60,12 +60,12 @@ def pointer(typing: Any, address: Any) -> Any:
 
 @intrinsic
 def take(typing: Any, counters: Any, i: Any) -> Any:
-    """``counters[i]++``, atomically; the value before."""
+    """``counters[i]++``, atomically; the value before. What a thread wrote before, others see that count after it."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
         one = ir.Constant(ir.IntType(64), 1)
-        return builder.atomic_rmw("add", builder.gep(data, [args[1]]), one, "monotonic")
+        return builder.atomic_rmw("add", builder.gep(data, [args[1]]), one, "acq_rel")
 
     return types.int64(counters, types.intp), generate
 

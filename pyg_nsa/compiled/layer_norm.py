@@ -29,7 +29,7 @@ from pyg_nsa.compiled.lanes import (
     take,
     times,
 )
-from pyg_nsa.compiled.matmul import add_rows, put
+from pyg_nsa.compiled.matmul import add_parts, add_rows, put
 
 __all__ = ["LANES", "TILE", "Words", "backward", "forward", "normalise", "normalise_backward"]
 
@@ -128,7 +128,7 @@ def normalise_backward(
 class Words(IntEnum):
     """Positions of a kernel's arguments: addresses, then sizes; all rows are in one piece."""
 
-    COUNTERS = 0  # two int64: next task, next thread's scratch
+    COUNTERS = 0  # three int64: next task, next thread's scratch, parts that are done
     EPS = 1  # one float64
     SCRATCH = 2  # [threads, TILE * channels + 16]
     X = 3  # [rows, channels]
@@ -137,10 +137,11 @@ class Words(IntEnum):
     Y = 6
     GRAD = 7  # of Y
     GRAD_X = 8
-    GRADS = 9  # [parts, 2 * channels]: of WEIGHT, BIAS
+    GRADS = 9  # [2 * channels]: of WEIGHT, BIAS
     NUM_ROWS = 10
     CHANNELS = 11
     ROWS_PER_PART = 12
+    PART_SUMS = 13  # [parts, 2 * channels] for GRADS
 
 
 _NUM_WORDS = len(Words)
@@ -159,6 +160,7 @@ _NUM_WORDS = len(Words)
     _NUM_ROWS,
     _CHANNELS,
     _ROWS_PER_PART,
+    _PART_SUMS,
 ) = (int(word) for word in Words)
 
 
@@ -187,11 +189,11 @@ def forward() -> int:
 
 @functools.cache
 def backward() -> int:
-    """Address of the kernel that writes ``GRAD_X`` and the parts of ``GRADS``."""
+    """Address of the kernel that writes ``GRAD_X`` and ``GRADS``."""
 
     def kernel(data: Any) -> None:
         w = carray(data, _NUM_WORDS, dtype=np.int64)
-        counters = carray(pointer(w[_COUNTERS]), 2, dtype=np.int64)
+        counters = carray(pointer(w[_COUNTERS]), 3, dtype=np.int64)
         eps = np.float32(carray(pointer(w[_EPS]), 1, dtype=np.float64)[0])
         rows, channels, part_rows = w[_NUM_ROWS], w[_CHANNELS], w[_ROWS_PER_PART]
         x = carray(pointer(w[_X]), rows * channels, dtype=np.float32)
@@ -202,11 +204,12 @@ def backward() -> int:
         products = carray(pointer(at_products), TILE * channels, dtype=np.float32)
         one = at_products + 4 * TILE * channels
         put(one, np.float32(1))
+        parts = (rows + part_rows - 1) // part_rows
         while True:
             part = take(counters, 0)
             if part * part_rows >= rows:
                 break
-            of_weight = w[_GRADS] + 8 * part * channels
+            of_weight = w[_PART_SUMS] + 8 * part * channels
             of_bias = of_weight + 4 * channels
             end = min((part + 1) * part_rows, rows)
             for first in range(part * part_rows, end, TILE):
@@ -233,5 +236,6 @@ def backward() -> int:
                 at_grad = w[_GRAD] + 4 * first * channels
                 add_rows(of_weight, adds * of_weight, at_products, channels, one, count, channels)
                 add_rows(of_bias, adds * of_bias, at_grad, channels, one, count, channels)
+            add_parts(w[_GRADS], w[_PART_SUMS], one, parts, 2 * channels, counters)
 
     return kernel_address(kernel)

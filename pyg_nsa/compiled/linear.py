@@ -101,17 +101,21 @@ def linear_backward(
 
     width, depth = weight.shape
     parts, part_rows = parts_of(x.size(0))
-    grads = x.new_empty(parts, width * depth)
-    grad_bias = x.new_empty(parts, width) if has_bias else None
+    size = width * (depth + has_bias)
+    grads = x.new_empty(size)
     call = KernelCall(linear_kernels.Words)
     call.put(X=x, WEIGHT=weight.contiguous(), GRAD=grad, GRAD_X=grad_x)
-    call.put(GRAD_WEIGHT=grads, GRAD_BIAS=grad_bias, ONE=x.new_ones(1))
+    call.put(PART_SUMS=x.new_empty(parts, size), GRADS=grads, ONE=x.new_ones(1))
     call.set(NUM_ROWS=x.size(0), DEPTH=depth, WIDTH=width, X_ROW=x.stride(0))
-    call.set(GRAD_ROW=grad.stride(0), ROWS_PER_PART=part_rows, ADDS=int(adds))
+    call.set(
+        HAS_BIAS=int(has_bias), GRAD_ROW=grad.stride(0), ROWS_PER_PART=part_rows, ADDS=int(adds)
+    )
     call.set(GRAD_X_ROW=0 if grad_x is None else grad_x.stride(0))
     threads = threads_for(x.size(0) * width * depth)
     call.run(linear_kernels.backward(), threads, x.new_empty(threads * width * depth))
-    return grads.sum(0).view(width, depth), None if grad_bias is None else grad_bias.sum(0)
+    of_weight = grads[: width * depth].view(width, depth)
+    # What an operator returns may not share memory.
+    return of_weight, grads[width * depth :].clone() if has_bias else None
 
 
 @torch.library.custom_op("pyg_nsa::linear", mutates_args=())

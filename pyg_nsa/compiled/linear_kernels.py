@@ -17,7 +17,7 @@ from numba import carray
 
 from pyg_nsa.compiled.compiling import kernel_address
 from pyg_nsa.compiled.lanes import pointer, take
-from pyg_nsa.compiled.matmul import add_rows, matmul, pack, pack_transposed
+from pyg_nsa.compiled.matmul import add_parts, add_rows, matmul, pack, pack_transposed
 
 __all__ = ["TILE", "Words", "backward", "forward"]
 
@@ -28,7 +28,7 @@ TILE = 64
 class Words(IntEnum):
     """Positions of a kernel's arguments: addresses (0: absent), then sizes and strides in elements."""
 
-    COUNTERS = 0  # two int64: next task, next thread's scratch
+    COUNTERS = 0  # three int64: next task, next thread's scratch, parts that are done
     SCRATCH = 1  # [threads, depth * width]: the packed weight
     X = 2  # [rows, depth]
     WEIGHT = 3  # [width, depth]
@@ -36,8 +36,8 @@ class Words(IntEnum):
     Y = 5  # [rows, width]
     GRAD = 6  # of Y
     GRAD_X = 7  # [rows, depth]
-    GRAD_WEIGHT = 8  # [parts, width, depth]
-    GRAD_BIAS = 9  # [parts, width]
+    PART_SUMS = 8  # [parts, width * (depth + 1)] for GRADS
+    GRADS = 9  # [width * depth] of WEIGHT, then, if HAS_BIAS, [width] of BIAS
     NUM_ROWS = 10
     DEPTH = 11
     WIDTH = 12
@@ -50,6 +50,7 @@ class Words(IntEnum):
     START = 19  # [rows, width]: what the sums of Y start with
     START_ROW = 20
     ONE = 21  # a float32 1
+    HAS_BIAS = 22
 
 
 _NUM_WORDS = len(Words)
@@ -63,8 +64,8 @@ _NUM_WORDS = len(Words)
     _Y,
     _GRAD,
     _GRAD_X,
-    _GRAD_WEIGHT,
-    _GRAD_BIAS,
+    _PART_SUMS,
+    _GRADS,
     _NUM_ROWS,
     _DEPTH,
     _WIDTH,
@@ -77,6 +78,7 @@ _NUM_WORDS = len(Words)
     _START,
     _START_ROW,
     _ONE,
+    _HAS_BIAS,
 ) = (int(word) for word in Words)
 
 
@@ -109,13 +111,15 @@ def forward() -> int:
 
 @functools.cache
 def backward() -> int:
-    """Address of the kernel that writes ``GRAD_X`` where it is asked for, and the parts of ``GRAD_WEIGHT`` and ``GRAD_BIAS``."""
+    """Address of the kernel that writes ``GRAD_X`` where it is asked for, and ``GRADS``."""
 
     def kernel(data: Any) -> None:
         w = carray(data, _NUM_WORDS, dtype=np.int64)
-        counters = carray(pointer(w[_COUNTERS]), 2, dtype=np.int64)
+        counters = carray(pointer(w[_COUNTERS]), 3, dtype=np.int64)
         rows, depth, width, part_rows = w[_NUM_ROWS], w[_DEPTH], w[_WIDTH], w[_ROWS_PER_PART]
         grad_row = w[_GRAD_ROW]
+        parts = (rows + part_rows - 1) // part_rows
+        size = width * (depth + w[_HAS_BIAS])
         packed = w[_SCRATCH] + 4 * take(counters, 1) * depth * width
         if w[_GRAD_X] != 0:
             pack(packed, w[_WEIGHT], depth, width, depth)
@@ -123,7 +127,7 @@ def backward() -> int:
             part = take(counters, 0)
             if part * part_rows >= rows:
                 break
-            grad_weight = w[_GRAD_WEIGHT] + 4 * part * width * depth
+            grad_weight = w[_PART_SUMS] + 4 * part * size
             end = min((part + 1) * part_rows, rows)
             for first in range(part * part_rows, end, TILE):
                 last = min(first + TILE, end)
@@ -149,9 +153,10 @@ def backward() -> int:
                     0,
                     (width, depth, count),
                 )
-                if w[_GRAD_BIAS] != 0:
-                    total = w[_GRAD_BIAS] + 4 * part * width
+                if w[_HAS_BIAS]:
+                    total = grad_weight + 4 * width * depth
                     start = 0 if is_first else total
                     add_rows(total, start, grad, grad_row, w[_ONE], count, width)
+            add_parts(w[_GRADS], w[_PART_SUMS], w[_ONE], parts, size, counters)
 
     return kernel_address(kernel)

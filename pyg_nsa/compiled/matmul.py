@@ -21,8 +21,9 @@ from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 from pyg_nsa.compiled.compiling import kept_on_disk
+from pyg_nsa.compiled.lanes import take
 
-__all__ = ["COLUMNS", "add_rows", "get", "matmul", "pack", "pack_transposed", "put"]
+__all__ = ["COLUMNS", "add_parts", "add_rows", "get", "matmul", "pack", "pack_transposed", "put"]
 
 
 def _registers() -> tuple[int, int]:
@@ -247,6 +248,16 @@ def matmul(result, left, right, start, bias, shape):  # type: ignore[no-untyped-
 def add_rows(total, start, b, b_row, one, rows, cols):  # type: ignore[no-untyped-def]
     """``total [cols]``: ``start`` (0: zeros) and the rows of ``b [rows, cols]``; ``one`` is the address of a 1."""
     matmul((total, 0), (one, 0, 0), (b, b_row), (start, 0), 0, (1, cols, rows))
+
+
+@kept_on_disk(numba.njit, nogil=True)
+def add_parts(total, part_sums, one, parts, size, counters):  # type: ignore[no-untyped-def]
+    """To be called once for each part that is done: the last one adds up ``part_sums [parts, size]`` to ``total [size]``.
+
+    ``counters[2]`` counts them.
+    """
+    if take(counters, 2) == parts - 1:
+        add_rows(total, 0, part_sums, size, one, parts, size)
 
 
 @kept_on_disk(numba.njit, nogil=True)
