@@ -21,8 +21,9 @@ from pyg_nsa.attention.edges import EdgeSet
 from pyg_nsa.compiled import linear
 from pyg_nsa.compiled.linear import linear_backward, linear_forward
 from pyg_nsa.compiled.memory import empty
+from pyg_nsa.compiled.operators import differentiable, operator
 
-__all__ = ["fits", "projected_attention"]
+__all__ = ["OPERATOR", "fits", "projected_attention"]
 
 
 def fits(x_src: Tensor, x_dst: Tensor, *weights: Tensor | None) -> bool:
@@ -61,7 +62,6 @@ def _split(
     return _heads(y_src, copies, 2 * width, heads, width) if q is None else q, k, v
 
 
-@torch.library.custom_op("pyg_nsa::projected_attention", mutates_args=())
 def _forward(
     x_src: Tensor,
     x_dst: Tensor | None,
@@ -104,7 +104,6 @@ def _forward(
     return out.view(message.shape), message, y_src, y_dst, lse
 
 
-@torch.library.custom_op("pyg_nsa::projected_attention_backward", mutates_args=())
 def _backward(
     grad: Tensor,
     x_src: Tensor,
@@ -185,8 +184,7 @@ def _backward(
     return [grad.new_empty(0) if r is None else r for r in results]
 
 
-@_forward.register_fake
-def _(x_src, x_dst, w_src, b_src, w_dst, b_dst, w_skip, *rest):  # type: ignore[no-untyped-def]
+def _fake(x_src, x_dst, w_src, b_src, w_dst, b_dst, w_skip, *rest):  # type: ignore[no-untyped-def]
     heads = rest[-2]
     copies, keys = x_src.shape[:2]
     queries = keys if x_dst is None else x_dst.size(1)
@@ -201,8 +199,7 @@ def _(x_src, x_dst, w_src, b_src, w_dst, b_dst, w_skip, *rest):  # type: ignore[
     )
 
 
-@_backward.register_fake
-def _(grad, *rest):  # type: ignore[no-untyped-def]
+def _fake_backward(grad, *rest):  # type: ignore[no-untyped-def]
     *inputs, _, _, _, lse, heads, _, has_src, has_dst = rest
 
     def like(x: Tensor | None, asked: bool = True) -> Tensor:
@@ -223,18 +220,20 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.set_materialize_grads(False)  # of what is kept: zeros of its size in every step
 
 
-def _autograd_backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+def _gradients(backward: Any, ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     if grad is None:  # nothing depends on the output
         return (None,) * len(ctx.needs_input_grad)
     has_src, has_dst = ctx.needs_input_grad[:2]
     tensors = ctx.saved_tensors
-    grads = _backward(grad, *tensors, ctx.heads, ctx.scale, has_src, has_dst)
+    grads = backward(grad, *tensors, ctx.heads, ctx.scale, has_src, has_dst)
     asked = zip(grads, tensors, ctx.needs_input_grad, strict=False)
     given = [g if needed and t is not None else None for g, t, needed in asked]
     return *given, *[None] * (len(ctx.needs_input_grad) - len(given))
 
 
-_forward.register_autograd(_autograd_backward, setup_context=_setup_context)
+OPERATOR = operator("pyg_nsa::projected_attention", _forward, _fake)
+_BACKWARD = operator("pyg_nsa::projected_attention_backward", _backward, _fake_backward)
+_call = differentiable((OPERATOR, _forward), (_BACKWARD, _backward), _setup_context, _gradients)
 
 
 def projected_attention(
@@ -289,7 +288,7 @@ def projected_attention(
     w_src, b_src = _stacked(key, value, query) if same else _stacked(key, value)
     w_dst, b_dst = (None, None) if same else query
     w_skip, b_skip = (None, None) if skip is None else skip
-    out: Tensor = _forward(
+    out: Tensor = _call(
         lead(x_src),
         None if same else lead(x_dst),
         w_src,

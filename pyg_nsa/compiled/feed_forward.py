@@ -1,6 +1,6 @@
 """A residual MLP on the CPU: torch's operator around the kernels of :mod:`pyg_nsa.compiled.feed_forward_kernels`.
 
-Both passes are registered with torch, so that ``torch.compile`` sees one node each.
+Both passes are registered with torch (:mod:`pyg_nsa.compiled.operators`), so that ``torch.compile`` sees one node each.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from torch import Tensor
 from pyg_nsa.compiled.calls import KernelCall, threads_for
 from pyg_nsa.compiled.linear import parts_of
 from pyg_nsa.compiled.memory import empty
+from pyg_nsa.compiled.operators import differentiable, operator
 
-__all__ = ["feed_forward"]
+__all__ = ["OPERATOR", "feed_forward"]
 
 
 def _call(x: Tensor, parameters: tuple[Tensor, ...], eps: float) -> KernelCall:
@@ -39,8 +40,7 @@ def _run(call: KernelCall, name: str, x: Tensor, hidden: int) -> None:
     call.run(getattr(kernels, name)(), threads, x.new_empty(threads * size))
 
 
-@torch.library.custom_op("pyg_nsa::feed_forward", mutates_args=())
-def feed_forward(
+def _forward(
     x: Tensor,
     norm_weight: Tensor,
     norm_bias: Tensor,
@@ -50,21 +50,6 @@ def feed_forward(
     bias_2: Tensor,
     eps: float,
 ) -> Tensor:
-    """``x + lin2(gelu(lin1(norm(x))))``.
-
-    Args:
-        x: ``[*, C]``, float32 on a CPU, as :func:`pyg_nsa.compiled.linear.fits` asks for.
-        norm_weight: ``[C]``, of the layer norm.
-        norm_bias: ``[C]``.
-        weight_1: ``[hidden, C]``.
-        bias_1: ``[hidden]``.
-        weight_2: ``[C, hidden]``.
-        bias_2: ``[C]``.
-        eps: Of the layer norm.
-
-    Returns:
-        Like ``x``.
-    """
     x = x.contiguous()
     y = empty(x, *x.shape)
     call = _call(x, (norm_weight, norm_bias, weight_1, bias_1, weight_2, bias_2), eps)
@@ -73,7 +58,6 @@ def feed_forward(
     return y
 
 
-@torch.library.custom_op("pyg_nsa::feed_forward_backward", mutates_args=())
 def _backward(
     grad: Tensor,
     x: Tensor,
@@ -99,13 +83,11 @@ def _backward(
     return grad_x, grads
 
 
-@feed_forward.register_fake
-def _(x, *_):  # type: ignore[no-untyped-def]
+def _fake(x, *_):  # type: ignore[no-untyped-def]
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-@_backward.register_fake
-def _(grad, x, norm_weight, norm_bias, weight_1, *_):  # type: ignore[no-untyped-def]
+def _fake_backward(grad, x, norm_weight, norm_bias, weight_1, *_):  # type: ignore[no-untyped-def]
     hidden, channels = weight_1.shape
     like = torch.empty_like(x, memory_format=torch.contiguous_format)
     return like, x.new_empty(2 * hidden * channels + hidden + 3 * channels)
@@ -116,8 +98,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(*tensors)
 
 
-def _autograd_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    of_x, of_all = _backward(grad, *ctx.saved_tensors, ctx.eps)
+def _gradients(backward: Any, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    of_x, of_all = backward(grad, *ctx.saved_tensors, ctx.eps)
     _, _, _, weight_1, bias_1, weight_2, bias_2 = ctx.saved_tensors
     sizes = [weight_1.numel(), weight_2.numel(), bias_1.numel(), *[bias_2.numel()] * 3]
     of_1, of_2, of_bias_1, of_bias_2, of_norm, of_norm_bias = of_all.split(sizes)
@@ -125,4 +107,38 @@ def _autograd_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return of_x, of_norm, of_norm_bias, weights[0], of_bias_1, weights[1], of_bias_2, None
 
 
-feed_forward.register_autograd(_autograd_backward, setup_context=_setup_context)
+OPERATOR = operator("pyg_nsa::feed_forward", _forward, _fake)
+_BACKWARD = operator("pyg_nsa::feed_forward_backward", _backward, _fake_backward)
+_differentiable = differentiable(
+    (OPERATOR, _forward), (_BACKWARD, _backward), _setup_context, _gradients
+)
+
+
+def feed_forward(
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    weight_1: Tensor,
+    bias_1: Tensor,
+    weight_2: Tensor,
+    bias_2: Tensor,
+    eps: float,
+) -> Tensor:
+    """``x + lin2(gelu(lin1(norm(x))))``.
+
+    Args:
+        x: ``[*, C]``, float32 on a CPU, as :func:`pyg_nsa.compiled.linear.fits` asks for.
+        norm_weight: ``[C]``, of the layer norm.
+        norm_bias: ``[C]``.
+        weight_1: ``[hidden, C]``.
+        bias_1: ``[hidden]``.
+        weight_2: ``[C, hidden]``.
+        bias_2: ``[C]``.
+        eps: Of the layer norm.
+
+    Returns:
+        Like ``x``.
+    """
+    parameters = norm_weight, norm_bias, weight_1, bias_1, weight_2, bias_2
+    y: Tensor = _differentiable(x, *parameters, eps)
+    return y

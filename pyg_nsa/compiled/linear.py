@@ -1,6 +1,6 @@
 """A linear layer on the CPU: torch's operator around the kernels of :mod:`pyg_nsa.compiled.linear_kernels`.
 
-Both passes are registered with torch, so that ``torch.compile`` sees one node each.
+Both passes are registered with torch (:mod:`pyg_nsa.compiled.operators`), so that ``torch.compile`` sees one node each.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from torch.nn import Parameter
 
 from pyg_nsa.compiled.calls import KernelCall, threads_for
 from pyg_nsa.compiled.memory import empty
+from pyg_nsa.compiled.operators import differentiable, operator
 
-__all__ = ["fits", "linear", "linear_backward", "linear_forward"]
+__all__ = ["OPERATOR", "fits", "linear", "linear_backward", "linear_forward"]
 
 #: Numbers of the largest weight: it should stay in a core's L2 cache, with a tile of rows.
 _LARGEST = 1 << 16
@@ -118,26 +119,13 @@ def linear_backward(
     return of_weight, grads[width * depth :].clone() if has_bias else None
 
 
-@torch.library.custom_op("pyg_nsa::linear", mutates_args=())
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, start: Tensor | None = None) -> Tensor:
-    """``start + x @ weight.T + bias``.
-
-    Args:
-        x: ``[*, F_in]``, float32 on a CPU, as :func:`fits` asks for.
-        weight: ``[F_out, F_in]``.
-        bias: ``[F_out]``.
-        start: ``[*, F_out]``.
-
-    Returns:
-        ``[*, F_out]``.
-    """
+def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, start: Tensor | None) -> Tensor:
     rows = x.reshape(-1, x.size(-1))
     rows = rows if rows.stride(-1) == 1 else rows.contiguous()
     begin = None if start is None else start.reshape(-1, start.size(-1)).contiguous()
     return linear_forward(rows, weight, bias, begin).view(*x.shape[:-1], weight.size(0))
 
 
-@torch.library.custom_op("pyg_nsa::linear_backward", mutates_args=())
 def _backward(
     grad: Tensor, x: Tensor, weight: Tensor, has_bias: bool, has_x: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -152,13 +140,11 @@ def _backward(
     return grad_x.view(shape), of_weight, weight.new_empty(0) if of_bias is None else of_bias
 
 
-@linear.register_fake
-def _(x, weight, bias, start=None):  # type: ignore[no-untyped-def]
+def _fake(x, weight, bias, start):  # type: ignore[no-untyped-def]
     return x.new_empty(*x.shape[:-1], weight.size(0))
 
 
-@_backward.register_fake
-def _(grad, x, weight, has_bias, has_x):  # type: ignore[no-untyped-def]
+def _fake_backward(grad, x, weight, has_bias, has_x):  # type: ignore[no-untyped-def]
     return (
         x.new_empty(x.shape if has_x else (0,)),
         weight.new_empty(weight.shape),
@@ -172,12 +158,30 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.has_bias, ctx.has_start = bias is not None, start is not None
 
 
-def _autograd_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _gradients(backward: Any, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
     has_x = ctx.needs_input_grad[0]
-    of_x, of_weight, of_bias = _backward(grad, x, weight, ctx.has_bias, has_x)
+    of_x, of_weight, of_bias = backward(grad, x, weight, ctx.has_bias, has_x)
     given = of_x if has_x else None, of_weight, of_bias if ctx.has_bias else None
     return *given, grad if ctx.has_start else None
 
 
-linear.register_autograd(_autograd_backward, setup_context=_setup_context)
+OPERATOR = operator("pyg_nsa::linear", _forward, _fake)
+_BACKWARD = operator("pyg_nsa::linear_backward", _backward, _fake_backward)
+_call = differentiable((OPERATOR, _forward), (_BACKWARD, _backward), _setup_context, _gradients)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, start: Tensor | None = None) -> Tensor:
+    """``start + x @ weight.T + bias``.
+
+    Args:
+        x: ``[*, F_in]``, float32 on a CPU, as :func:`fits` asks for.
+        weight: ``[F_out, F_in]``.
+        bias: ``[F_out]``.
+        start: ``[*, F_out]``.
+
+    Returns:
+        ``[*, F_out]``.
+    """
+    y: Tensor = _call(x, weight, bias, start)
+    return y

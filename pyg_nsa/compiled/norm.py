@@ -1,6 +1,6 @@
 """Layer norm on the CPU: torch's operator around the kernels of :mod:`pyg_nsa.compiled.layer_norm`.
 
-Both passes are registered with torch, so that ``torch.compile`` sees one node each.
+Both passes are registered with torch (:mod:`pyg_nsa.compiled.operators`), so that ``torch.compile`` sees one node each.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from torch import Tensor
 from pyg_nsa.compiled.calls import KernelCall, threads_for
 from pyg_nsa.compiled.linear import parts_of
 from pyg_nsa.compiled.memory import empty
+from pyg_nsa.compiled.operators import differentiable, operator
 
-__all__ = ["layer_norm"]
+__all__ = ["OPERATOR", "layer_norm"]
 
 
 def _call(x: Tensor, weight: Tensor, eps: float) -> KernelCall:
@@ -27,19 +28,7 @@ def _call(x: Tensor, weight: Tensor, eps: float) -> KernelCall:
     return call
 
 
-@torch.library.custom_op("pyg_nsa::layer_norm", mutates_args=())
-def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Layer norm of rows.
-
-    Args:
-        x: ``[*, C]``, float32 on a CPU, as :func:`pyg_nsa.compiled.linear.fits` asks for.
-        weight: ``[C]``.
-        bias: ``[C]``.
-        eps: Added to the variance.
-
-    Returns:
-        Like ``x``.
-    """
+def _forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     from pyg_nsa.compiled import layer_norm as kernels
 
     x = x.contiguous()
@@ -50,7 +39,6 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     return y
 
 
-@torch.library.custom_op("pyg_nsa::layer_norm_backward", mutates_args=())
 def _backward(grad: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight and bias."""
     from pyg_nsa.compiled import layer_norm as kernels
@@ -69,13 +57,11 @@ def _backward(grad: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tens
     return grad_x, grads[0].clone(), grads[1].clone()
 
 
-@layer_norm.register_fake
-def _(x, *_):  # type: ignore[no-untyped-def]
+def _fake(x, *_):  # type: ignore[no-untyped-def]
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-@_backward.register_fake
-def _(grad, x, weight, eps):  # type: ignore[no-untyped-def]
+def _fake_backward(grad, x, weight, eps):  # type: ignore[no-untyped-def]
     like = torch.empty_like(x, memory_format=torch.contiguous_format)
     return like, torch.empty_like(weight), torch.empty_like(weight)
 
@@ -85,8 +71,28 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(x, weight)
 
 
-def _autograd_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return *_backward(grad, *ctx.saved_tensors, ctx.eps), None
+def _gradients(backward: Any, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return *backward(grad, *ctx.saved_tensors, ctx.eps), None
 
 
-layer_norm.register_autograd(_autograd_backward, setup_context=_setup_context)
+OPERATOR = operator("pyg_nsa::layer_norm", _forward, _fake)
+_BACKWARD = operator("pyg_nsa::layer_norm_backward", _backward, _fake_backward)
+_differentiable = differentiable(
+    (OPERATOR, _forward), (_BACKWARD, _backward), _setup_context, _gradients
+)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Layer norm of rows.
+
+    Args:
+        x: ``[*, C]``, float32 on a CPU, as :func:`pyg_nsa.compiled.linear.fits` asks for.
+        weight: ``[C]``.
+        bias: ``[C]``.
+        eps: Added to the variance.
+
+    Returns:
+        Like ``x``.
+    """
+    y: Tensor = _differentiable(x, weight, bias, eps)
+    return y

@@ -33,9 +33,9 @@ def apply(layer: Any, x: Tensor, start: Tensor | None = None) -> Tensor:
 def normed(norm: nn.Module, x: Tensor) -> Tensor:
     """``norm(x)`` of a layer norm, by the compiled kernels under the same conditions."""
     if is_plain(norm, nn.LayerNorm):
-        weight, bias = norm.weight, norm.bias
+        weight, bias, eps = norm.weight, norm.bias, float(norm.eps)  # type: ignore[arg-type]
         if isinstance(weight, Tensor) and isinstance(bias, Tensor) and fits(x, weight, bias):
-            return layer_norm(x, weight, bias, norm.eps)
+            return layer_norm(x, weight, bias, eps)
     return norm(x)
 
 

@@ -213,7 +213,7 @@ def test_the_operator_is_what_it_tells_the_compiler(bipartite, skip):
         0.3,
     )
     torch.library.opcheck(
-        projected._forward,
+        projected.OPERATOR,
         arguments,
         test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
     )

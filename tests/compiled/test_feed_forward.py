@@ -146,7 +146,7 @@ def test_the_operator_is_what_it_tells_the_compiler():
     x = torch.randn(2, 9, 16, requires_grad=True)
     parameters = [layer.norm.weight, layer.norm.bias, layer.lin1.weight, layer.lin1.bias]
     torch.library.opcheck(
-        compiled.feed_forward,
+        compiled.OPERATOR,
         (x, *parameters, layer.lin2.weight, layer.lin2.bias, 1e-5),
         test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
     )

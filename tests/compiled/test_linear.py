@@ -135,8 +135,8 @@ def test_the_operator_is_what_it_tells_the_compiler():
     x, weight, bias = leaves(2, 9, 16)
     for b in (bias, None):
         torch.library.opcheck(
-            linear.linear,
-            (x, weight, b),
+            linear.OPERATOR,
+            (x, weight, b, None),
             test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
         )
 
@@ -149,3 +149,10 @@ def test_compiles_without_a_graph_break():
     grads = [torch.autograd.grad(y.sum(), layer.parameters()) for y in (compiled(x), expected)]
     for a, b in zip(*grads, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_there_is_no_gradient_of_the_gradient():
+    x, weight, bias = leaves(20, 16)
+    (of_x,) = torch.autograd.grad(linear.linear(x, weight, bias).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        of_x.square().sum().backward()

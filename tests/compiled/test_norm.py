@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pyg_nsa.compiled import norm as compiled
 from pyg_nsa.compiled.norm import layer_norm
 from pyg_nsa.nn.projection import normed
 
@@ -70,7 +71,7 @@ def test_the_operator_is_what_it_tells_the_compiler():
     x = torch.randn(2, 9, 16, requires_grad=True)
     weight, bias = (torch.randn(16, requires_grad=True) for _ in range(2))
     torch.library.opcheck(
-        layer_norm,
+        compiled.OPERATOR,
         (x, weight, bias, 1e-5),
         test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
     )
