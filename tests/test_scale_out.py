@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -170,6 +171,24 @@ def test_a_loop_of_your_own(tmp_path):
         dist.destroy_process_group()
     changed = [n for n, value in model.state_dict().items() if not torch.equal(value, before[n])]
     assert len(changed) > len(before) // 2
+
+
+def test_the_tables_are_those_of_the_recorded_run():
+    run = json.loads((ROOT / "docs" / "benchmarks-processes.json").read_text())
+    assert {row["processes"] for row in run["rows"]} == {1, 2}
+    (table,) = re.findall(r"<!-- bench:processes -->\n(.*?)<!-- /bench", PAGE, flags=re.S)
+    (plan,) = re.findall(r"<!-- bench:plan -->\n(.*?)<!-- /bench", PAGE, flags=re.S)
+    for row in run["rows"]:
+        assert (
+            f"| {row['processes']} | {row['batch_size']} | {row['instances_per_second']:.1f} |"
+            in table
+        )
+    for text in (table, plan):
+        assert f"{run['training']['parameters']:,} parameters" in text
+        assert run["command"] in text
+    # The model of `pyg-nsa demo`, whose size stands in the comparison too.
+    comparison = (ROOT / "docs" / "comparison.md").read_text()
+    assert f"| hetero_nsa | 48 | {run['training']['parameters']:,} |" in comparison
 
 
 @pytest.mark.parametrize("name", ["processes", "plan"])
