@@ -13,8 +13,7 @@ on a CPU, so they are asked for a few pairs ahead.
 Each row is computed by one thread in a fixed order: the number of threads does not change a bit of the result.
 
 The kernels are compiled by Numba at first use, one for each head size and dtype, and kept on disk. They take one pointer,
-to the int64 words of :class:`Words`, because that is what OpenMP's threads can be given (:mod:`pyg_nsa.attention.threads`).
-
+to the int64 words of :class:`Words`, because that is what OpenMP's threads can be given (:mod:`pyg_nsa.compiled.threads`).
 """
 
 # mypy: disable-error-code="attr-defined, call-arg, assignment, no-any-return"
@@ -307,7 +306,7 @@ def forward(group: int, size: int, real: type[np.floating], index: type[np.integ
 @functools.cache
 def row_norms(group: int, size: int, real: type[np.floating], index: type[np.integer]) -> int:
     """Address of the kernel that writes ``NORMS``: of each row and head what the backward pass takes off the logits and their
-    gradients. ``ROWPTR`` says how many rows there are."""
+    gradients."""
     padded = power_of_two(size)
 
     def kernel(data: Any) -> None:

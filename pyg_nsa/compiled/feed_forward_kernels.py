@@ -19,7 +19,7 @@ from pyg_nsa.compiled.compiling import kernel_address
 from pyg_nsa.compiled.gelu import gelu, gelu_backward
 from pyg_nsa.compiled.lanes import pointer, take
 from pyg_nsa.compiled.layer_norm import normalise, normalise_backward
-from pyg_nsa.compiled.matmul import add_parts, add_rows, matmul, pack, pack_transposed, put
+from pyg_nsa.compiled.matmul import add_parts, add_rows, matmul, pack, put
 
 __all__ = ["TILE", "Words", "backward", "forward", "scratch_size"]
 
@@ -102,8 +102,8 @@ def forward() -> int:
         at_normed = weight_2 + 4 * channels * hidden
         at_units = at_normed + 4 * TILE * channels
         normed = carray(pointer(at_normed), TILE * channels, dtype=np.float32)
-        pack_transposed(weight_1, w[_WEIGHT_1], channels, channels, hidden)
-        pack_transposed(weight_2, w[_WEIGHT_2], hidden, hidden, channels)
+        pack(weight_1, w[_WEIGHT_1], 1, channels, channels, hidden)
+        pack(weight_2, w[_WEIGHT_2], 1, hidden, hidden, channels)
         while True:
             first = take(counters, 0) * TILE
             if first >= rows:
@@ -173,9 +173,9 @@ def backward() -> int:
         moved = carray(pointer(at_moved), TILE * channels, dtype=np.float32)
         at_one = at_change + 4 * TILE * hidden
         put(at_one, np.float32(1))
-        pack_transposed(to_units, w[_WEIGHT_1], channels, channels, hidden)
-        pack(back_2, w[_WEIGHT_2], hidden, channels, hidden)
-        pack(back_1, w[_WEIGHT_1], channels, hidden, channels)
+        pack(to_units, w[_WEIGHT_1], 1, channels, channels, hidden)
+        pack(back_2, w[_WEIGHT_2], hidden, 1, channels, hidden)
+        pack(back_1, w[_WEIGHT_1], channels, 1, hidden, channels)
         parameters = 2 * size + hidden + 3 * channels
         parts = (rows + part_rows - 1) // part_rows
         while True:

@@ -17,7 +17,7 @@ from numba import carray
 
 from pyg_nsa.compiled.compiling import kernel_address
 from pyg_nsa.compiled.lanes import pointer, take
-from pyg_nsa.compiled.matmul import add_parts, add_rows, matmul, pack, pack_transposed
+from pyg_nsa.compiled.matmul import add_parts, add_rows, matmul, pack
 
 __all__ = ["TILE", "Words", "backward", "forward"]
 
@@ -91,7 +91,7 @@ def forward() -> int:
         counters = carray(pointer(w[_COUNTERS]), 2, dtype=np.int64)
         rows, depth, width = w[_NUM_ROWS], w[_DEPTH], w[_WIDTH]
         packed = w[_SCRATCH] + 4 * take(counters, 1) * depth * width
-        pack_transposed(packed, w[_WEIGHT], depth, depth, width)
+        pack(packed, w[_WEIGHT], 1, depth, depth, width)
         while True:
             first = take(counters, 0) * TILE
             if first >= rows:
@@ -122,7 +122,7 @@ def backward() -> int:
         size = width * (depth + w[_HAS_BIAS])
         packed = w[_SCRATCH] + 4 * take(counters, 1) * depth * width
         if w[_GRAD_X] != 0:
-            pack(packed, w[_WEIGHT], depth, width, depth)
+            pack(packed, w[_WEIGHT], depth, 1, width, depth)
         while True:
             part = take(counters, 0)
             if part * part_rows >= rows:

@@ -23,7 +23,7 @@ from numba.extending import intrinsic
 from pyg_nsa.compiled.compiling import kept_on_disk
 from pyg_nsa.compiled.lanes import take
 
-__all__ = ["COLUMNS", "add_parts", "add_rows", "get", "matmul", "pack", "pack_transposed", "put"]
+__all__ = ["COLUMNS", "add_parts", "add_rows", "get", "matmul", "pack", "put"]
 
 
 def _registers() -> tuple[int, int]:
@@ -261,26 +261,13 @@ def add_parts(total, part_sums, one, parts, size, counters):  # type: ignore[no-
 
 
 @kept_on_disk(numba.njit, nogil=True)
-def pack(to, b, b_row, depth, cols):  # type: ignore[no-untyped-def]
-    """Copies ``b [depth, cols]`` into strips as wide as a tile, each in one piece."""
+def pack(to, b, b_row, b_col, depth, cols):  # type: ignore[no-untyped-def]
+    """Copies ``b [depth, cols]`` into strips as wide as a tile, each in one piece; with its strides swapped, its transpose."""
     for col in range(0, cols, _STRIP):
         width = min(_STRIP, cols - col)
         for k in range(depth):
             for c in range(width):
                 put(
                     to + _BYTES * (col * depth + k * width + c),
-                    get(b + _BYTES * (k * b_row + col + c)),
-                )
-
-
-@kept_on_disk(numba.njit, nogil=True)
-def pack_transposed(to, b, b_row, depth, cols):  # type: ignore[no-untyped-def]
-    """The same for a ``b`` that is kept as ``[cols, depth]``."""
-    for col in range(0, cols, _STRIP):
-        width = min(_STRIP, cols - col)
-        for c in range(width):
-            for k in range(depth):
-                put(
-                    to + _BYTES * (col * depth + k * width + c),
-                    get(b + _BYTES * ((col + c) * b_row + k)),
+                    get(b + _BYTES * (k * b_row + (col + c) * b_col)),
                 )

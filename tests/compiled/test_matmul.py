@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from pyg_nsa.compiled.matmul import COLUMNS, LANES, ROWS, add_rows, matmul, pack, pack_transposed
+from pyg_nsa.compiled.matmul import COLUMNS, LANES, ROWS, add_rows, matmul, pack
 
 rng = np.random.default_rng(0)
 
@@ -24,7 +24,7 @@ def product(a, b, *, transposed=False, packed=False, start=None, bias=None):
     right, row = b, cols
     if packed:
         right, row = np.empty(depth * cols, np.float32), 0
-        pack(right.ctypes.data, b.ctypes.data, cols, depth, cols)
+        pack(right.ctypes.data, b.ctypes.data, cols, 1, depth, cols)
     c = np.full((rows + 2, cols), np.nan, np.float32)  # two rows that must not be touched
     matmul(
         (c.ctypes.data, cols),
@@ -67,8 +67,8 @@ def test_packing_a_transposed_matrix_is_packing_its_transpose():
         b = numbers(7, cols)
         given = np.ascontiguousarray(b.T)
         packed, of_transposed = np.empty((2, b.size), np.float32)
-        pack(packed.ctypes.data, b.ctypes.data, cols, 7, cols)
-        pack_transposed(of_transposed.ctypes.data, given.ctypes.data, 7, 7, cols)
+        pack(packed.ctypes.data, b.ctypes.data, cols, 1, 7, cols)
+        pack(of_transposed.ctypes.data, given.ctypes.data, 1, 7, 7, cols)
         assert np.array_equal(packed, of_transposed)
 
 
