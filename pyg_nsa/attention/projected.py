@@ -16,11 +16,18 @@ import torch
 from torch import Tensor
 
 from pyg_nsa.attention.checks import check_alive, check_pairs
-from pyg_nsa.attention.csr_calls import CSR, Masks, attend, attend_backward, csr_tensors
+from pyg_nsa.attention.csr_calls import CSR, Masks, csr_tensors
 from pyg_nsa.attention.edges import EdgeSet
+from pyg_nsa.attention.messages import (
+    Kept,
+    RowGradient,
+    Weights,
+    message_backward,
+    message_forward,
+    stacked,
+)
 from pyg_nsa.compiled import linear
-from pyg_nsa.compiled.linear import linear_backward, linear_forward
-from pyg_nsa.compiled.memory import empty
+from pyg_nsa.compiled.linear import linear_forward
 from pyg_nsa.compiled.operators import differentiable, operator
 
 __all__ = ["OPERATOR", "fits", "projected_attention"]
@@ -42,24 +49,9 @@ def fits(x_src: Tensor, x_dst: Tensor, *weights: Tensor | None) -> bool:
     )
 
 
-def _rows(x: Tensor) -> Tensor:
+def as_rows(x: Tensor) -> Tensor:
     """``[B, N, F]`` to ``[B N, F]``, each row in one piece."""
     return x.reshape(-1, x.size(-1)).contiguous()
-
-
-def _heads(y: Tensor, copies: int, first: int, heads: int, width: int) -> Tensor:
-    """Columns ``first`` to ``first + width`` of ``[B N, *]`` as ``[B, N, H, D]``."""
-    columns = y.view(copies, -1, y.size(-1))[..., first : first + width]
-    return columns.unflatten(-1, (heads, -1))
-
-
-def _split(
-    y_src: Tensor, y_dst: Tensor, copies: int, heads: int, width: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Query, key and value. Without rows of their own queries stand behind the values."""
-    q = _heads(y_dst, copies, 0, heads, width) if y_dst.numel() else None
-    k, v = (_heads(y_src, copies, at, heads, width) for at in (0, width))
-    return _heads(y_src, copies, 2 * width, heads, width) if q is None else q, k, v
 
 
 def _forward(
@@ -88,20 +80,24 @@ def _forward(
     ``w_src`` holds the rows of key, value and, if ``x_dst`` is missing since it is ``x_src``, query.
     """
     copies = x_src.size(0)
-    width = w_src.size(0) // (3 if x_dst is None else 2)
-    rows_src = _rows(x_src)
-    rows_dst = rows_src if x_dst is None else _rows(x_dst)
-    y_src = linear_forward(rows_src, w_src, b_src)
-    y_dst = x_src.new_empty(0) if w_dst is None else linear_forward(rows_dst, w_dst, b_dst)
-    q, k, v = _split(y_src, y_dst, copies, heads, width)
-    masks = Masks(alive_queries, alive_keys).as_bytes()
-    csr = CSR(rowptr, col, rowptr_t, row_t, perm, sizes)
-    message, lse = attend(q, k, v, bias, masks, csr, scale)
-    message = message.view(copies, -1, width)
+    rows_src = as_rows(x_src)
+    rows_dst = rows_src if x_dst is None else as_rows(x_dst)
+    kept = message_forward(
+        rows_src,
+        rows_dst,
+        Weights(w_src, b_src, w_dst, b_dst),
+        bias,
+        Masks(alive_queries, alive_keys),
+        CSR(rowptr, col, rowptr_t, row_t, perm, sizes),
+        copies,
+        heads,
+        scale,
+    )
+    message = kept.message.view(copies, -1, kept.message.size(-1))
     if w_skip is None:
-        return message, x_src.new_empty(0), y_src, y_dst, lse
-    out = linear_forward(rows_dst, w_skip, b_skip, message.view(-1, width))
-    return out.view(message.shape), message, y_src, y_dst, lse
+        return message, x_src.new_empty(0), *kept[1:]
+    out = linear_forward(rows_dst, w_skip, b_skip, kept.message)
+    return out.view(message.shape), message, *kept[1:]
 
 
 def _backward(
@@ -133,55 +129,35 @@ def _backward(
     has_dst: bool,
 ) -> list[Tensor]:
     """Gradients of the first nine inputs; empty where there is nothing to tell."""
-    copies, width = x_src.size(0), grad.size(-1)
-    grad = grad.contiguous()
-    q, k, v = _split(y_src, y_dst, copies, heads, width)
-    grad_src, grad_dst = empty(y_src, *y_src.shape), empty(y_dst, *y_dst.shape)
-    masks = Masks(alive_queries, alive_keys).as_bytes()
-    csr = CSR(rowptr, col, rowptr_t, row_t, perm, sizes)
-    rows_grad = grad.view(-1, width)
-    of_bias = attend_backward(
-        _heads(rows_grad, copies, 0, heads, width),
-        q,
-        k,
-        v,
+    grad = grad.reshape(-1, grad.size(-1)).contiguous()
+    rows_src = as_rows(x_src)
+    rows_dst = rows_src if x_dst is None else as_rows(x_dst)
+    of_src = RowGradient(rows_src, has_src)
+    of_dst = of_src if x_dst is None else RowGradient(rows_dst, has_dst)
+    of_weights, of_bias = message_backward(
+        grad,
+        rows_src,
+        rows_dst,
+        Weights(w_src, b_src, w_dst, b_dst),
         bias,
-        masks,
-        message.view(q.shape),
-        lse,
-        csr,
+        Masks(alive_queries, alive_keys),
+        CSR(rowptr, col, rowptr_t, row_t, perm, sizes),
+        Kept(message.view(grad.shape), y_src, y_dst, lse),
+        heads,
         scale,
-        _split(grad_src, grad_dst, copies, heads, width),
+        of_src,
+        of_dst,
     )
-    rows_src = _rows(x_src)
-    of_src = empty(rows_src, *rows_src.shape) if has_src else None
-    of_w_src, of_b_src = linear_backward(
-        grad_src, rows_src, w_src, of_src, has_bias=b_src is not None
-    )
-    rows_dst, of_dst, of_w_dst, of_b_dst = rows_src, of_src, None, None
-    if x_dst is not None and w_dst is not None:
-        rows_dst = _rows(x_dst)
-        of_dst = empty(rows_dst, *rows_dst.shape) if has_dst else None
-        of_w_dst, of_b_dst = linear_backward(
-            grad_dst, rows_dst, w_dst, of_dst, has_bias=b_dst is not None
-        )
-    of_w_skip, of_b_skip = None, None
+    of_skip: tuple[Tensor | None, Tensor | None] = None, None
     if w_skip is not None:
-        of_w_skip, of_b_skip = linear_backward(
-            rows_grad, rows_dst, w_skip, of_dst, adds=True, has_bias=b_skip is not None
-        )
-    results = [
-        None if of_src is None else of_src.view(x_src.shape),
-        None if x_dst is None or of_dst is None else of_dst.view(x_dst.shape),
-        of_w_src,
-        of_b_src,
-        of_w_dst,
-        of_b_dst,
-        of_w_skip,
-        of_b_skip,
-        of_bias,
+        of_skip = of_dst.through(grad, rows_dst, w_skip, b_skip is not None)
+    of_rows = [
+        None if x is None or to.gradient is None else to.gradient.view(x.shape)
+        for x, to in ((x_src, of_src), (x_dst, of_dst))
     ]
-    return [grad.new_empty(0) if r is None else r for r in results]
+    results = [*of_rows, *of_weights, *of_skip, of_bias]
+    # What an operator returns may not share memory, as the gradients of a layer's weight and bias do.
+    return [grad.new_empty(0) if r is None else r.clone() if r.dim() == 1 else r for r in results]
 
 
 def _fake(x_src, x_dst, w_src, b_src, w_dst, b_dst, w_skip, *rest):  # type: ignore[no-untyped-def]
@@ -285,7 +261,7 @@ def projected_attention(
     def lead(x: Tensor | None) -> Tensor | None:
         return x[None] if single and x is not None else x
 
-    w_src, b_src = _stacked(key, value, query) if same else _stacked(key, value)
+    w_src, b_src = stacked(key, value, query) if same else stacked(key, value)
     w_dst, b_dst = (None, None) if same else query
     w_skip, b_skip = (None, None) if skip is None else skip
     out: Tensor = _call(
@@ -305,12 +281,3 @@ def projected_attention(
         1 / math.sqrt(key[0].size(0) // heads),
     )[0]
     return out.squeeze(0) if single else out
-
-
-def _stacked(*layers: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
-    """Weights and biases of several linear layers as those of one."""
-    weights = [weight for weight, _ in layers]
-    if all(bias is None for _, bias in layers):
-        return torch.cat(weights), None
-    biases = [w.new_zeros(w.size(0)) if b is None else b for w, b in layers]
-    return torch.cat(weights), torch.cat(biases)

@@ -53,7 +53,11 @@ def parts_of(num_rows: int) -> tuple[int, int]:
 
 
 def linear_forward(
-    x: Tensor, weight: Tensor, bias: Tensor | None, start: Tensor | None = None
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    start: Tensor | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """``start + x @ weight.T + bias``, without autograd.
 
@@ -62,6 +66,7 @@ def linear_forward(
         weight: ``[F_out, F_in]``.
         bias: ``[F_out]``.
         start: ``[N, F_out]``.
+        out: ``[N, F_out]`` to write to; may be ``start``.
 
     Returns:
         ``[N, F_out]``.
@@ -69,10 +74,10 @@ def linear_forward(
     from pyg_nsa.compiled import linear_kernels
 
     width, depth = weight.shape
-    y = empty(x, x.size(0), width)
+    y = empty(x, x.size(0), width) if out is None else out
     call = KernelCall(linear_kernels.Words)
     call.put(X=x, WEIGHT=weight.contiguous(), BIAS=bias, Y=y, START=start)
-    call.set(NUM_ROWS=x.size(0), DEPTH=depth, WIDTH=width, X_ROW=x.stride(0), Y_ROW=width)
+    call.set(NUM_ROWS=x.size(0), DEPTH=depth, WIDTH=width, X_ROW=x.stride(0), Y_ROW=y.stride(0))
     call.set(START_ROW=0 if start is None else start.stride(0))
     threads = threads_for(x.size(0) * width * depth)
     call.run(linear_kernels.forward(), threads, x.new_empty(threads * width * depth))
@@ -88,7 +93,7 @@ def linear_backward(
     adds: bool = False,
     has_bias: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
-    """Gradients of weight and bias; that of ``x`` is written where it is to go.
+    """Gradients of weight and bias, in one piece of memory; that of ``x`` is written where it is to go.
 
     Args:
         grad: ``[N, F_out]``, of the result.
@@ -115,8 +120,7 @@ def linear_backward(
     threads = threads_for(x.size(0) * width * depth)
     call.run(linear_kernels.backward(), threads, x.new_empty(threads * width * depth))
     of_weight = grads[: width * depth].view(width, depth)
-    # What an operator returns may not share memory.
-    return of_weight, grads[width * depth :].clone() if has_bias else None
+    return of_weight, grads[width * depth :] if has_bias else None
 
 
 def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, start: Tensor | None) -> Tensor:
@@ -137,7 +141,8 @@ def _backward(
         grads, rows, weight, grad_x if has_x else None, has_bias=has_bias
     )
     shape = x.shape if has_x else (0,)
-    return grad_x.view(shape), of_weight, weight.new_empty(0) if of_bias is None else of_bias
+    # What an operator returns may not share memory.
+    return grad_x.view(shape), of_weight, weight.new_empty(0) if of_bias is None else of_bias.clone()
 
 
 def _fake(x, weight, bias, start):  # type: ignore[no-untyped-def]

@@ -13,6 +13,7 @@ from pyg_nsa.nn.grouping import Aggr, check_aggr, group
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs
 from pyg_nsa.nn.projection import is_plain, normed
 from pyg_nsa.nn.relation_attention import RelationAttention
+from pyg_nsa.nn.relation_sums import add_messages
 
 __all__ = ["HeteroMaskedAttentionBlock"]
 
@@ -66,16 +67,19 @@ class HeteroMaskedAttentionBlock(nn.Module):
     def forward(self, x_dict: Mapping[str, Tensor], inputs: HeteroInputs) -> dict[str, Tensor]:
         """One block; dead rows come out as they went in."""
         rows = {t: normed(self.norms[t], x) for t, x in x_dict.items()}
+        convs: dict[EdgeType, nn.Module] = {
+            t: c for t, c in self.convs.items() if t[0] in rows and t[2] in rows
+        }
         total = dict(x_dict)
+        if self.aggr == "sum":  # needs no message of its own: each one is added to what is there
+            total, convs = add_messages(convs, rows, inputs, total)
         messages: dict[str, list[Tensor]] = {}
-        for edge_type, conv in self.convs.items():
+        for edge_type, conv in convs.items():
             src, _, dst = edge_type
-            if src not in rows or dst not in rows:
-                continue
             if isinstance(conv, RelationAttention):
                 pair = rows[src], rows[dst]
-                # A sum needs no message of its own: each one is added to what is there, unless a hook waits for it.
                 fits = conv.lin_out.out_features == total[dst].size(-1)
+                # The same for one message, unless a hook waits for it.
                 if self.aggr == "sum" and fits and is_plain(conv, RelationAttention):
                     total[dst] = conv(pair, inputs, total[dst])
                     continue

@@ -20,6 +20,7 @@ from pyg_nsa.nn.node_layout import Numbering
 from pyg_nsa.nn.node_order import NodeOrder
 from pyg_nsa.nn.nsa_conv import check_heads
 from pyg_nsa.nn.relation_attention import RelationAttention
+from pyg_nsa.nn.relation_sums import add_messages
 from pyg_nsa.nn.relations import Relation, as_relations, build_relation
 from pyg_nsa.registry import Registry
 
@@ -247,20 +248,26 @@ class HeteroNSAConv(HeteroConv):
         inputs = HeteroInputs(type(self).__name__, args_dict, kwargs_dict, self.numbering)
         if self.stack is not None:
             return self.stack.run(inputs)
-        messages: dict[str, list[Tensor]] = {}
-        complete = True
+        convs: dict[EdgeType, nn.Module] = {}
         for edge_type, conv in self.convs.items():
+            has_ends = edge_type[0] in inputs.x_dict and edge_type[2] in inputs.x_dict
+            if inputs.has_edges(edge_type) and (
+                has_ends or not isinstance(conv, RelationAttention)
+            ):
+                convs[edge_type] = conv
+        complete = len(convs) == len(self.convs)
+        messages: dict[str, list[Tensor]] = {dst: [] for _, _, dst in convs}
+        if self.aggr == "sum":
+            sums, convs = add_messages(convs, inputs.x_dict, inputs, {})
+            for dst, message in sums.items():
+                messages[dst].append(message)
+        for edge_type, conv in convs.items():
             src, _, dst = edge_type
-            declared = isinstance(conv, RelationAttention)
-            has_ends = src in inputs.x_dict and dst in inputs.x_dict
-            if not inputs.has_edges(edge_type) or (declared and not has_ends):
-                complete = False
-                continue
-            if declared:
+            if isinstance(conv, RelationAttention):
                 message = conv((inputs.x_dict[src], inputs.x_dict[dst]), inputs)
             else:
                 message = inputs.run_conv(edge_type, conv)
-            messages.setdefault(dst, []).append(message)
+            messages[dst].append(message)
         out = {t: group(m, self.aggr) for t, m in messages.items()}
         if not complete:
             attach_zero_gradient(out, self)

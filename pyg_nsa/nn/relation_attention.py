@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from pyg_nsa.attention import EdgeSet
+from pyg_nsa.attention.joint import RelationCall, fits_joint
 from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs
 from pyg_nsa.nn.nsa_conv import NSAConv, check_heads
-from pyg_nsa.nn.projection import apply
+from pyg_nsa.nn.projection import apply, is_plain
 
 __all__ = ["RelationAttention"]
 
@@ -67,6 +68,40 @@ class RelationAttention(nn.Module):
             inputs: The call.
             start: What the message is added to.
         """
+        edges, bias, alive = self._attended(x, inputs)
+        return apply(self.lin_out, self.conv(x, edges, bias=bias, alive=alive), start)
+
+    def as_call(
+        self, x: tuple[Tensor, Tensor], inputs: HeteroInputs, start: Tensor | None = None
+    ) -> RelationCall | None:
+        """The same for :func:`~pyg_nsa.attention.joint.summed_messages`, or nothing if that would not be the same.
+
+        It is not if a hook waits for a message, or dropout changes it.
+
+        Args:
+            x: Rows of sources and targets.
+            inputs: The call.
+            start: What the messages of all relations to the target are added to.
+        """
+        conv = self.conv
+        layers = [conv.lin_key, conv.lin_value, conv.lin_query, self.lin_out]
+        dropped = conv.training and conv.dropout > 0
+        plain = is_plain(self, RelationAttention) and is_plain(conv, NSAConv)
+        if dropped or not plain or not all(is_plain(layer) for layer in layers):
+            return None
+        key, value, query, out = ((layer.weight, layer.bias) for layer in layers)
+        if not fits_joint(x, (key, value, query, out), start):
+            return None
+        edges, bias, (alive_keys, alive_queries) = self._attended(x, inputs)
+        src, _, dst = self.edge_type
+        return RelationCall(
+            src, dst, key, value, query, out[0], edges, conv.heads, bias, alive_keys, alive_queries
+        )
+
+    def _attended(
+        self, x: tuple[Tensor, Tensor], inputs: HeteroInputs
+    ) -> tuple[EdgeSet, Tensor | None, tuple[Tensor | None, Tensor | None]]:
+        """Pairs, their bias, and which sources and targets are alive."""
         relation = inputs.relation(self.edge_type)
         for layout, rows in ((relation.src, x[0]), (relation.dst, x[1])):
             if rows.size(-1) == 0:
@@ -82,8 +117,7 @@ class RelationAttention(nn.Module):
             bias = None
         if self.training and self.edge_dropout > 0:
             bias = self._drop_pairs(edges, bias, x[1])
-        alive = (relation.src.alive, relation.dst.alive)
-        return apply(self.lin_out, self.conv(x, edges, bias=bias, alive=alive), start)
+        return edges, bias, (relation.src.alive, relation.dst.alive)
 
     def _drop_pairs(self, edges: EdgeSet, bias: Tensor | None, like: Tensor) -> Tensor:
         # Drawn on the CPU, so that one seed drops the same pairs on every device; -inf removes a pair from the softmax.

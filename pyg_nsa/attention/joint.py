@@ -1,0 +1,266 @@
+"""Messages of several relations, summed by target, as one autograd function on the CPU.
+
+Rows that several relations read get their gradient in one tensor, which each relation's kernel adds to; from single functions
+autograd would get a tensor each, and add them up. So it is with the sums of messages. On graphs of some thousand nodes the calls
+themselves count too.
+
+Only for eager calls: a compiled graph sees the single operators.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from pyg_nsa.attention.checks import check_alive, check_pairs
+from pyg_nsa.attention.csr_calls import CSR, Masks, csr_tensors
+from pyg_nsa.attention.edges import EdgeSet
+from pyg_nsa.attention.messages import (
+    Kept,
+    RowGradient,
+    Weights,
+    message_backward,
+    message_forward,
+    stacked,
+)
+from pyg_nsa.attention.projected import as_rows, fits
+from pyg_nsa.compiled import linear
+from pyg_nsa.compiled.linear import linear_backward, linear_forward
+from pyg_nsa.compiled.memory import empty
+
+__all__ = ["RelationCall", "fits_joint", "summed_messages"]
+
+Layer = tuple[Tensor, Tensor | None]
+
+
+class RelationCall(NamedTuple):
+    r"""One relation: :math:`\mathbf{W}_o \sum_j \mathrm{softmax}_j(s\,\mathbf{q}_i \cdot \mathbf{k}_j + b_{ij}) \mathbf{v}_j`."""
+
+    src: str  # name of the rows of the sources
+    dst: str
+    key: Layer  # weight [C, F_src] and bias [C], if any
+    value: Layer
+    query: Layer
+    out: Tensor  # [F_out, C]
+    edges: EdgeSet
+    heads: int
+    bias: Tensor | None  # [P, heads], added to the logits
+    alive_keys: Tensor | None  # bool [N_k] or [B, N_k]
+    alive_queries: Tensor | None
+
+
+class _Relation(NamedTuple):
+    """What of a relation is no tensor with a gradient, or is the same in every step."""
+
+    src: int
+    dst: int
+    csr: CSR
+    heads: int
+    scale: float
+
+
+#: Tensors of a relation: weight and bias of key, value and query; weight of the output; bias of the logits; the masks.
+_TENSORS = 10
+
+
+def fits_joint(
+    x: tuple[Tensor, Tensor], layers: tuple[Layer, Layer, Layer, Layer], start: Tensor | None
+) -> bool:
+    """Whether :func:`summed_messages` computes a relation: what the kernels can, outside of a compiled graph.
+
+    Args:
+        x: Rows of sources and targets, ``[*, N, F]``.
+        layers: Of key, value, query and output; the output's has no bias.
+        start: ``[*, N_q, F_out]``, what the sum starts with.
+    """
+    (out, out_bias), x_dst = layers[3], x[1]
+    return (
+        not torch.compiler.is_compiling()
+        and out_bias is None
+        and fits(*x, *(t for layer in layers for t in layer))
+        and (
+            start is None
+            or (start.shape == (*x_dst.shape[:-1], out.size(0)) and linear.fits(start, out))
+        )
+    )
+
+
+class _SummedMessages(torch.autograd.Function):
+    """``apply(relations, targets, num_rows, *tensors)``: rows, then what each target's sum starts with, then each relation's."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        relations: Sequence[_Relation],
+        targets: Sequence[int],
+        num_rows: int,
+        *tensors: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        x, starts, given = _sorted(num_rows, len(targets), tensors)
+        rows = [as_rows(t) for t in x]
+        sums: dict[int, Tensor | None] = {
+            t: None if start is None else as_rows(start)
+            for t, start in zip(targets, starts, strict=True)
+        }
+        written: set[int] = set()
+        kept_tensors: list[Tensor] = []
+        for relation, own in zip(relations, given, strict=True):
+            w_out, masks = own[6], Masks(own[8], own[9])
+            weights = _weights(relation, own)
+            kept = message_forward(
+                rows[relation.src],
+                rows[relation.dst],
+                weights,
+                own[7],
+                masks,
+                relation.csr,
+                x[relation.src].size(0),
+                relation.heads,
+                relation.scale,
+            )
+            at = relation.dst
+            before = sums[at]
+            # The first message makes new rows, the others are added to them.
+            to = before if at in written else None
+            sums[at] = linear_forward(kept.message, w_out, None, before, to)
+            written.add(at)
+            kept_tensors += kept
+        ctx.relations, ctx.targets, ctx.num_rows = relations, targets, num_rows
+        ctx.save_for_backward(*tensors, *kept_tensors)
+        ctx.set_materialize_grads(False)
+        return tuple(sums[t].view(*x[t].shape[:-1], -1) for t in targets)  # type: ignore[union-attr]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        relations, targets, num_rows = ctx.relations, ctx.targets, ctx.num_rows
+        end = num_rows + len(targets) + _TENSORS * len(relations)
+        saved = ctx.saved_tensors
+        x, starts, given = _sorted(num_rows, len(targets), saved[:end])
+        kept = [Kept(*saved[at : at + 4]) for at in range(end, len(saved), 4)]
+        needed = ctx.needs_input_grad[3:]
+        rows = [as_rows(t) for t in x]
+        of_rows = [RowGradient(r, wanted) for r, wanted in zip(rows, needed, strict=False)]
+        of_sum = {
+            t: None if g is None else as_rows(g) for t, g in zip(targets, grads, strict=True)
+        }
+        of_relations: list[list[Tensor | None]] = []
+        for relation, own, held in zip(relations, given, kept, strict=True):
+            grad = of_sum[relation.dst]
+            if grad is None:  # nothing depends on this sum
+                of_relations.append([None] * _TENSORS)
+                continue
+            of_message = empty(grad, *held.message.shape)
+            of_out, _ = linear_backward(grad, held.message, own[6], of_message, has_bias=False)
+            weights = _weights(relation, own)
+            of_weights, of_bias = message_backward(
+                of_message,
+                rows[relation.src],
+                rows[relation.dst],
+                weights,
+                own[7],
+                Masks(own[8], own[9]),
+                relation.csr,
+                held,
+                relation.heads,
+                relation.scale,
+                of_rows[relation.src],
+                of_rows[relation.dst],
+            )
+            of_relations.append(
+                [*_of_layers(of_weights, own), of_out, None if own[7] is None else of_bias]
+                + [None, None]
+            )
+        results = [
+            r.gradient.view(t.shape) if r.gradient is not None and r.is_written else None
+            for r, t in zip(of_rows, x, strict=True)
+        ]
+        results += [
+            None if start is None or g is None else g
+            for start, g in zip(starts, grads, strict=True)
+        ]
+        results += [g for of_relation in of_relations for g in of_relation]
+        given_back = [g if wanted else None for g, wanted in zip(results, needed, strict=True)]
+        return None, None, None, *given_back
+
+
+def _sorted(num_rows: int, num_targets: int, tensors: Sequence[Any]) -> tuple[Any, Any, Any]:
+    """Rows, starts, and the tensors of each relation."""
+    first = num_rows + num_targets
+    places = range(first, len(tensors), _TENSORS)
+    relations = [tensors[at : at + _TENSORS] for at in places]
+    return tensors[:num_rows], tensors[num_rows:first], relations
+
+
+def _weights(relation: _Relation, own: Sequence[Any]) -> Weights:
+    """The projections as the kernels take them."""
+    key, value, query = (own[at : at + 2] for at in (0, 2, 4))
+    if relation.src == relation.dst:
+        return Weights(*stacked(key, value, query), None, None)
+    return Weights(*stacked(key, value), query[0].contiguous(), query[1])
+
+
+def _of_layers(of: Weights, own: Sequence[Any]) -> list[Tensor | None]:
+    """Gradients of weight and bias of key, value and query."""
+    width = own[0].size(0)
+    layers = [(of.src, of.src_bias, at) for at in (0, width)]
+    layers.append((of.src, of.src_bias, 2 * width) if of.dst is None else (of.dst, of.dst_bias, 0))
+    out: list[Tensor | None] = []
+    for number, (weight, bias, at) in enumerate(layers):
+        out.append(weight[at : at + width])
+        has_bias = bias is not None and own[2 * number + 1] is not None
+        out.append(bias[at : at + width] if has_bias else None)  # type: ignore[index]
+    return out
+
+
+def summed_messages(
+    rows: Mapping[str, Tensor], starts: Mapping[str, Tensor | None], relations: Sequence[RelationCall]
+) -> dict[str, Tensor]:
+    r"""For each target :math:`\mathbf{s}_t + \sum_r \mathbf{m}^r`, over the relations ``r`` that lead to it.
+
+    Args:
+        rows: ``[N, F]`` or ``[B, N, F]`` by name; a relation from and to one name projects it once.
+        starts: ``[*, N, F_out]``, what a target's sum starts with; default: zeros.
+        relations: All as :func:`fits_joint` asks for.
+
+    Returns:
+        ``[*, N, F_out]`` by the names of the targets.
+
+    Raises:
+        ValueError: Pairs, bias or masks that do not fit the rows.
+        TypeError: A mask that is not boolean.
+    """
+    names = list(dict.fromkeys(name for r in relations for name in (r.src, r.dst)))
+    targets = list(dict.fromkeys(r.dst for r in relations))
+
+    def lead(name: str, t: Tensor | None) -> Tensor | None:
+        return t[None] if t is not None and rows[name].dim() == 2 else t
+
+    plans: list[_Relation] = []
+    tensors: list[Tensor | None] = []
+    for r in relations:
+        x_src, x_dst = rows[r.src], rows[r.dst]
+        check_pairs(r.edges, x_dst.size(-2), x_src.size(-2), r.heads, r.bias, x_dst.device)
+        check_alive("alive_queries", r.alive_queries, x_dst.shape[:-1])
+        check_alive("alive_keys", r.alive_keys, x_src.shape[:-1])
+        scale = 1 / math.sqrt(r.key[0].size(0) // r.heads)
+        places = names.index(r.src), names.index(r.dst)
+        plans.append(_Relation(*places, CSR(*csr_tensors(r.edges)), r.heads, scale))
+        bias = None if r.bias is None else r.bias.to(x_src.dtype).contiguous()
+        masks = lead(r.dst, r.alive_queries), lead(r.src, r.alive_keys)
+        tensors += [*r.key, *r.value, *r.query, r.out, bias, *masks]
+    outs = _SummedMessages.apply(
+        plans,
+        [names.index(t) for t in targets],
+        len(names),
+        *(lead(name, rows[name]) for name in names),
+        *(lead(t, starts.get(t)) for t in targets),
+        *tensors,
+    )
+    pairs = zip(targets, outs, strict=True)
+    return {t: out.squeeze(0) if rows[t].dim() == 2 else out for t, out in pairs}

@@ -1,0 +1,170 @@
+"""The message of one relation from rows and weights, and its gradients, on plain tensors; operators are made of it.
+
+The attention kernels read queries, keys and values where the projections' kernel wrote them, and write their gradients where it
+reads them, so nothing is cut or copied in between.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyg_nsa.attention.csr_calls import CSR, Masks, attend, attend_backward
+from pyg_nsa.compiled.linear import linear_backward, linear_forward
+from pyg_nsa.compiled.memory import empty
+
+__all__ = ["Kept", "RowGradient", "Weights", "message_backward", "message_forward", "stacked"]
+
+
+class Weights(NamedTuple):
+    """Projections of a relation; ``dst`` is missing if the targets are the sources, whose ``src`` then holds the query's rows too."""
+
+    src: Tensor  # [2 C, F_src] of key and value, or [3 C, F_src]
+    src_bias: Tensor | None
+    dst: Tensor | None  # [C, F_dst] of query
+    dst_bias: Tensor | None
+
+
+class Kept(NamedTuple):
+    """What the backward pass needs besides the inputs."""
+
+    message: Tensor  # [B N_q, C]
+    y_src: Tensor  # [B N_k, 2 C or 3 C], the projected rows
+    y_dst: Tensor  # [B N_q, C], or empty
+    lse: Tensor  # [B, N_q, H], log-sum-exp
+
+
+class RowGradient:
+    """Where the gradient of some rows goes, which several relations add to.
+
+    Args:
+        rows: ``[N, F]``.
+        wanted: Whether anybody asks for it.
+    """
+
+    def __init__(self, rows: Tensor, wanted: bool) -> None:
+        self.gradient = empty(rows, *rows.shape) if wanted else None
+        self.is_written = False
+
+    def through(
+        self, grad: Tensor, rows: Tensor, weight: Tensor, has_bias: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Adds what comes through a linear layer ``rows @ weight.T``; gradients of its weight and bias."""
+        adds, self.is_written = self.is_written, True
+        return linear_backward(grad, rows, weight, self.gradient, adds=adds, has_bias=has_bias)
+
+
+def stacked(*layers: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
+    """Weights and biases of several linear layers as those of one."""
+    weights = [weight for weight, _ in layers]
+    if all(bias is None for _, bias in layers):
+        return torch.cat(weights), None
+    biases = [w.new_zeros(w.size(0)) if b is None else b for w, b in layers]
+    return torch.cat(weights), torch.cat(biases)
+
+
+def message_forward(
+    rows_src: Tensor,
+    rows_dst: Tensor,
+    weights: Weights,
+    bias: Tensor | None,
+    masks: Masks,
+    csr: CSR,
+    copies: int,
+    heads: int,
+    scale: float,
+) -> Kept:
+    """Attention of projected rows.
+
+    Args:
+        rows_src: ``[B N_k, F_src]``, each in one piece.
+        rows_dst: ``[B N_q, F_dst]``; not read if ``weights.dst`` is missing.
+        weights: Of the projections.
+        bias: ``[P, H]``, added to the logits.
+        masks: ``[B, N]`` bool of living rows.
+        csr: The pairs.
+        copies: B.
+        heads: H.
+        scale: Factor of the logits.
+    """
+    y_src = linear_forward(rows_src, weights.src, weights.src_bias)
+    if weights.dst is None:
+        y_dst = rows_src.new_empty(0)
+    else:
+        y_dst = linear_forward(rows_dst, weights.dst, weights.dst_bias)
+    q, k, v = _split(y_src, y_dst, weights.dst is not None, copies, heads)
+    message, lse = attend(q, k, v, bias, masks.as_bytes(), csr, scale)
+    return Kept(message.view(-1, heads * q.size(-1)), y_src, y_dst, lse)
+
+
+def message_backward(
+    grad: Tensor,
+    rows_src: Tensor,
+    rows_dst: Tensor,
+    weights: Weights,
+    bias: Tensor | None,
+    masks: Masks,
+    csr: CSR,
+    kept: Kept,
+    heads: int,
+    scale: float,
+    of_src: RowGradient,
+    of_dst: RowGradient,
+) -> tuple[Weights, Tensor]:
+    """Gradients of weights and bias (``[0, H]`` without one); those of the rows are added to ``of_src`` and ``of_dst``.
+
+    Args:
+        grad: ``[B N_q, C]``, of the message.
+        rows_src: As in the forward pass, and so are the others.
+        rows_dst: The same.
+        weights: The same.
+        bias: The same.
+        masks: The same.
+        csr: The same.
+        kept: What it returned.
+        heads: H.
+        scale: Factor of the logits.
+        of_src: Of the sources' rows.
+        of_dst: Of the targets'; not touched if ``weights.dst`` is missing.
+    """
+    copies = kept.lse.size(0)
+    grad_src, grad_dst = (empty(y, *y.shape) for y in (kept.y_src, kept.y_dst))
+    has_own = weights.dst is not None
+    q, k, v = _split(kept.y_src, kept.y_dst, has_own, copies, heads)
+    of_bias = attend_backward(
+        _heads(grad, copies, 0, heads, grad.size(-1)),
+        q,
+        k,
+        v,
+        bias,
+        masks.as_bytes(),
+        kept.message.view(q.shape),
+        kept.lse,
+        csr,
+        scale,
+        _split(grad_src, grad_dst, has_own, copies, heads),
+    )
+    src = of_src.through(grad_src, rows_src, weights.src, weights.src_bias is not None)
+    dst: tuple[Any, Any] = None, None
+    if weights.dst is not None:
+        dst = of_dst.through(grad_dst, rows_dst, weights.dst, weights.dst_bias is not None)
+    return Weights(*src, *dst), of_bias
+
+
+def _heads(y: Tensor, copies: int, first: int, heads: int, width: int) -> Tensor:
+    """Columns ``first`` to ``first + width`` of ``[B N, *]`` as ``[B, N, H, D]``."""
+    rows, size, row = y.size(0) // copies, width // heads, y.stride(0)
+    return y.as_strided((copies, rows, heads, size), (rows * row, row, size, 1), y.storage_offset() + first)
+
+
+def _split(
+    y_src: Tensor, y_dst: Tensor, has_own: bool, copies: int, heads: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, key and value. Queries that have no rows of their own stand behind the values."""
+    width = y_src.size(-1) // (2 if has_own else 3)
+    queries = (y_dst, 0) if has_own else (y_src, 2 * width)
+    places = queries, (y_src, 0), (y_src, width)
+    q, k, v = (_heads(y, copies, first, heads, width) for y, first in places)
+    return q, k, v
