@@ -12,6 +12,7 @@ from torch import Tensor
 from pyg_nsa.attention.edges import EdgeSet, kept_tensors
 from pyg_nsa.compiled.calls import KernelCall, threads_for
 from pyg_nsa.compiled.memory import empty
+from pyg_nsa.compiled.sequence import borrowed
 
 __all__ = ["CSR", "Masks", "attend", "attend_backward", "csr_tensors"]
 
@@ -103,7 +104,7 @@ class _Call(KernelCall):
         scratch_size = csr_kernels.scratch_size(name, self.heads, self.largest)
         self.set(ROWS_PER_TASK=step, SCRATCH_SIZE=scratch_size)
         self.put_number(SCALE=scale)
-        self.run(kernel, threads, like.new_empty(threads * scratch_size))
+        self.run(kernel, threads, borrowed("threads", like, threads * scratch_size))
 
 
 def attend(
@@ -156,8 +157,8 @@ def attend_backward(
             g.zero_()
         return grad_bias
     block_size = max(1, min(copies, _PAIRS_PER_BLOCK // used))
-    per_pair = empty(q, block_size * used * heads)
-    norms = empty(q, block_size * queries * 2 * heads)
+    per_pair = borrowed("pairs", q, block_size * used * heads)
+    norms = borrowed("norms", q, block_size * queries * 2 * heads)
     for start in range(0, copies, block_size):
         block = slice(start, min(start + block_size, copies))
 

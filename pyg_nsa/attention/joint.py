@@ -24,14 +24,15 @@ from pyg_nsa.attention.messages import (
     Kept,
     RowGradient,
     Weights,
+    as_rows,
     message_backward,
     message_forward,
     stacked,
 )
-from pyg_nsa.attention.projected import as_rows, fits
+from pyg_nsa.attention.projected import fits
 from pyg_nsa.compiled import linear
 from pyg_nsa.compiled.linear import linear_backward, linear_forward
-from pyg_nsa.compiled.memory import empty
+from pyg_nsa.compiled.sequence import borrowed, in_one_go
 
 __all__ = ["RelationCall", "fits_joint", "summed_messages"]
 
@@ -64,8 +65,49 @@ class _Relation(NamedTuple):
     scale: float
 
 
-#: Tensors of a relation: weight and bias of key, value and query; weight of the output; bias of the logits; the masks.
-_TENSORS = 10
+class _Tensors(NamedTuple):
+    """The tensors of a relation as autograd sees them, or their gradients."""
+
+    w_key: Any
+    b_key: Any
+    w_value: Any
+    b_value: Any
+    w_query: Any
+    b_query: Any
+    w_out: Any
+    bias: Any  # of the logits
+    alive_queries: Any
+    alive_keys: Any
+
+    def weights(self, same: bool) -> Weights:
+        """The projections as the kernels take them.
+
+        Args:
+            same: Whether the targets are the sources.
+        """
+        key, value = (self.w_key, self.b_key), (self.w_value, self.b_value)
+        if same:
+            return Weights(*stacked(key, value, (self.w_query, self.b_query)), None, None)
+        return Weights(*stacked(key, value), self.w_query, self.b_query)
+
+    def gradients(self, of: Weights, of_out: Tensor, of_bias: Tensor) -> _Tensors:
+        """Those of the kernels as those of each tensor."""
+        width = self.w_key.size(0)
+
+        def part(weight: Tensor, bias: Any, number: int, has_bias: bool) -> tuple[Tensor, Any]:
+            rows = slice(number * width, (number + 1) * width)
+            return weight[rows], bias[rows] if has_bias else None
+
+        query = (of.src, of.src_bias, 2) if of.dst is None else (of.dst, of.dst_bias, 0)
+        return _Tensors(
+            *part(of.src, of.src_bias, 0, self.b_key is not None),
+            *part(of.src, of.src_bias, 1, self.b_value is not None),
+            *part(*query, self.b_query is not None),
+            of_out,
+            None if self.bias is None else of_bias,
+            None,
+            None,
+        )
 
 
 def fits_joint(
@@ -103,123 +145,94 @@ class _SummedMessages(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         x, starts, given = _sorted(num_rows, len(targets), tensors)
         rows = [as_rows(t) for t in x]
-        sums: dict[int, Tensor | None] = {
-            t: None if start is None else as_rows(start)
-            for t, start in zip(targets, starts, strict=True)
-        }
+        sums: dict[int, Any] = dict(zip(targets, map(as_rows, starts), strict=True))
         written: set[int] = set()
         kept_tensors: list[Tensor] = []
-        for relation, own in zip(relations, given, strict=True):
-            w_out, masks = own[6], Masks(own[8], own[9])
-            weights = _weights(relation, own)
-            kept = message_forward(
-                rows[relation.src],
-                rows[relation.dst],
-                weights,
-                own[7],
-                masks,
-                relation.csr,
-                x[relation.src].size(0),
-                relation.heads,
-                relation.scale,
-            )
-            at = relation.dst
-            before = sums[at]
-            # The first message makes new rows, the others are added to them.
-            to = before if at in written else None
-            sums[at] = linear_forward(kept.message, w_out, None, before, to)
-            written.add(at)
-            kept_tensors += kept
+        with in_one_go():
+            for relation, own in zip(relations, given, strict=True):
+                at = relation.dst
+                kept = message_forward(
+                    rows[relation.src],
+                    rows[at],
+                    own.weights(relation.src == at),
+                    own.bias,
+                    Masks(own.alive_queries, own.alive_keys),
+                    relation.csr,
+                    x[at].size(0),
+                    relation.heads,
+                    relation.scale,
+                )
+                # The first message makes new rows, the others are added to them.
+                to = sums[at] if at in written else None
+                sums[at] = linear_forward(kept.message, own.w_out, None, sums[at], to)
+                written.add(at)
+                kept_tensors += kept
         ctx.relations, ctx.targets, ctx.num_rows = relations, targets, num_rows
         ctx.save_for_backward(*tensors, *kept_tensors)
         ctx.set_materialize_grads(False)
-        return tuple(sums[t].view(*x[t].shape[:-1], -1) for t in targets)  # type: ignore[union-attr]
+        return tuple(sums[t].view(*x[t].shape[:-1], -1) for t in targets)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         relations, targets, num_rows = ctx.relations, ctx.targets, ctx.num_rows
-        end = num_rows + len(targets) + _TENSORS * len(relations)
+        end = num_rows + len(targets) + len(_Tensors._fields) * len(relations)
         saved = ctx.saved_tensors
-        x, starts, given = _sorted(num_rows, len(targets), saved[:end])
+        x, _, given = _sorted(num_rows, len(targets), saved[:end])
         kept = [Kept(*saved[at : at + 4]) for at in range(end, len(saved), 4)]
         needed = ctx.needs_input_grad[3:]
         rows = [as_rows(t) for t in x]
         of_rows = [RowGradient(r, wanted) for r, wanted in zip(rows, needed, strict=False)]
-        of_sum = {
-            t: None if g is None else as_rows(g) for t, g in zip(targets, grads, strict=True)
-        }
-        of_relations: list[list[Tensor | None]] = []
-        for relation, own, held in zip(relations, given, kept, strict=True):
-            grad = of_sum[relation.dst]
-            if grad is None:  # nothing depends on this sum
-                of_relations.append([None] * _TENSORS)
-                continue
-            of_message = empty(grad, *held.message.shape)
-            of_out, _ = linear_backward(grad, held.message, own[6], of_message, has_bias=False)
-            weights = _weights(relation, own)
-            of_weights, of_bias = message_backward(
-                of_message,
-                rows[relation.src],
-                rows[relation.dst],
-                weights,
-                own[7],
-                Masks(own[8], own[9]),
-                relation.csr,
-                held,
-                relation.heads,
-                relation.scale,
-                of_rows[relation.src],
-                of_rows[relation.dst],
-            )
-            of_relations.append(
-                [*_of_layers(of_weights, own), of_out, None if own[7] is None else of_bias]
-                + [None, None]
-            )
-        results = [
+        of_sums = dict(zip(targets, map(as_rows, grads), strict=True))
+        of_relations: list[Any] = []
+        with in_one_go():
+            for relation, own, held in zip(relations, given, kept, strict=True):
+                grad = of_sums[relation.dst]
+                if grad is None:  # nothing depends on this sum
+                    of_relations += [None] * len(own)
+                    continue
+                of_message = borrowed("grad of message", grad, *held.message.shape)
+                of_out, _ = linear_backward(
+                    grad, held.message, own.w_out, of_message, has_bias=False
+                )
+                of_weights, of_bias = message_backward(
+                    of_message,
+                    rows[relation.src],
+                    rows[relation.dst],
+                    own.weights(relation.src == relation.dst),
+                    own.bias,
+                    Masks(own.alive_queries, own.alive_keys),
+                    relation.csr,
+                    held,
+                    relation.heads,
+                    relation.scale,
+                    of_rows[relation.src],
+                    of_rows[relation.dst],
+                )
+                of_relations += own.gradients(of_weights, of_out, of_bias)
+        of_x = [
             r.gradient.view(t.shape) if r.gradient is not None and r.is_written else None
             for r, t in zip(of_rows, x, strict=True)
         ]
-        results += [
-            None if start is None or g is None else g
-            for start, g in zip(starts, grads, strict=True)
-        ]
-        results += [g for of_relation in of_relations for g in of_relation]
-        given_back = [g if wanted else None for g, wanted in zip(results, needed, strict=True)]
-        return None, None, None, *given_back
+        results = [*of_x, *grads, *of_relations]
+        asked = zip(results, needed, strict=True)
+        return None, None, None, *(g if wanted else None for g, wanted in asked)
 
 
-def _sorted(num_rows: int, num_targets: int, tensors: Sequence[Any]) -> tuple[Any, Any, Any]:
+def _sorted(
+    num_rows: int, num_targets: int, tensors: Sequence[Any]
+) -> tuple[Sequence[Any], Sequence[Any], list[_Tensors]]:
     """Rows, starts, and the tensors of each relation."""
-    first = num_rows + num_targets
-    places = range(first, len(tensors), _TENSORS)
-    relations = [tensors[at : at + _TENSORS] for at in places]
+    first, size = num_rows + num_targets, len(_Tensors._fields)
+    places = range(first, len(tensors), size)
+    relations = [_Tensors(*tensors[at : at + size]) for at in places]
     return tensors[:num_rows], tensors[num_rows:first], relations
 
 
-def _weights(relation: _Relation, own: Sequence[Any]) -> Weights:
-    """The projections as the kernels take them."""
-    key, value, query = (own[at : at + 2] for at in (0, 2, 4))
-    if relation.src == relation.dst:
-        return Weights(*stacked(key, value, query), None, None)
-    return Weights(*stacked(key, value), query[0].contiguous(), query[1])
-
-
-def _of_layers(of: Weights, own: Sequence[Any]) -> list[Tensor | None]:
-    """Gradients of weight and bias of key, value and query."""
-    width = own[0].size(0)
-    layers = [(of.src, of.src_bias, at) for at in (0, width)]
-    layers.append((of.src, of.src_bias, 2 * width) if of.dst is None else (of.dst, of.dst_bias, 0))
-    out: list[Tensor | None] = []
-    for number, (weight, bias, at) in enumerate(layers):
-        out.append(weight[at : at + width])
-        has_bias = bias is not None and own[2 * number + 1] is not None
-        out.append(bias[at : at + width] if has_bias else None)  # type: ignore[index]
-    return out
-
-
 def summed_messages(
-    rows: Mapping[str, Tensor], starts: Mapping[str, Tensor | None], relations: Sequence[RelationCall]
+    rows: Mapping[str, Tensor],
+    starts: Mapping[str, Tensor | None],
+    relations: Sequence[RelationCall],
 ) -> dict[str, Tensor]:
     r"""For each target :math:`\mathbf{s}_t + \sum_r \mathbf{m}^r`, over the relations ``r`` that lead to it.
 

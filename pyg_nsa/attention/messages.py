@@ -14,8 +14,17 @@ from torch import Tensor
 from pyg_nsa.attention.csr_calls import CSR, Masks, attend, attend_backward
 from pyg_nsa.compiled.linear import linear_backward, linear_forward
 from pyg_nsa.compiled.memory import empty
+from pyg_nsa.compiled.sequence import borrowed
 
-__all__ = ["Kept", "RowGradient", "Weights", "message_backward", "message_forward", "stacked"]
+__all__ = [
+    "Kept",
+    "RowGradient",
+    "Weights",
+    "as_rows",
+    "message_backward",
+    "message_forward",
+    "stacked",
+]
 
 
 class Weights(NamedTuple):
@@ -54,6 +63,11 @@ class RowGradient:
         """Adds what comes through a linear layer ``rows @ weight.T``; gradients of its weight and bias."""
         adds, self.is_written = self.is_written, True
         return linear_backward(grad, rows, weight, self.gradient, adds=adds, has_bias=has_bias)
+
+
+def as_rows(x: Any) -> Any:
+    """``[B, N, F]`` to ``[B N, F]``, each row in one piece; nothing stays nothing."""
+    return None if x is None else x.reshape(-1, x.size(-1)).contiguous()
 
 
 def stacked(*layers: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
@@ -130,7 +144,10 @@ def message_backward(
         of_dst: Of the targets'; not touched if ``weights.dst`` is missing.
     """
     copies = kept.lse.size(0)
-    grad_src, grad_dst = (empty(y, *y.shape) for y in (kept.y_src, kept.y_dst))
+    # Without pairs they are zeros from now on, and no kernel's: nothing that is lent to others in between.
+    new = borrowed if int(csr.sizes[0]) else _new
+    grad_src = new("grad of y_src", kept.y_src, *kept.y_src.shape)
+    grad_dst = new("grad of y_dst", kept.y_dst, *kept.y_dst.shape)
     has_own = weights.dst is not None
     q, k, v = _split(kept.y_src, kept.y_dst, has_own, copies, heads)
     of_bias = attend_backward(
@@ -153,10 +170,16 @@ def message_backward(
     return Weights(*src, *dst), of_bias
 
 
+def _new(name: str, like: Tensor, *shape: int) -> Tensor:
+    return empty(like, *shape)
+
+
 def _heads(y: Tensor, copies: int, first: int, heads: int, width: int) -> Tensor:
     """Columns ``first`` to ``first + width`` of ``[B N, *]`` as ``[B, N, H, D]``."""
     rows, size, row = y.size(0) // copies, width // heads, y.stride(0)
-    return y.as_strided((copies, rows, heads, size), (rows * row, row, size, 1), y.storage_offset() + first)
+    return y.as_strided(
+        (copies, rows, heads, size), (rows * row, row, size, 1), y.storage_offset() + first
+    )
 
 
 def _split(

@@ -22,6 +22,7 @@ from pyg_nsa.attention.messages import (
     Kept,
     RowGradient,
     Weights,
+    as_rows,
     message_backward,
     message_forward,
     stacked,
@@ -29,6 +30,7 @@ from pyg_nsa.attention.messages import (
 from pyg_nsa.compiled import linear
 from pyg_nsa.compiled.linear import linear_forward
 from pyg_nsa.compiled.operators import differentiable, operator
+from pyg_nsa.compiled.sequence import in_one_go
 
 __all__ = ["OPERATOR", "fits", "projected_attention"]
 
@@ -47,11 +49,6 @@ def fits(x_src: Tensor, x_dst: Tensor, *weights: Tensor | None) -> bool:
         and x_src.shape[:-2] == x_dst.shape[:-2]
         and all(linear.fits(x, *weights) for x in (x_src, x_dst))
     )
-
-
-def as_rows(x: Tensor) -> Tensor:
-    """``[B, N, F]`` to ``[B N, F]``, each row in one piece."""
-    return x.reshape(-1, x.size(-1)).contiguous()
 
 
 def _forward(
@@ -82,21 +79,22 @@ def _forward(
     copies = x_src.size(0)
     rows_src = as_rows(x_src)
     rows_dst = rows_src if x_dst is None else as_rows(x_dst)
-    kept = message_forward(
-        rows_src,
-        rows_dst,
-        Weights(w_src, b_src, w_dst, b_dst),
-        bias,
-        Masks(alive_queries, alive_keys),
-        CSR(rowptr, col, rowptr_t, row_t, perm, sizes),
-        copies,
-        heads,
-        scale,
-    )
-    message = kept.message.view(copies, -1, kept.message.size(-1))
-    if w_skip is None:
-        return message, x_src.new_empty(0), *kept[1:]
-    out = linear_forward(rows_dst, w_skip, b_skip, kept.message)
+    with in_one_go():
+        kept = message_forward(
+            rows_src,
+            rows_dst,
+            Weights(w_src, b_src, w_dst, b_dst),
+            bias,
+            Masks(alive_queries, alive_keys),
+            CSR(rowptr, col, rowptr_t, row_t, perm, sizes),
+            copies,
+            heads,
+            scale,
+        )
+        message = kept.message.view(copies, -1, kept.message.size(-1))
+        if w_skip is None:
+            return message, x_src.new_empty(0), *kept[1:]
+        out = linear_forward(rows_dst, w_skip, b_skip, kept.message)
     return out.view(message.shape), message, *kept[1:]
 
 
@@ -134,23 +132,24 @@ def _backward(
     rows_dst = rows_src if x_dst is None else as_rows(x_dst)
     of_src = RowGradient(rows_src, has_src)
     of_dst = of_src if x_dst is None else RowGradient(rows_dst, has_dst)
-    of_weights, of_bias = message_backward(
-        grad,
-        rows_src,
-        rows_dst,
-        Weights(w_src, b_src, w_dst, b_dst),
-        bias,
-        Masks(alive_queries, alive_keys),
-        CSR(rowptr, col, rowptr_t, row_t, perm, sizes),
-        Kept(message.view(grad.shape), y_src, y_dst, lse),
-        heads,
-        scale,
-        of_src,
-        of_dst,
-    )
     of_skip: tuple[Tensor | None, Tensor | None] = None, None
-    if w_skip is not None:
-        of_skip = of_dst.through(grad, rows_dst, w_skip, b_skip is not None)
+    with in_one_go():
+        of_weights, of_bias = message_backward(
+            grad,
+            rows_src,
+            rows_dst,
+            Weights(w_src, b_src, w_dst, b_dst),
+            bias,
+            Masks(alive_queries, alive_keys),
+            CSR(rowptr, col, rowptr_t, row_t, perm, sizes),
+            Kept(message.view(grad.shape), y_src, y_dst, lse),
+            heads,
+            scale,
+            of_src,
+            of_dst,
+        )
+        if w_skip is not None:
+            of_skip = of_dst.through(grad, rows_dst, w_skip, b_skip is not None)
     of_rows = [
         None if x is None or to.gradient is None else to.gradient.view(x.shape)
         for x, to in ((x_src, of_src), (x_dst, of_dst))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_nsa.compiled.threads import run_on_threads
+from pyg_nsa.compiled.sequence import Step, run_step
 
 __all__ = ["KernelCall", "threads_for"]
 
@@ -53,16 +53,15 @@ class KernelCall:
             self._words[self._position[name]] = held.ctypes.data
 
     def run(self, kernel: int, threads: int, scratch: Tensor | None = None) -> None:
-        """Runs the kernel and waits for it.
+        """Runs the kernel and waits for it; inside of :func:`~pyg_nsa.compiled.sequence.in_one_go` later.
 
         Args:
             kernel: Its address.
             threads: In how many threads.
             scratch: What threads keep for themselves, one after the other.
         """
-        counters = np.zeros(3, dtype=np.int64)
-        self._words[self._position["COUNTERS"]] = counters.ctypes.data
         if scratch is not None:
             self.put(SCRATCH=scratch)
-        words = np.array(self._words, dtype=np.int64)
-        run_on_threads(kernel, words.ctypes.data, threads)
+        counters = self._position["COUNTERS"]
+        # A copy: another kernel may get the same arguments but one.
+        run_step(Step(kernel, threads, list(self._words), counters, self._kept))

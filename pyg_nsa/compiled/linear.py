@@ -14,6 +14,7 @@ from torch.nn import Parameter
 from pyg_nsa.compiled.calls import KernelCall, threads_for
 from pyg_nsa.compiled.memory import empty
 from pyg_nsa.compiled.operators import differentiable, operator
+from pyg_nsa.compiled.sequence import borrowed
 
 __all__ = ["OPERATOR", "fits", "linear", "linear_backward", "linear_forward"]
 
@@ -21,6 +22,8 @@ __all__ = ["OPERATOR", "fits", "linear", "linear_backward", "linear_forward"]
 _LARGEST = 1 << 16
 
 _WIDTHS = 16  # matmul.COLUMNS, without importing Numba
+
+_ONE = torch.ones(1)
 
 #: Rows of a part whose gradients are summed on their own, at least; and parts at most.
 _PART_ROWS = 256
@@ -80,7 +83,7 @@ def linear_forward(
     call.set(NUM_ROWS=x.size(0), DEPTH=depth, WIDTH=width, X_ROW=x.stride(0), Y_ROW=y.stride(0))
     call.set(START_ROW=0 if start is None else start.stride(0))
     threads = threads_for(x.size(0) * width * depth)
-    call.run(linear_kernels.forward(), threads, x.new_empty(threads * width * depth))
+    call.run(linear_kernels.forward(), threads, borrowed("threads", x, threads * width * depth))
     return y
 
 
@@ -111,14 +114,14 @@ def linear_backward(
     grads = x.new_empty(size)
     call = KernelCall(linear_kernels.Words)
     call.put(X=x, WEIGHT=weight.contiguous(), GRAD=grad, GRAD_X=grad_x)
-    call.put(PART_SUMS=x.new_empty(parts, size), GRADS=grads, ONE=x.new_ones(1))
+    call.put(PART_SUMS=borrowed("parts", x, parts * size), GRADS=grads, ONE=_ONE)
     call.set(NUM_ROWS=x.size(0), DEPTH=depth, WIDTH=width, X_ROW=x.stride(0))
     call.set(
         HAS_BIAS=int(has_bias), GRAD_ROW=grad.stride(0), ROWS_PER_PART=part_rows, ADDS=int(adds)
     )
     call.set(GRAD_X_ROW=0 if grad_x is None else grad_x.stride(0))
     threads = threads_for(x.size(0) * width * depth)
-    call.run(linear_kernels.backward(), threads, x.new_empty(threads * width * depth))
+    call.run(linear_kernels.backward(), threads, borrowed("threads", x, threads * width * depth))
     of_weight = grads[: width * depth].view(width, depth)
     return of_weight, grads[width * depth :] if has_bias else None
 
@@ -142,7 +145,11 @@ def _backward(
     )
     shape = x.shape if has_x else (0,)
     # What an operator returns may not share memory.
-    return grad_x.view(shape), of_weight, weight.new_empty(0) if of_bias is None else of_bias.clone()
+    return (
+        grad_x.view(shape),
+        of_weight,
+        weight.new_empty(0) if of_bias is None else of_bias.clone(),
+    )
 
 
 def _fake(x, weight, bias, start):  # type: ignore[no-untyped-def]
