@@ -31,6 +31,7 @@ from pyg_nsa.attention.messages import (
 )
 from pyg_nsa.attention.projected import fits
 from pyg_nsa.compiled import linear
+from pyg_nsa.compiled.dropping import STEPS, draw, drop
 from pyg_nsa.compiled.linear import linear_backward, linear_forward
 from pyg_nsa.compiled.sequence import borrowed, in_one_go
 
@@ -53,6 +54,7 @@ class RelationCall(NamedTuple):
     bias: Tensor | None  # [P, heads], added to the logits
     alive_keys: Tensor | None  # bool [N_k] or [B, N_k]
     alive_queries: Tensor | None
+    dropped: int = 0  # what dropout takes of the sums before W_o, of dropping.STEPS
 
 
 class _Relation(NamedTuple):
@@ -63,6 +65,12 @@ class _Relation(NamedTuple):
     csr: CSR
     heads: int
     scale: float
+    dropped: int
+
+    @property
+    def rescale(self) -> float:
+        """What dropout multiplies by what is left; goes to the output's weight, since it commutes."""
+        return STEPS / (STEPS - self.dropped)
 
 
 class _Tensors(NamedTuple):
@@ -78,6 +86,7 @@ class _Tensors(NamedTuple):
     bias: Any  # of the logits
     alive_queries: Any
     alive_keys: Any
+    draws: Any  # of dropout
 
     def weights(self, same: bool) -> Weights:
         """The projections as the kernels take them.
@@ -105,6 +114,7 @@ class _Tensors(NamedTuple):
             *part(*query, self.b_query is not None),
             of_out,
             None if self.bias is None else of_bias,
+            None,
             None,
             None,
         )
@@ -162,9 +172,13 @@ class _SummedMessages(torch.autograd.Function):
                     relation.heads,
                     relation.scale,
                 )
+                w_out = own.w_out
+                if relation.dropped:
+                    drop(kept.message, own.draws, relation.dropped)
+                    w_out = w_out * relation.rescale
                 # The first message makes new rows, the others are added to them.
                 to = sums[at] if at in written else None
-                sums[at] = linear_forward(kept.message, own.w_out, None, sums[at], to)
+                sums[at] = linear_forward(kept.message, w_out, None, sums[at], to)
                 written.add(at)
                 kept_tensors += kept
         ctx.relations, ctx.targets, ctx.num_rows = relations, targets, num_rows
@@ -185,6 +199,7 @@ class _SummedMessages(torch.autograd.Function):
         of_rows = [RowGradient(r, wanted) for r, wanted in zip(rows, needed, strict=False)]
         of_sums = dict(zip(targets, map(as_rows, grads), strict=True))
         of_relations: list[Any] = []
+        rescaled: list[tuple[Tensor, float]] = []
         with in_one_go():
             for relation, own, held in zip(relations, given, kept, strict=True):
                 grad = of_sums[relation.dst]
@@ -192,9 +207,11 @@ class _SummedMessages(torch.autograd.Function):
                     of_relations += [None] * len(own)
                     continue
                 of_message = borrowed("grad of message", grad, *held.message.shape)
-                of_out, _ = linear_backward(
-                    grad, held.message, own.w_out, of_message, has_bias=False
-                )
+                w_out = own.w_out * relation.rescale if relation.dropped else own.w_out
+                of_out, _ = linear_backward(grad, held.message, w_out, of_message, has_bias=False)
+                if relation.dropped:
+                    drop(of_message, own.draws, relation.dropped)
+                    rescaled.append((of_out, relation.rescale))
                 of_weights, of_bias = message_backward(
                     of_message,
                     rows[relation.src],
@@ -210,6 +227,8 @@ class _SummedMessages(torch.autograd.Function):
                     of_rows[relation.dst],
                 )
                 of_relations += own.gradients(of_weights, of_out, of_bias)
+        for of_out, factor in rescaled:
+            of_out *= factor
         of_x = [
             r.gradient.view(t.shape) if r.gradient is not None and r.is_written else None
             for r, t in zip(of_rows, x, strict=True)
@@ -263,10 +282,12 @@ def summed_messages(
         check_alive("alive_keys", r.alive_keys, x_src.shape[:-1])
         scale = 1 / math.sqrt(r.key[0].size(0) // r.heads)
         places = names.index(r.src), names.index(r.dst)
-        plans.append(_Relation(*places, CSR(*csr_tensors(r.edges)), r.heads, scale))
+        plans.append(_Relation(*places, CSR(*csr_tensors(r.edges)), r.heads, scale, r.dropped))
         bias = None if r.bias is None else r.bias.to(x_src.dtype).contiguous()
         masks = lead(r.dst, r.alive_queries), lead(r.src, r.alive_keys)
-        tensors += [*r.key, *r.value, *r.query, r.out, bias, *masks]
+        size = x_dst[..., 0].numel() * r.out.size(1)
+        draws = draw(size) if r.dropped else None
+        tensors += [*r.key, *r.value, *r.query, r.out, bias, *masks, draws]
     outs = _SummedMessages.apply(
         plans,
         [names.index(t) for t in targets],

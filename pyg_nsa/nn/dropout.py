@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["dropout"]
+from pyg_nsa.compiled.dropping import STEPS, draw, steps_of
 
-_STEPS = 1 << 16  # int16 has so many values
+__all__ = ["dropout"]
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
@@ -26,14 +26,13 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     Raises:
         ValueError: ``p`` is not from 0 to 1.
     """
-    dropped = round(p * _STEPS) if 0 <= p <= 1 else 0
+    dropped = steps_of(p)
     if (
         not training
-        or not 0 < dropped < _STEPS
+        or not 0 < dropped < STEPS
         or x.device.type != "cpu"
         or torch.compiler.is_compiling()
     ):
         return F.dropout(x, p, training)
-    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(1 << 63), None)
-    kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - _STEPS // 2
-    return x * kept.to(x.dtype).mul_(_STEPS / (_STEPS - dropped))
+    kept = draw(x.numel()).view(x.shape) >= dropped - STEPS // 2
+    return x * kept.to(x.dtype).mul_(STEPS / (STEPS - dropped))

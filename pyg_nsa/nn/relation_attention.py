@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pyg_nsa.attention import EdgeSet
 from pyg_nsa.attention.joint import RelationCall, fits_joint
+from pyg_nsa.compiled.dropping import STEPS, steps_of
 from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs
 from pyg_nsa.nn.nsa_conv import NSAConv, check_heads
@@ -76,7 +77,7 @@ class RelationAttention(nn.Module):
     ) -> RelationCall | None:
         """The same for :func:`~pyg_nsa.attention.joint.summed_messages`, or nothing if that would not be the same.
 
-        It is not if a hook waits for a message, or dropout changes it.
+        It is not if a hook waits for a message, or dropout takes all of it.
 
         Args:
             x: Rows of sources and targets.
@@ -85,9 +86,14 @@ class RelationAttention(nn.Module):
         """
         conv = self.conv
         layers = [conv.lin_key, conv.lin_value, conv.lin_query, self.lin_out]
-        dropped = conv.training and conv.dropout > 0
+        p = conv.dropout if conv.training else 0.0
+        dropped = steps_of(p)
         plain = is_plain(self, RelationAttention) and is_plain(conv, NSAConv)
-        if dropped or not plain or not all(is_plain(layer) for layer in layers):
+        if (
+            (p != 0 and not 0 < dropped < STEPS)
+            or not plain
+            or not all(is_plain(layer) for layer in layers)
+        ):
             return None
         key, value, query, out = ((layer.weight, layer.bias) for layer in layers)
         if not fits_joint(x, (key, value, query, out), start):
@@ -95,7 +101,18 @@ class RelationAttention(nn.Module):
         edges, bias, (alive_keys, alive_queries) = self._attended(x, inputs)
         src, _, dst = self.edge_type
         return RelationCall(
-            src, dst, key, value, query, out[0], edges, conv.heads, bias, alive_keys, alive_queries
+            src,
+            dst,
+            key,
+            value,
+            query,
+            out[0],
+            edges,
+            conv.heads,
+            bias,
+            alive_keys,
+            alive_queries,
+            dropped,
         )
 
     def _attended(

@@ -269,10 +269,32 @@ def test_a_layer_gives_what_single_passes_give(pattern, calls, monkeypatch):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * max(1.0, b.abs().max().item()))
 
 
-def test_what_is_left_to_single_passes(calls):
-    conv, arguments = layer(dropout=0.5)
+@pytest.mark.parametrize("pattern", [None, "M"])
+def test_dropout_drops_the_same_for_the_same_seed(pattern, calls, monkeypatch):
+    conv, arguments = layer(dropout=0.3, pattern=pattern, mlp_ratio=0)
+
+    def drawn():
+        torch.manual_seed(5)
+        return results(conv, arguments)
+
     conv(**arguments)
-    assert calls == []  # dropout comes between
+    out, grads = drawn()
+    assert calls == [4, 4]
+    plain = conv.eval()(**arguments)
+    assert not torch.allclose(plain["gene"], out["gene"], atol=1e-2)
+    conv.train()
+    monkeypatch.setattr("pyg_nsa.nn.relation_attention.fits_joint", lambda *_: False)
+    expected, wanted = drawn()
+    for t in out:
+        torch.testing.assert_close(out[t], expected[t], rtol=1e-5, atol=1e-5)
+    for a, b in zip(grads, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * max(1.0, b.abs().max().item()))
+
+
+def test_what_is_left_to_single_passes(calls):
+    conv, arguments = layer(dropout=1.0)
+    conv(**arguments)
+    assert calls == []  # nothing is left to multiply
     conv.eval()
     conv(**arguments)
     assert calls == [4]
