@@ -18,8 +18,10 @@ from torch import Tensor
 from pyg_nsa.attention.csr_calls import CSR, Masks, attend, attend_backward, csr_tensors
 from pyg_nsa.attention.edges import EdgeSet
 from pyg_nsa.compiled.memory import empty
+from pyg_nsa.compiled.operators import differentiable, operator
+from pyg_nsa.compiled.sequence import in_one_go
 
-__all__ = ["edge_attention"]
+__all__ = ["OPERATOR", "edge_attention"]
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -29,9 +31,6 @@ def _wide(x: Tensor) -> Tensor:
     return x if dense_rows else x.contiguous()
 
 
-# The number belongs to the name: torch keeps compiled graphs on disk by operator name, and would feed an operator whose
-# outputs have changed to a graph that was compiled for the old ones.
-@torch.library.custom_op("pyg_nsa::csr_attention_v3", mutates_args=())
 def _forward(
     q: Tensor,
     k: Tensor,
@@ -55,7 +54,6 @@ def _forward(
     return out.to(q.dtype), lse
 
 
-@torch.library.custom_op("pyg_nsa::csr_attention_backward_v3", mutates_args=())
 def _backward(
     grad: Tensor,
     q: Tensor,
@@ -79,19 +77,20 @@ def _backward(
     of_q, of_k, of_v = (empty(wide, *x.shape) for x in (q, k, v))
     masks = Masks(alive_queries, alive_keys).as_bytes()
     csr = CSR(rowptr, col, rowptr_t, row_t, perm, sizes)
-    grad_bias = attend_backward(
-        _wide(grad),
-        wide,
-        _wide(k),
-        _wide(v),
-        _as(bias, wide),
-        masks,
-        _wide(out),
-        lse,
-        csr,
-        scale,
-        (of_q, of_k, of_v),
-    )
+    with in_one_go():
+        grad_bias = attend_backward(
+            _wide(grad),
+            wide,
+            _wide(k),
+            _wide(v),
+            _as(bias, wide),
+            masks,
+            _wide(out),
+            lse,
+            csr,
+            scale,
+            (of_q, of_k, of_v),
+        )
     return of_q.to(q.dtype), of_k.to(k.dtype), of_v.to(v.dtype), grad_bias
 
 
@@ -99,15 +98,15 @@ def _as(bias: Tensor | None, like: Tensor) -> Tensor | None:
     return None if bias is None else bias.to(like.dtype).contiguous()
 
 
-@_forward.register_fake
-def _(q, k, v, bias, alive_queries, alive_keys, rowptr, col, rowptr_t, row_t, perm, sizes, scale):  # type: ignore[no-untyped-def]
+def _fake(
+    q, k, v, bias, alive_queries, alive_keys, rowptr, col, rowptr_t, row_t, perm, sizes, scale
+):  # type: ignore[no-untyped-def]
     wide = q.dtype if q.dtype in (torch.float32, torch.float64) else torch.float32
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
     return out, q.new_empty(q.shape[:3], dtype=wide)
 
 
-@_backward.register_fake
-def _(  # type: ignore[no-untyped-def]
+def _fake_backward(  # type: ignore[no-untyped-def]
     grad,
     q,
     k,
@@ -141,16 +140,20 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     ctx.scale = scale
 
 
-def _autograd_backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+def _gradients(backward: Any, ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     if grad is None:  # nothing depends on the output
         return (None,) * len(ctx.needs_input_grad)
     bias = ctx.saved_tensors[3]
-    grad_q, grad_k, grad_v, grad_bias = _backward(grad, *ctx.saved_tensors, ctx.scale)
+    grad_q, grad_k, grad_v, grad_bias = backward(grad, *ctx.saved_tensors, ctx.scale)
     of_bias = None if bias is None else grad_bias.to(bias.dtype)
     return grad_q, grad_k, grad_v, of_bias, *([None] * 9)
 
 
-_forward.register_autograd(_autograd_backward, setup_context=_setup_context)
+# The number belongs to the name: torch keeps compiled graphs on disk by operator name, and would feed an operator whose
+# outputs have changed to a graph that was compiled for the old ones.
+OPERATOR = operator("pyg_nsa::csr_attention_v3", _forward, _fake)
+_BACKWARD = operator("pyg_nsa::csr_attention_backward_v3", _backward, _fake_backward)
+_call = differentiable((OPERATOR, _forward), (_BACKWARD, _backward), _setup_context, _gradients)
 
 
 def edge_attention(
@@ -176,5 +179,5 @@ def edge_attention(
         alive_queries = None if alive_queries is None else alive_queries[None]
         alive_keys = None if alive_keys is None else alive_keys[None]
     csr = csr_tensors(edges)
-    out: Tensor = _forward(q, k, v, bias, alive_queries, alive_keys, *csr, scale)[0]
+    out: Tensor = _call(q, k, v, bias, alive_queries, alive_keys, *csr, scale)[0]
     return out.squeeze(0) if single else out

@@ -124,7 +124,7 @@ def others(monkeypatch):
     spy(reference, "edge_attention")
     spy(reference, "full_attention")
     spy(torch.nn.functional, "scaled_dot_product_attention")
-    spy(sparse, "_forward")
+    spy(sparse, "_call")
     return called
 
 
@@ -162,7 +162,7 @@ def test_the_spies_see_what_the_cpu_runs(monkeypatch):
                 run()
         return called
 
-    assert calls(sparse, "_forward", attend) == ["_forward"]
+    assert calls(sparse, "_call", attend) == ["_call"]
     assert calls(sparse, "edge_attention", attend) == ["edge_attention"]
     assert calls(sdpa, "full_attention", attend_fully) == ["full_attention"]
 

@@ -317,7 +317,7 @@ def test_the_operator_is_what_it_tells_the_compiler(dtype):
         0.3,
     )
     torch.library.opcheck(
-        sparse._forward,
+        sparse.OPERATOR,
         arguments,
         test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
     )
