@@ -98,32 +98,13 @@ def _as(bias: Tensor | None, like: Tensor) -> Tensor | None:
     return None if bias is None else bias.to(like.dtype).contiguous()
 
 
-def _fake(
-    q, k, v, bias, alive_queries, alive_keys, rowptr, col, rowptr_t, row_t, perm, sizes, scale
-):  # type: ignore[no-untyped-def]
+def _fake(q, *rest):  # type: ignore[no-untyped-def]
     wide = q.dtype if q.dtype in (torch.float32, torch.float64) else torch.float32
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
     return out, q.new_empty(q.shape[:3], dtype=wide)
 
 
-def _fake_backward(  # type: ignore[no-untyped-def]
-    grad,
-    q,
-    k,
-    v,
-    bias,
-    alive_queries,
-    alive_keys,
-    out,
-    lse,
-    rowptr,
-    col,
-    rowptr_t,
-    row_t,
-    perm,
-    sizes,
-    scale,
-):
+def _fake_backward(grad, q, k, v, bias, alive_queries, alive_keys, out, lse, *rest):  # type: ignore[no-untyped-def]
     def like(x: Tensor) -> Tensor:
         return torch.empty_like(x, memory_format=torch.contiguous_format)
 

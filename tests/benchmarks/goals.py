@@ -25,53 +25,34 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
         for rows in _comparisons(results.get("kept_memory", {}), "layer")
     ]
     for rows in [*_comparisons(results, "layer"), *kept]:
-        other = rows.get("TransformerConv")
         # The layer that computes what TransformerConv computes, and the block around one.
         for name in (LAYER, BLOCK):
-            ours = rows.get(name)
-            if ours and other and ours.get("step") and other.get("step"):
-                ratio = other["step"]["ms"] / ours["step"]["ms"]
-                add(
-                    f"{name}, forward + backward, at least 15 times faster than TransformerConv",
-                    _where(ours),
-                    f"{ratio:.1f} times",
-                    ratio >= 15,
-                )
-        ours = rows.get(BLOCK)
-        if not (ours and other):
-            continue
-        where = _where(ours)
-        memory = [row.get("memory", {}).get("step") for row in (ours, other)]
+            _add_ratio(rows, name, "TransformerConv", 15, add)
+        ours, other = rows.get(BLOCK), rows.get("TransformerConv")
+        memory = [(row or {}).get("memory", {}).get("step") for row in (ours, other)]
         if memory[0] and memory[1]:
             add(
                 f"peak memory of a {BLOCK} step at most a fifth of TransformerConv's",
-                where,
+                _where(ours),
                 f"1/{memory[1] / memory[0]:.1f}",
                 memory[1] >= 5 * memory[0],
             )
     for section in _GROWTH:
-        add_slowest(results, section, add)
+        for name in (LAYER, BLOCK):
+            _add_closest(results, section, name, add)
     for section, label in (("edges", "nodes grow too"), ("density", "nodes fixed")):
-        found = results.get(section, {}).get("exponents", {}).get(BLOCK)
-        if found:
-            add(
-                f"time of a {BLOCK} step linear in edges: exponent at most 1.1",
-                f"{label}, {found['from']:,} to {found['to']:,} edges",
-                f"{found['exponent']:.2f}",
-                found["exponent"] <= 1.1,
-            )
-    for rows in _comparisons(results, "hetero"):
-        other = rows.get("HeteroConv of GATv2Conv")
-        for name in ("HeteroMaskedAttentionBlock", "HeteroNSAConv"):
-            ours = rows.get(name)
-            if ours and other and ours.get("step") and other.get("step"):
-                ratio = other["step"]["ms"] / ours["step"]["ms"]
+        for name in (LAYER, BLOCK):
+            found = results.get(section, {}).get("exponents", {}).get(name)
+            if found:
                 add(
-                    f"{name}, forward + backward, at least 8 times faster than HeteroConv of GATv2Conv",
-                    _where(ours),
-                    f"{ratio:.1f} times",
-                    ratio >= 8,
+                    f"time of a {name} step linear in edges: exponent at most 1.1",
+                    f"{label}, {found['from']:,} to {found['to']:,} edges",
+                    f"{found['exponent']:.2f}",
+                    found["exponent"] <= 1.1,
                 )
+    for rows in _comparisons(results, "hetero"):
+        for name in ("HeteroNSAConv", "HeteroMaskedAttentionBlock"):
+            _add_ratio(rows, name, "HeteroConv of GATv2Conv", 8, add)
     built = results.get("edge_set")
     if built:
         slowest = max(built["sorted"]["ms"], built["shuffled"]["ms"])
@@ -100,12 +81,25 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
     return out
 
 
-def add_slowest(results: dict[str, Any], section: str, add: Any) -> None:
-    """The comparison in which a competitor comes closest."""
-    closest: tuple[float, str, str] | None = None
+def _add_ratio(rows: dict[str, Any], name: str, other: str, wanted: int, add: Any) -> None:
+    """How many times faster than another layer, in one comparison."""
+    ours, theirs = rows.get(name), rows.get(other)
+    if ours and theirs and ours.get("step") and theirs.get("step"):
+        ratio = theirs["step"]["ms"] / ours["step"]["ms"]
+        add(
+            f"{name}, forward + backward, at least {wanted} times faster than {other}",
+            _where(ours),
+            f"{ratio:.1f} times",
+            ratio >= wanted,
+        )
+
+
+def _add_closest(results: dict[str, Any], section: str, layer: str, add: Any) -> None:
+    """The comparison in which a competitor comes closest to a layer."""
+    closest: tuple[float, str] | None = None
     count = 0
     for rows in _comparisons(results, section):
-        ours = rows.get(BLOCK)
+        ours = rows.get(layer)
         if not ours or ours["edges"] < 10_000 or not ours.get("step"):
             continue
         for name, row in rows.items():
@@ -117,14 +111,12 @@ def add_slowest(results: dict[str, Any], section: str, add: Any) -> None:
                 continue
             count += 1
             ratio = row[what]["ms"] / ours[what]["ms"]
-            label = (
-                f"{name} ({'forward + backward' if what == 'step' else 'forward'}), {_where(ours)}"
-            )
+            passes = "forward + backward" if what == "step" else "forward"
             if closest is None or ratio < closest[0]:
-                closest = (ratio, label, what)
+                closest = (ratio, f"{name} ({passes}), {_where(ours)}")
     if closest:
         add(
-            f"{BLOCK} faster than every competitor from 10,000 edges on: section '{section}'",
+            f"{layer} faster than every competitor from 10,000 edges on: section '{section}'",
             f"closest of {count}: {closest[1]}",
             f"{closest[0]:.2f} times",
             closest[0] > 1,
