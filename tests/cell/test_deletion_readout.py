@@ -12,8 +12,8 @@ from pyg_nsa.cell.data.batch import Perturbation, PerturbationCollate
 from pyg_nsa.cell.models.deletion_readout import DeletionReadout
 from pyg_nsa.cell.models.epistasis import Epistasis
 from pyg_nsa.cell.network.graph import build_graph
-from pyg_nsa.cell.network.metabolic_model import load_model
 from pyg_nsa.cell.network.loans import Loans
+from pyg_nsa.cell.network.metabolic_model import load_model
 from pyg_nsa.cell.network.scope import Scope
 
 TYPES = ["gene", "reaction", "metabolite"]

@@ -106,7 +106,11 @@ class DeletionReadout(nn.Module):
     ) -> None:
         super().__init__()
         known = BlockedReactions.known(graph)
-        self.blocked, self.starved, self.loans = blocked and known, starved and known, loans and known
+        self.blocked, self.starved, self.loans = (
+            blocked and known,
+            starved and known,
+            loans and known,
+        )
         found = touch_names(graph, self.blocked, self.starved, self.loans)
         self.columns = {t: found[t] for t in node_types if t in found}
         if not self.columns:

@@ -189,7 +189,9 @@ def _links(
     out = []
     for t in _MORTAL:
         out.append((t, "removed", t, _itself(graph, t)))
-    for source in ["blocked"] * blocked + ["starved", "missing"] * starved + ["stopped", "unmade"] * loans:
+    for source in (
+        ["blocked"] * blocked + ["starved", "missing"] * starved + ["stopped", "unmade"] * loans
+    ):
         target = _SPREAD_OVER[source]
         out.append((source, source, target, _itself(graph, target)))
     for source, name, target in graph.edge_types:

@@ -119,6 +119,9 @@ def expand(alive: _Mask, seeds: _Mask, runs: _Mask, there: _Mask, network: Netwo
     payer = np.full(places, -1, np.int64)  # the product that pays for a use,
     backer = np.full(places, -1, np.int64)  # the use of that product which turns it back,
     gain = np.zeros(places)  # and how much more comes back than was borrowed
+    helper = np.full(
+        units, -1, np.int64
+    )  # another product of a borrower, which turning a payer back takes a part of
     stack = np.empty(metabolites, np.int64)
     look = np.empty(units, np.int64)  # units that may have something new to pay with
     waiting = np.zeros(units, np.bool_)
@@ -133,7 +136,7 @@ def expand(alive: _Mask, seeds: _Mask, runs: _Mask, there: _Mask, network: Netwo
         if alive[u] and not lack[u]:
             runs[u] = True
             length = _give(u, -1, -1, there, payer, stack, length, network)
-        elif alive[u] and lack[u] == 1:
+        elif alive[u] and lack[u] <= 2:
             waiting[u] = True
             look[looking] = u
             looking += 1
@@ -147,7 +150,7 @@ def expand(alive: _Mask, seeds: _Mask, runs: _Mask, there: _Mask, network: Netwo
                 missing[u] -= 1
                 if payer[e] < 0:
                     lack[u] -= 1
-                if not alive[u] or lack[u] > 1:
+                if not alive[u] or lack[u] > 2:
                     continue
                 if not lack[u]:
                     runs[u] = True
@@ -163,14 +166,21 @@ def expand(alive: _Mask, seeds: _Mask, runs: _Mask, there: _Mask, network: Netwo
         waiting[w] = False
         for ep in range(start_s[w], start_s[w + 1]):
             p = substrates[ep]
-            if there[p] or lack[w] - (payer[ep] < 0):
+            others = lack[w] - (payer[ep] < 0)
+            if there[p] or others > 1:
                 continue
-            # All but p is there or borrowed, so this unit turns p into its products: a debt of one of them can be paid with p.
+            # All but p is there or borrowed, so this unit turns p into its products: a debt of one of them can be paid with p. One
+            # thing more may be lacking, if the debtor makes more of it than this takes.
+            ex = -1
+            if others:
+                for e in range(start_s[w], start_s[w + 1]):
+                    if e != ep and payer[e] < 0 and not there[substrates[e]]:
+                        ex = e
             end = start_p[w + 1]
             for k in range(start_p[w], end + start_s[w + 1] - start_s[w]):
                 if k < end:
                     s, amount = products[k], made[k]
-                    if _promised(w, s, ep, there, payer, start_s, substrates):
+                    if s == helper[w] or _promised(w, s, ep, there, payer, start_s, substrates):
                         continue
                 else:  # what it borrows and gives back more of is a product, too
                     e = start_s[w] + k - end
@@ -191,14 +201,28 @@ def expand(alive: _Mask, seeds: _Mask, runs: _Mask, there: _Mask, network: Netwo
                     back = rate[q] * amount / used[ep]
                     if back < 1 - _EQUAL:
                         continue
+                    if ex >= 0:
+                        x = substrates[ex]
+                        if (helper[v] >= 0 and (helper[v] != x or payer[e] < 0)) or _promised(
+                            v, x, -1, there, payer, start_s, substrates
+                        ):
+                            continue
+                        spare = -used[ex] * rate[q] * used[e] / used[ep]
+                        for k2 in range(start_p[v], start_p[v + 1]):
+                            if products[k2] == x:
+                                spare += made[k2]
+                        if spare <= _EQUAL:
+                            continue
                     new = False
                     if payer[e] < 0:
-                        if _promised(v, p, e, there, payer, start_s, substrates):
+                        if p == helper[v] or _promised(v, p, e, there, payer, start_s, substrates):
                             continue
+                        if ex >= 0:
+                            helper[v] = substrates[ex]
                         payer[e], backer[e] = p, ep
                         lack[v] -= 1
                         new = True
-                    if payer[e] != p:
+                    if payer[e] != p or (ex >= 0 and backer[e] != ep):
                         continue
                     if back > 1 + _EQUAL and gain[e] <= 0:
                         gain[e] = (back - 1) * used[e]
@@ -211,7 +235,7 @@ def expand(alive: _Mask, seeds: _Mask, runs: _Mask, there: _Mask, network: Netwo
                             length = _give(w, ep, s, there, payer, stack, length, network)
                     if not new:
                         continue
-                    if lack[v] <= 1 and not waiting[v]:
+                    if lack[v] <= 2 and not waiting[v]:
                         waiting[v] = True
                         look[looking] = v
                         looking += 1
@@ -221,7 +245,7 @@ def expand(alive: _Mask, seeds: _Mask, runs: _Mask, there: _Mask, network: Netwo
                                 continue
                             for q2 in range(start_u[payer[e2]], start_u[payer[e2] + 1]):
                                 u = owner[uses[q2]]
-                                if alive[u] and lack[u] <= 1 and missing[u] and not waiting[u]:
+                                if alive[u] and lack[u] <= 2 and missing[u] and not waiting[u]:
                                     waiting[u] = True
                                     look[looking] = u
                                     looking += 1
