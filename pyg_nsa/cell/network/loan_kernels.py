@@ -32,7 +32,7 @@ _EQUAL = 1e-9  # amounts of which the ratio is this close to 1 are the same
 def _find(keys: _Index, key: int) -> int:
     """Where a key stands; -1 if it does not."""
     at = np.searchsorted(keys, key)
-    return at if at < keys.size and keys[at] == key else -1
+    return int(at) if at < keys.size and keys[at] == key else -1
 
 
 @kept_on_disk(numba.njit, nogil=True)

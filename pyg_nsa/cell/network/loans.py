@@ -1,13 +1,14 @@
 """What a deletion leaves without means, if a reaction may borrow what it pays back: scopes that know amounts, without a linear program.
 
 From nutrients alone the scope (:mod:`~pyg_nsa.cell.network.scope`) reaches little, since a carrier such as ATP is needed to make
-itself. There a few carriers are given, and nothing is learned about their own making. Handorf, Ebenhöh & Heinrich (*Journal of
-Molecular Evolution* 61, 2005) list pairs of cofactors (ATP and ADP, NAD and NADH, …) of which one may be used before it is made,
-since the other comes of it. Here no list is needed, for the amounts tell: **a reaction may borrow what one of its products pays
-back.** If a reaction makes ADP of ATP, and another one makes ATP of ADP whose other substrates are there (or borrowed themselves), the two
-together need no ATP; the ADP is used up, and what else both make is there. If as much comes back as was borrowed, the carrier
-itself is not made. If more comes back, it is: two glutamates of one, by glutamine, start a cycle that a transaminase, which gives back
-one for one, does not. A reaction's own other direction pays nothing.
+itself. There a few carriers are given, and nothing is learned about their own making. Variants of the method list cofactors that may
+be used as such before they are made, ATP as a donor of phosphate for instance, though not as a substrate (Handorf, Ebenhöh & Heinrich,
+*Journal of Molecular Evolution* 61, 2005). Here no list is needed, for the amounts tell: **a reaction may borrow what one of its
+products pays back.** If a reaction makes ADP of ATP, and another one makes ATP of ADP, the two together need no ATP; the ADP is used up, and what
+else both make is there. The other substrates of the second one must be there, or borrowed themselves, or more of them must come of the
+first one than the second takes. If as much comes back as was borrowed, the carrier itself is not made. If more comes back, it is: two
+glutamates of one, by glutamine, start a cycle that a transaminase, which gives back one for one, does not. A reaction's own other
+direction pays nothing.
 
 So the making of ATP, NAD or coenzyme A is judged like that of anything else. A few metabolites which nothing makes are given
 (carrier proteins, for the most part), as few as let everything run that can run in the wildtype (:attr:`Loans.given`).
@@ -15,8 +16,9 @@ So the making of ATP, NAD or coenzyme A is judged like that of anything else. A 
 What can't run also blocks: reactions around it can't be in balance any more (:mod:`~pyg_nsa.cell.network.blocked`), they make nothing,
 and so on in turn.
 
-All that is found to be there can be made without using up anything but nutrients and what is given: it is sound. It is not complete, for a
-loan that is paid back by a way of several steps is refused, nor does it judge yields: a slower way round is a way round.
+All that is found to be there can be made without using up anything but nutrients and what is given; tests compare it with linear
+programs. It is not complete: a loan that is paid back in several steps is mostly refused. Nor does it judge yields: a slower way round is a
+way round.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from pyg_nsa.cell.network.blocked import BlockedReactions
 __all__ = ["Loans"]
 
 _RELATION = ("reaction", "rmr", "metabolite")
-_KEPT = 100_000  # results: of iJO1366 70 MB
+_KEPT = 50_000  # results: of iJO1366 80 MB
 
 
 class Loans:
@@ -72,10 +74,11 @@ class Loans:
     @classmethod
     def of(cls, graph: HeteroData) -> Loans:
         """The same object for the same graph, for as long as the graph is there."""
-        known = _SHARED.get(id(graph))
+        key = id(graph)
+        known = _SHARED.get(key)
         if known is None or known[0]() is not graph:
-            kept = weakref.ref(graph, lambda _, key=id(graph): _SHARED.pop(key, None))
-            _SHARED[id(graph)] = known = (kept, cls(graph))
+            kept = weakref.ref(graph, lambda _: _SHARED.pop(key, None))
+            _SHARED[key] = known = (kept, cls(graph))
         return known[1]
 
     def __call__(self, dead: Tensor) -> tuple[Tensor, Tensor]:
