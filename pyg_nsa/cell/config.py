@@ -112,6 +112,11 @@ class ReadoutConfig(_Config):
     """Whether the deletion reading also reads what a deletion starves: reactions and metabolites that can't be reached from the
     nutrients any more. They follow from the network's connections alone."""
 
+    loans: bool = True
+    """Whether the deletion reading also reads what a deletion leaves without means even on credit: reactions and metabolites that
+    can't be reached from the nutrients any more if each reaction may borrow what one of its products pays back. They follow from
+    the network's connections and amounts."""
+
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout in the head, and of the operator's rows where deletions are read (node features, which are read beside them, stay).
     The operator's own is operator.dropout: it acts in every block, and wants to be smaller."""

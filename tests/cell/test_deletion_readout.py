@@ -12,6 +12,7 @@ from pyg_nsa.cell.data.batch import Perturbation, PerturbationCollate
 from pyg_nsa.cell.models.deletion_readout import DeletionReadout
 from pyg_nsa.cell.models.epistasis import Epistasis
 from pyg_nsa.cell.network.graph import build_graph
+from pyg_nsa.cell.network.loans import Loans
 from pyg_nsa.cell.network.metabolic_model import load_model
 from pyg_nsa.cell.network.scope import Scope
 
@@ -75,6 +76,13 @@ def naive_shares(graph, genes):
         found["reaction"][v]["starved"] = 1.0
     for m in there - left:
         found["metabolite"][m]["missing"] = 1.0
+    mask = torch.zeros(1, graph["reaction"].num_nodes, dtype=torch.bool)
+    mask[0, list(dead["reaction"])] = True
+    stopped, unmade = (lost[0].nonzero().view(-1).tolist() for lost in Loans(graph)(mask))
+    for v in stopped:
+        found["reaction"][v]["stopped"] = 1.0
+    for m in unmade:
+        found["metabolite"][m]["unmade"] = 1.0
     index = graph["reaction"].reaction_index.tolist()
     for v, reaction in enumerate(index):
         members = {u for u, other in enumerate(index) if other == reaction}
@@ -145,7 +153,7 @@ def test_a_reaction_with_isozymes_is_read_as_one_reaction(graph):
     a, b = ids.index("b1723"), ids.index("b3916")
     torch.manual_seed(0)
     readout = DeletionReadout(
-        graph, ["reaction"], 4, 6, ["sum", "max"], blocked=False, starved=False
+        graph, ["reaction"], 4, 6, ["sum", "max"], blocked=False, starved=False, loans=False
     )
     rows = make_rows(graph)
     first, second = (v for v, name in enumerate(names) if name.split("|")[0] == "PFK")

@@ -27,3 +27,21 @@ def test_dropout_leaves_the_plain_columns_alone():
     assert torch.equal(head(z), head(z)) and head(z).abs().min() > 0
     head(z).sum().backward()
     assert all(one.weight.grad.abs().min() > 0 for one in head.plain)
+
+
+def test_where_fitness_is_sure_its_network_counts_less():
+    torch.manual_seed(0)
+    head = Head(5, 4, plain=[slice(3, 5), slice(3, 5)], sure=4).eval()
+    z = torch.randn(6, 5)
+    z[:, 4] = torch.tensor([0.0, 1.0, 0.0, 1.0, 1.0, 0.0]).asinh()
+    each = torch.cat([one(z) for one in head.each], dim=-1)
+    plain = torch.cat([one(16 * z[:, 3:]) for one in head.plain], dim=-1)
+    share = torch.where(z[:, 4] > 0, 1 - head.trust.sigmoid(), 1.0)
+    expected = torch.stack([each[:, 0] * share, each[:, 1]], dim=-1) + plain
+    torch.testing.assert_close(head(z), expected)
+    head(z).square().sum().backward()
+    assert head.trust.grad.abs() > 0
+
+
+def test_without_a_sure_column_there_is_no_trust():
+    assert Head(5, 4, plain=[slice(3, 5), slice(3, 5)]).trust is None

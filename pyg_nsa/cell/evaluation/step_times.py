@@ -75,7 +75,8 @@ def training_step(
         model = build(config, dataset.graph)
     labels = torch.from_numpy(dataset.table.y[split.train])
     module = CellModule(model, dataset.graph, how, labels, 1)
-    batches = itertools.chain.from_iterable(itertools.repeat(loader))  # epoch after epoch
+    # A few again and again: what is kept of a deletion once it is known is found out in the calls that do not count.
+    batches = itertools.cycle(list(itertools.islice(loader, _WARM_UP)))
     run_once(module, batches)
     # Lightning's accelerator="auto" trains there.
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -182,6 +182,7 @@ def _with_readout(
             readout.dropout,
             readout.blocked,
             readout.starved,
+            readout.loans,
         )
     return HeteroCellNSA(
         operator,

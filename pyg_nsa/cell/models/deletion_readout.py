@@ -53,7 +53,8 @@ class DeletionReadout(nn.Module):
     A node :math:`v` is touched by a deletion if it is removed, or if a share of its neighbours in some relation is, or a
     share of the nodes of its reaction (isozymes), or if it is a reaction that the deletion blocks
     (:class:`~pyg_nsa.cell.network.blocked.BlockedReactions`; the removed ones among them), or a reaction or metabolite that
-    falls out of the nutrients' scope (:class:`~pyg_nsa.cell.network.scope.Scope`). With these shares
+    falls out of the nutrients' scope (:class:`~pyg_nsa.cell.network.scope.Scope`) or is left without means even on credit
+    (:class:`~pyg_nsa.cell.network.loans.Loans`). With these shares
     :math:`\mathbf{s}_v \neq 0`
 
     .. math::
@@ -80,6 +81,7 @@ class DeletionReadout(nn.Module):
             messages tell one node from all others by.
         blocked: Whether blocked reactions are touched, in a graph that says what is needed to find them.
         starved: Whether reactions and metabolites are touched that can't be reached from the nutrients any more, in such a graph.
+        loans: Whether they are where no loan helps (:class:`~pyg_nsa.cell.network.loans.Loans`), in such a graph.
 
     Attributes:
         columns: Of each node type the names of its shares.
@@ -100,11 +102,16 @@ class DeletionReadout(nn.Module):
         dropout: float = 0.0,
         blocked: bool = True,
         starved: bool = True,
+        loans: bool = True,
     ) -> None:
         super().__init__()
         known = BlockedReactions.known(graph)
-        self.blocked, self.starved = blocked and known, starved and known
-        found = touch_names(graph, self.blocked, self.starved)
+        self.blocked, self.starved, self.loans = (
+            blocked and known,
+            starved and known,
+            loans and known,
+        )
+        found = touch_names(graph, self.blocked, self.starved, self.loans)
         self.columns = {t: found[t] for t in node_types if t in found}
         if not self.columns:
             raise ValueError(
@@ -202,7 +209,7 @@ class DeletionReadout(nn.Module):
             graph, known_device, touched = self._known
             if graph() is cell_graph and known_device == device:
                 return touched
-        touched = TouchedNodes(cell_graph, device, self.blocked, self.starved)
+        touched = TouchedNodes(cell_graph, device, self.blocked, self.starved, self.loans)
         self._known = (weakref.ref(cell_graph), device, touched)
         return touched
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -28,6 +29,12 @@ class Head(nn.Module):
         dropout: Dropout after each of them.
         plain: For each target the columns that also reach it by a linear map, past all dropout ("wide and deep", Cheng et al.,
             *DLRS* 2016): what is certain by itself needs no network to be told.
+        sure: A column with ``asinh(1)`` where fitness is certain without the network, and 0 elsewhere. There the network's
+            fitness counts less, by a share that is learned, so that it neither learns from such instances what the plain columns
+            say already, nor doubts it.
+
+    Attributes:
+        trust: Scalar, the share's logit, ``None`` without such a column.
     """
 
     def __init__(
@@ -36,6 +43,7 @@ class Head(nn.Module):
         hidden_channels: int,
         dropout: float = 0.0,
         plain: Sequence[slice] = (),
+        sure: int | None = None,
     ) -> None:
         super().__init__()
         sizes = [in_channels, hidden_channels, hidden_channels, 1]
@@ -47,9 +55,15 @@ class Head(nn.Module):
             nn.Linear(len(range(in_channels)[where]), 1, bias=False) for where in plain
         )
 
+        self.sure = sure
+        self.trust = None if sure is None else nn.Parameter(torch.tensor(2.0))
+
     def forward(self, z: Tensor) -> Tensor:
         """``[B, in_channels]`` to ``[B, 2]``."""
         out = torch.cat([one(z) for one in self.each], dim=-1)
+        if self.trust is not None:
+            doubt = 1 - self.trust.sigmoid() * z[:, self.sure] / math.asinh(1)
+            out = torch.stack([out[:, 0] * doubt, out[:, 1]], dim=-1)
         if not self.plain:
             return out
         plain = [

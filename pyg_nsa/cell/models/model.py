@@ -102,13 +102,15 @@ class HeteroCellNSA(nn.Module):
         width += 0 if deletion is None else deletion.out_channels
         hidden = hidden_channels or channels
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in self.node_types)
-        plain = []
+        plain, sure = [], None
         if deletion is not None and deletion.growth_channels:
             # Fitness follows from what growth loses; interaction from how that compares with each gene alone.
             start = width - deletion.growth_channels
             middle = start + deletion.growth_channels // 3
             plain = [slice(start, middle), slice(middle, width)]
-        self.head = Head(width, hidden, dropout, plain)
+            if deletion.loans:
+                sure = start + deletion.columns["reaction"].index("stopped")
+        self.head = Head(width, hidden, dropout, plain, sure)
         self._prepared: tuple[Any, torch.device, dict[str, Any]] | None = None
 
     def forward(

@@ -1,4 +1,4 @@
-"""The prediction that connections alone give: no growth where growth is cut off, and growth as before everywhere else."""
+"""The prediction that connections alone give: no growth where growth is left without means, and growth as before everywhere else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pyg_nsa.cell.data.dataset import PerturbationDataset
 from pyg_nsa.cell.models.touched_nodes import growth_nodes
 from pyg_nsa.cell.network.blocked import BlockedReactions
 from pyg_nsa.cell.network.deletion import DeletionRule
-from pyg_nsa.cell.network.scope import Scope
+from pyg_nsa.cell.network.loans import Loans
 
 __all__ = ["growth_by_scope"]
 
@@ -20,11 +20,11 @@ _AT_ONCE = 1024
 def growth_by_scope(
     dataset: PerturbationDataset, train: NDArray[np.int64], wanted: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Fitness 0 where the model's objective can't run from the nutrients any more or is blocked, else 1; nothing is learned.
+    """Fitness 0 where the model's objective can't run from the nutrients any more, not even on credit, else 1; nothing is learned.
 
     The interaction is what that says of the genes together less the product of what it says of each alone; of a triple also less
     what it says of the interactions of its pairs, as τ is defined (:mod:`pyg_nsa.cell.labels.table`). See
-    :class:`~pyg_nsa.cell.network.scope.Scope` and :class:`~pyg_nsa.cell.network.blocked.BlockedReactions`.
+    :class:`~pyg_nsa.cell.network.loans.Loans`.
 
     Args:
         dataset: For its graph and the deletions; no label is looked at.
@@ -44,7 +44,7 @@ def growth_by_scope(
             "baseline 'scope' needs the network: reaction nodes with reaction_index, direction and objective, and signed stoichiometry "
             "on (reaction, rmr, metabolite), as build_graph makes them from a metabolic model. Leave it out of `baselines`."
         )
-    rule, scope, blocked = DeletionRule(graph), Scope(graph), BlockedReactions(graph)
+    rule, loans = DeletionRule(graph), Loans.of(graph)
 
     def grows(deletions: list[torch.Tensor]) -> NDArray[np.float64]:
         out = np.empty(len(deletions))
@@ -53,7 +53,7 @@ def growth_by_scope(
             count = torch.tensor([len(genes) for genes in some])
             owner = torch.repeat_interleave(torch.arange(len(some)), count)
             dead = ~rule.alive(torch.cat(some), owner, len(some))["reaction"]
-            cut = (scope(dead)[0] | blocked(dead))[:, growth]
+            cut = loans(dead)[0][:, growth]
             out[first : first + len(some)] = ~cut.any(dim=1).numpy()
         return out
 

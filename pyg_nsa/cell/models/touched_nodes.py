@@ -12,25 +12,36 @@ from torch_geometric.utils import scatter
 
 from pyg_nsa.cell.network.blocked import BlockedReactions
 from pyg_nsa.cell.network.deletion import DeletionRule
+from pyg_nsa.cell.network.loans import Loans
 from pyg_nsa.cell.network.scope import Scope
 
 __all__ = ["TouchedNodes", "growth_nodes", "touch_names"]
 
 _MORTAL = ("gene", "reaction")  # node types of which a deletion removes nodes
-# These stand beside them: reactions that a deletion blocks, and reactions and metabolites that it starves. Each touches itself.
-_SPREAD_OVER = {"blocked": "reaction", "starved": "reaction", "missing": "metabolite"}
+# These stand beside them: reactions that a deletion blocks, and reactions and metabolites that it starves, or leaves without means even
+# on credit. Each touches itself.
+_SPREAD_OVER = {
+    "blocked": "reaction",
+    "starved": "reaction",
+    "missing": "metabolite",
+    "stopped": "reaction",
+    "unmade": "metabolite",
+}
 
 
-def touch_names(graph: HeteroData, blocked: bool, starved: bool) -> dict[str, list[str]]:
+def touch_names(
+    graph: HeteroData, blocked: bool, starved: bool, loans: bool
+) -> dict[str, list[str]]:
     """Of each node type the names of its shares, in the order of their columns.
 
     Args:
         graph: The base graph.
         blocked: Whether blocked reactions are touched.
         starved: Whether starved reactions and missing metabolites are.
+        loans: Whether reactions and metabolites are for which there are no loans.
     """
     names: dict[str, list[str]] = {}
-    for source, name, target, _ in _links(graph, blocked, starved):
+    for source, name, target, _ in _links(graph, blocked, starved, loans):
         alone = name in ("removed", *_SPREAD_OVER)
         names.setdefault(target, []).append(name if alone else f"{name} of {source}")
     return names
@@ -47,7 +58,7 @@ class _Link:
     """Which nodes lose how much when a node dies.
 
     Attributes:
-        source: Node type of the dying nodes, or ``"blocked"``, ``"starved"``, ``"missing"``: reactions and metabolites so.
+        source: Node type of the dying nodes, or ``"blocked"``, ``"starved"``, …: reactions and metabolites so.
         column: Column of the shares.
         rowptr: [N + 1] int64, the range of each source in
         col: [E] int64, the touched nodes, and
@@ -69,6 +80,7 @@ class TouchedNodes:
         device: Where everything is kept.
         blocked: Whether blocked reactions are touched.
         starved: Whether starved reactions and missing metabolites are.
+        loans: Whether reactions and metabolites are for which there are no loans (:class:`~pyg_nsa.cell.network.loans.Loans`).
 
     Attributes:
         rule: What dies with a gene.
@@ -79,13 +91,14 @@ class TouchedNodes:
     """
 
     def __init__(
-        self, graph: HeteroData, device: torch.device, blocked: bool, starved: bool
+        self, graph: HeteroData, device: torch.device, blocked: bool, starved: bool, loans: bool
     ) -> None:
         self.rule = DeletionRule(graph)
         counts = self.rule.num_nodes
         self.num_nodes = counts | {s: counts[t] for s, t in _SPREAD_OVER.items() if t in counts}
         self._blocked = BlockedReactions(graph) if blocked else None
         self._scope = Scope(graph) if starved else None
+        self._loans = Loans.of(graph) if loans else None
         growth = growth_nodes(graph)
         self.growth = None if growth is None else growth.to(device)
         self.units: dict[str, Tensor] = {}
@@ -94,7 +107,7 @@ class TouchedNodes:
             named = torch.stack([reaction.reaction_index.cpu(), reaction.direction.cpu()])
             self.units["reaction"] = named.unique(dim=1, return_inverse=True)[1].to(device)
         self._links: dict[str, list[_Link]] = {}
-        for source, _, target, index in _links(graph, blocked, starved):
+        for source, _, target, index in _links(graph, blocked, starved, loans):
             src, dst = index[:, index[0].argsort(stable=True)]
             degree = torch.bincount(dst, minlength=self.num_nodes[target])
             links = self._links.setdefault(target, [])
@@ -122,6 +135,8 @@ class TouchedNodes:
             dead["blocked"] = self._blocked(dead["reaction"])
         if self._scope is not None:
             dead["starved"], dead["missing"] = self._scope(dead["reaction"])
+        if self._loans is not None:
+            dead["stopped"], dead["unmade"] = self._loans(dead["reaction"])
         return {t: mask.nonzero(as_tuple=True) for t, mask in dead.items()}
 
     def growth_loses(self, found: tuple[Tensor, Tensor, Tensor], size: int) -> Tensor:
@@ -167,12 +182,16 @@ class TouchedNodes:
         return key // nodes, key % nodes, shares
 
 
-def _links(graph: HeteroData, blocked: bool, starved: bool) -> list[tuple[str, str, str, Tensor]]:
+def _links(
+    graph: HeteroData, blocked: bool, starved: bool, loans: bool
+) -> list[tuple[str, str, str, Tensor]]:
     """Source type, name, target type, ``[2, E]``: along which pairs of nodes the loss of one touches the other."""
     out = []
     for t in _MORTAL:
         out.append((t, "removed", t, _itself(graph, t)))
-    for source in ["blocked"] * blocked + ["starved", "missing"] * starved:
+    for source in (
+        ["blocked"] * blocked + ["starved", "missing"] * starved + ["stopped", "unmade"] * loans
+    ):
         target = _SPREAD_OVER[source]
         out.append((source, source, target, _itself(graph, target)))
     for source, name, target in graph.edge_types:

@@ -1,0 +1,217 @@
+"""What a deletion leaves without means, if a reaction may borrow what it pays back: scopes that know amounts, without a linear program.
+
+From nutrients alone the scope (:mod:`~pyg_nsa.cell.network.scope`) reaches little, since a carrier such as ATP is needed to make
+itself. There a few carriers are given, and nothing is learned about their own making. Variants of the method list cofactors that may
+be used as such before they are made, ATP as a donor of phosphate for instance, though not as a substrate (Handorf, Ebenhöh & Heinrich,
+*Journal of Molecular Evolution* 61, 2005). Here no list is needed, for the amounts tell: **a reaction may borrow what one of its
+products pays back.** If a reaction makes ADP of ATP, and another one makes ATP of ADP, the two together need no ATP; the ADP is used up, and what
+else both make is there. The other substrates of the second one must be there, or borrowed themselves, or more of them must come of the
+first one than the second takes. If as much comes back as was borrowed, the carrier itself is not made. If more comes back, it is: two
+glutamates of one, by glutamine, start a cycle that a transaminase, which gives back one for one, does not. A reaction's own other
+direction pays nothing.
+
+So the making of ATP, NAD or coenzyme A is judged like that of anything else. A few metabolites which nothing makes are given
+(carrier proteins, for the most part), as few as let everything run that can run in the wildtype (:attr:`Loans.given`).
+
+What can't run also blocks: reactions around it can't be in balance any more (:mod:`~pyg_nsa.cell.network.blocked`), they make nothing,
+and so on in turn.
+
+All that is found to be there can be made without using up anything but nutrients and what is given; tests compare it with linear
+programs. It is not complete: a loan that is paid back in several steps is mostly refused. Nor does it judge yields: a slower way round is a
+way round.
+"""
+
+from __future__ import annotations
+
+import weakref
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_nsa.cell.network.blocked import BlockedReactions
+
+__all__ = ["Loans"]
+
+_RELATION = ("reaction", "rmr", "metabolite")
+_KEPT = 50_000  # results: of iJO1366 80 MB
+
+
+class Loans:
+    """Finds what deletions leave without means.
+
+    Results are kept, so that asking again about the same removed reactions costs nothing; :meth:`of` also shares them.
+
+    Args:
+        graph: The base graph, with signed stoichiometry and one reaction node for each direction
+            (:meth:`BlockedReactions.known <pyg_nsa.cell.network.blocked.BlockedReactions.known>`). A reaction without substrates
+            (an open exchange) gives a nutrient.
+
+    Attributes:
+        given: ``[M]`` bool, metabolites that are there from the start, besides the nutrients.
+        runs: ``[R]`` bool, reaction nodes that run in the wildtype.
+        there: ``[M]`` bool, metabolites that are there in the wildtype.
+    """
+
+    def __init__(self, graph: HeteroData) -> None:
+        reactions, metabolites = graph["reaction"], int(graph["metabolite"].num_nodes)
+        named = torch.stack([reactions.reaction_index, reactions.direction]).cpu().numpy()
+        units, first, unit = np.unique(named, axis=1, return_index=True, return_inverse=True)
+        self._unit = unit.reshape(-1)  # isozymes are one: whichever is left runs
+        self._units = units.shape[1]
+        self._network = _network(graph, self._unit, first, units[0], metabolites)
+        self._blocked = BlockedReactions(graph)
+        self._open = self._blocked.open.astype(np.bool_)
+        node, metabolite = graph[_RELATION].edge_index.cpu().numpy()
+        degree = np.bincount(metabolite[self._open[node]], minlength=metabolites)
+        self._known: dict[bytes, tuple[NDArray[np.uint8], NDArray[np.uint8]]] = {}
+        self.given = self._fewest(degree)
+        ran, self.there = self._expand(self.given, self._open)
+        self.runs = ran[self._unit] & self._open
+
+    @classmethod
+    def of(cls, graph: HeteroData) -> Loans:
+        """The same object for the same graph, for as long as the graph is there."""
+        key = id(graph)
+        known = _SHARED.get(key)
+        if known is None or known[0]() is not graph:
+            kept = weakref.ref(graph, lambda _: _SHARED.pop(key, None))
+            _SHARED[key] = known = (kept, cls(graph))
+        return known[1]
+
+    def __call__(self, dead: Tensor) -> tuple[Tensor, Tensor]:
+        """Finds what has no means when nodes are removed.
+
+        Args:
+            dead: ``[B, R]`` bool, removed reaction nodes.
+
+        Returns:
+            On the device of ``dead``: ``[B, R]`` bool, nodes that do not run any more (those of the removed that ran among them),
+            and ``[B, M]`` bool, metabolites that are not there any more.
+        """
+        removed = dead.cpu().numpy()
+        starved, missing = np.zeros_like(removed), np.zeros((len(removed), self.there.size), bool)
+        for row in np.flatnonzero(removed.any(axis=1)):
+            starved[row], missing[row] = self._without(removed[row])
+        return torch.from_numpy(starved).to(dead.device), torch.from_numpy(missing).to(dead.device)
+
+    def _without(self, removed: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """``[R]`` nodes that do not run without the removed ones, and ``[M]`` metabolites that are not there."""
+        alive = self._open & ~removed
+        gone = np.bincount(self._unit[alive], minlength=self._units) == 0
+        key = np.packbits(gone).tobytes()
+        found = self._known.get(key)
+        if found is None:
+            runs, there = self._balanced(~gone[self._unit] & self._open)
+            found = np.packbits(self.runs & ~runs), np.packbits(self.there & ~there)
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+            self._known[key] = found
+        starved, missing = (
+            np.unpackbits(bits, count=size).view(np.bool_)
+            for bits, size in zip(found, (self.runs.size, self.there.size), strict=True)
+        )
+        return starved | (self.runs & removed), missing
+
+    def _balanced(self, alive: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """``[R]`` nodes that run and ``[M]`` metabolites that are there, once nothing more blocks or starves."""
+        blocked = self._unbalanced(alive)
+        while True:
+            alive = alive & ~blocked
+            ran, there = self._expand(self.given, alive)
+            alive = alive & ran[self._unit]
+            blocked = self._unbalanced(alive)
+            if not (blocked & alive).any():
+                return alive, there
+
+    def _unbalanced(self, alive: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """``[R]`` nodes that are blocked, or not alive."""
+        dead = torch.from_numpy(self._open & ~alive)
+        blocked: NDArray[np.bool_] = self._blocked(dead[None])[0].numpy()
+        return blocked
+
+    def _expand(
+        self, given: NDArray[np.bool_], alive: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """``[U]`` units that run, and ``[M]`` metabolites that are there."""
+        from pyg_nsa.cell.network.loan_kernels import expand  # imports Numba
+
+        open_units = np.zeros(self._units, np.bool_)
+        open_units[self._unit[alive]] = True
+        runs, there = np.empty(self._units, np.bool_), np.empty(given.size, np.bool_)
+        expand(open_units, given, runs, there, self._network)
+        return runs, there
+
+    def _fewest(self, degree: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Gives what has the most reactions of all that is missing, until all open nodes run; then takes back what is not needed."""
+        given = np.zeros(degree.size, np.bool_)
+        order = []
+
+        def enough() -> tuple[bool, NDArray[np.bool_]]:
+            runs, there = self._expand(given, self._open)
+            return bool(runs[self._unit[self._open]].all()), there
+
+        while True:
+            done, there = enough()
+            if done:
+                break
+            # What an open node lacks has a degree, and is not there.
+            best = int(np.where(there, -1, degree).argmax())
+            given[best] = True
+            order.append(best)
+        for one in reversed(order):
+            given[one] = False
+            given[one] = not enough()[0]
+        return given
+
+
+# By identity: graphs have no hash.
+_SHARED: dict[int, tuple[weakref.ref[HeteroData], Loans]] = {}
+
+
+def _network(
+    graph: HeteroData,
+    unit: NDArray[np.int64],
+    first: NDArray[np.int64],
+    reaction: NDArray[np.int64],
+    metabolites: int,
+) -> tuple[NDArray, ...]:
+    """What :mod:`~pyg_nsa.cell.network.loan_kernels` calls a network; each unit is read from its first node."""
+    node, metabolite = graph[_RELATION].edge_index.cpu().numpy()
+    amount = graph[_RELATION].stoichiometry.cpu().view(len(node), -1)[:, 0].double().numpy()
+    chosen = (first[unit[node]] == node) & (amount != 0)
+    of, metabolite, amount = unit[node[chosen]], metabolite[chosen], amount[chosen]
+    order = np.argsort(of, kind="stable")
+    of, metabolite, amount = of[order], metabolite[order], amount[order]
+    uses, makes = np.flatnonzero(amount < 0), np.flatnonzero(amount > 0)
+    owner, substrates, products = of[uses], metabolite[uses], metabolite[makes]
+    count = np.arange(len(first) + 1)
+    start_s, start_p = np.searchsorted(owner, count), np.searchsorted(of[makes], count)
+    by_metabolite = np.argsort(substrates, kind="stable")
+    start_u = np.searchsorted(substrates[by_metabolite], np.arange(metabolites + 1))
+    # Each use beside each product of its unit.
+    many = np.diff(start_p)[owner]
+    use = np.repeat(np.arange(len(uses)), many)
+    made = np.arange(len(use)) + np.repeat(start_p[owner] - (many.cumsum() - many), many)
+    key = products[made] * metabolites + substrates[use]
+    by_key = np.argsort(key, kind="stable")
+    keys, start_k = np.unique(key[by_key], return_index=True)
+    rate = amount[makes][made] / -amount[uses][use]
+    return (
+        start_s,
+        substrates,
+        -amount[uses],
+        start_p,
+        products,
+        amount[makes],
+        owner,
+        start_u,
+        by_metabolite,
+        keys,
+        np.append(start_k, len(key)),
+        use[by_key],
+        rate[by_key],
+        reaction,
+    )
