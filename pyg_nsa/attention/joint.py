@@ -143,7 +143,7 @@ def fits_joint(
 
 
 class _SummedMessages(torch.autograd.Function):
-    """``apply(relations, targets, num_rows, *tensors)``: rows, then what each target's sum starts with, then each relation's."""
+    """``apply(relations, targets, num_rows, has_backward, *tensors)``: rows, what each target's sum starts with, each relation's."""
 
     @staticmethod
     def forward(
@@ -151,6 +151,7 @@ class _SummedMessages(torch.autograd.Function):
         relations: Sequence[_Relation],
         targets: Sequence[int],
         num_rows: int,
+        has_backward: bool,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
         x, starts, given = _sorted(num_rows, len(targets), tensors)
@@ -171,6 +172,7 @@ class _SummedMessages(torch.autograd.Function):
                     x[at].size(0),
                     relation.heads,
                     relation.scale,
+                    lent=not has_backward,
                 )
                 w_out = own.w_out
                 if relation.dropped:
@@ -180,7 +182,8 @@ class _SummedMessages(torch.autograd.Function):
                 to = sums[at] if at in written else None
                 sums[at] = linear_forward(kept.message, w_out, None, sums[at], to)
                 written.add(at)
-                kept_tensors += kept
+                if has_backward:
+                    kept_tensors += kept
         ctx.relations, ctx.targets, ctx.num_rows = relations, targets, num_rows
         ctx.save_for_backward(*tensors, *kept_tensors)
         ctx.set_materialize_grads(False)
@@ -194,7 +197,7 @@ class _SummedMessages(torch.autograd.Function):
         saved = ctx.saved_tensors
         x, _, given = _sorted(num_rows, len(targets), saved[:end])
         kept = [Kept(*saved[at : at + 4]) for at in range(end, len(saved), 4)]
-        needed = ctx.needs_input_grad[3:]
+        needed = ctx.needs_input_grad[4:]
         rows = [as_rows(t) for t in x]
         of_rows = [RowGradient(r, wanted) for r, wanted in zip(rows, needed, strict=False)]
         of_sums = dict(zip(targets, map(as_rows, grads), strict=True))
@@ -235,7 +238,7 @@ class _SummedMessages(torch.autograd.Function):
         ]
         results = [*of_x, *grads, *of_relations]
         asked = zip(results, needed, strict=True)
-        return None, None, None, *(g if wanted else None for g, wanted in asked)
+        return None, None, None, None, *(g if wanted else None for g, wanted in asked)
 
 
 def _sorted(
@@ -292,6 +295,7 @@ def summed_messages(
         plans,
         [names.index(t) for t in targets],
         len(names),
+        torch.is_grad_enabled(),
         *(lead(name, rows[name]) for name in names),
         *(lead(t, starts.get(t)) for t in targets),
         *tensors,

@@ -89,6 +89,8 @@ def message_forward(
     copies: int,
     heads: int,
     scale: float,
+    *,
+    lent: bool = False,
 ) -> Kept:
     """Attention of projected rows.
 
@@ -102,12 +104,18 @@ def message_forward(
         copies: B.
         heads: H.
         scale: Factor of the logits.
+        lent: Whether the projected rows may be :func:`~pyg_nsa.compiled.sequence.borrowed`, since no backward pass needs them.
     """
-    y_src = linear_forward(rows_src, weights.src, weights.src_bias)
+
+    def projected(name: str, rows: Tensor, weight: Tensor, additive: Tensor | None) -> Tensor:
+        to = borrowed(name, rows, rows.size(0), weight.size(0)) if lent else None
+        return linear_forward(rows, weight, additive, out=to)
+
+    y_src = projected("y_src", rows_src, weights.src, weights.src_bias)
     if weights.dst is None:
         y_dst = rows_src.new_empty(0)
     else:
-        y_dst = linear_forward(rows_dst, weights.dst, weights.dst_bias)
+        y_dst = projected("y_dst", rows_dst, weights.dst, weights.dst_bias)
     q, k, v = _split(y_src, y_dst, weights.dst is not None, copies, heads)
     message, lse = attend(q, k, v, bias, masks.as_bytes(), csr, scale)
     return Kept(message.view(-1, heads * q.size(-1)), y_src, y_dst, lse)

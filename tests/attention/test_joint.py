@@ -10,6 +10,7 @@ from torch import nn
 from pyg_nsa import EdgeSet, HeteroNSAConv, edge_attention
 from pyg_nsa.attention import joint
 from pyg_nsa.attention.joint import RelationCall, summed_messages
+from pyg_nsa.compiled import linear, memory, sequence
 from pyg_nsa.nn import relation_sums
 
 SIZES = {"a": (120, 32), "b": (90, 48), "c": (70, 16)}
@@ -171,6 +172,25 @@ def test_only_what_is_asked_for_gets_a_gradient():
     assert rows["a"].grad is not None
     assert calls[1].key[0].grad is None
     assert calls[1].value[0].grad is not None
+
+
+def test_without_a_backward_pass_projected_rows_share_memory(monkeypatch):
+    given = problem()
+    made = []
+    original = memory.empty
+    for module in (linear, sequence):
+        monkeypatch.setattr(module, "empty", lambda *args: made.append(original(*args)) or made[-1])
+
+    def numbers():
+        made.clear()
+        out = summed_messages(*given)
+        return out, sum(t.numel() for t in made)
+
+    expected, kept = numbers()
+    with torch.no_grad():
+        out, lent = numbers()
+    assert all(torch.equal(out[t], expected[t]) for t in out)
+    assert lent < 0.6 * kept
 
 
 def test_what_a_start_holds_is_not_written_to():
