@@ -21,18 +21,18 @@ from pyg_nsa.attention.checks import check_alive, check_pairs
 from pyg_nsa.attention.csr_calls import CSR, Masks, csr_tensors
 from pyg_nsa.attention.edges import EdgeSet
 from pyg_nsa.attention.messages import (
+    Attention,
     Kept,
     RowGradient,
     Weights,
     as_rows,
     message_backward,
     message_forward,
-    stacked,
 )
 from pyg_nsa.attention.projected import fits
 from pyg_nsa.compiled import linear
 from pyg_nsa.compiled.dropping import STEPS, draw, drop
-from pyg_nsa.compiled.linear import linear_backward, linear_forward
+from pyg_nsa.compiled.linear import linear_backward, linear_forward, stacked
 from pyg_nsa.compiled.sequence import borrowed, in_one_go
 
 __all__ = ["RelationCall", "fits_joint", "summed_messages"]
@@ -88,16 +88,16 @@ class _Tensors(NamedTuple):
     alive_keys: Any
     draws: Any  # of dropout
 
-    def weights(self, same: bool) -> Weights:
-        """The projections as the kernels take them.
-
-        Args:
-            same: Whether the targets are the sources.
-        """
+    def attention(self, relation: _Relation) -> Attention:
+        """The relation as the kernels take it."""
         key, value = (self.w_key, self.b_key), (self.w_value, self.b_value)
-        if same:
-            return Weights(*stacked(key, value, (self.w_query, self.b_query)), None, None)
-        return Weights(*stacked(key, value), self.w_query, self.b_query)
+        query = self.w_query, self.b_query
+        if relation.src == relation.dst:
+            weights = Weights(*stacked(key, value, query), None, None)
+        else:
+            weights = Weights(*stacked(key, value), *query)
+        masks = Masks(self.alive_queries, self.alive_keys)
+        return Attention(weights, self.bias, masks, relation.csr, relation.heads, relation.scale)
 
     def gradients(self, of: Weights, of_out: Tensor, of_bias: Tensor) -> _Tensors:
         """Those of the kernels as those of each tensor."""
@@ -165,13 +165,8 @@ class _SummedMessages(torch.autograd.Function):
                 kept = message_forward(
                     rows[relation.src],
                     rows[at],
-                    own.weights(relation.src == at),
-                    own.bias,
-                    Masks(own.alive_queries, own.alive_keys),
-                    relation.csr,
+                    own.attention(relation),
                     x[at].size(0),
-                    relation.heads,
-                    relation.scale,
                     lent=not has_backward,
                 )
                 w_out = own.w_out
@@ -219,13 +214,8 @@ class _SummedMessages(torch.autograd.Function):
                     of_message,
                     rows[relation.src],
                     rows[relation.dst],
-                    own.weights(relation.src == relation.dst),
-                    own.bias,
-                    Masks(own.alive_queries, own.alive_keys),
-                    relation.csr,
+                    own.attention(relation),
                     held,
-                    relation.heads,
-                    relation.scale,
                     of_rows[relation.src],
                     of_rows[relation.dst],
                 )

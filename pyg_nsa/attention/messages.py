@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from pyg_nsa.attention.csr_calls import CSR, Masks, attend, attend_backward
@@ -17,13 +16,13 @@ from pyg_nsa.compiled.memory import empty
 from pyg_nsa.compiled.sequence import borrowed
 
 __all__ = [
+    "Attention",
     "Kept",
     "RowGradient",
     "Weights",
     "as_rows",
     "message_backward",
     "message_forward",
-    "stacked",
 ]
 
 
@@ -34,6 +33,17 @@ class Weights(NamedTuple):
     src_bias: Tensor | None
     dst: Tensor | None  # [C, F_dst] of query
     dst_bias: Tensor | None
+
+
+class Attention(NamedTuple):
+    """All that both passes of one relation read besides its rows."""
+
+    weights: Weights
+    bias: Tensor | None  # [P, H], added to the logits
+    masks: Masks  # [B, N] bool of living rows
+    csr: CSR
+    heads: int
+    scale: float  # factor of the logits
 
 
 class Kept(NamedTuple):
@@ -70,42 +80,19 @@ def as_rows(x: Any) -> Any:
     return None if x is None else x.reshape(-1, x.size(-1)).contiguous()
 
 
-def stacked(*layers: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
-    """Weights and biases of several linear layers as those of one."""
-    weights = [weight for weight, _ in layers]
-    if all(bias is None for _, bias in layers):
-        return torch.cat(weights), None
-    biases = [w.new_zeros(w.size(0)) if b is None else b for w, b in layers]
-    return torch.cat(weights), torch.cat(biases)
-
-
 def message_forward(
-    rows_src: Tensor,
-    rows_dst: Tensor,
-    weights: Weights,
-    bias: Tensor | None,
-    masks: Masks,
-    csr: CSR,
-    copies: int,
-    heads: int,
-    scale: float,
-    *,
-    lent: bool = False,
+    rows_src: Tensor, rows_dst: Tensor, attention: Attention, copies: int, *, lent: bool = False
 ) -> Kept:
     """Attention of projected rows.
 
     Args:
         rows_src: ``[B N_k, F_src]``, each in one piece.
         rows_dst: ``[B N_q, F_dst]``; not read if ``weights.dst`` is missing.
-        weights: Of the projections.
-        bias: ``[P, H]``, added to the logits.
-        masks: ``[B, N]`` bool of living rows.
-        csr: The pairs.
+        attention: The relation.
         copies: B.
-        heads: H.
-        scale: Factor of the logits.
         lent: Whether the projected rows may be :func:`~pyg_nsa.compiled.sequence.borrowed`, since no backward pass needs them.
     """
+    weights, bias, masks, csr, heads, scale = attention
 
     def projected(name: str, rows: Tensor, weight: Tensor, additive: Tensor | None) -> Tensor:
         to = borrowed(name, rows, rows.size(0), weight.size(0)) if lent else None
@@ -125,13 +112,8 @@ def message_backward(
     grad: Tensor,
     rows_src: Tensor,
     rows_dst: Tensor,
-    weights: Weights,
-    bias: Tensor | None,
-    masks: Masks,
-    csr: CSR,
+    attention: Attention,
     kept: Kept,
-    heads: int,
-    scale: float,
     of_src: RowGradient,
     of_dst: RowGradient,
 ) -> tuple[Weights, Tensor]:
@@ -139,18 +121,14 @@ def message_backward(
 
     Args:
         grad: ``[B N_q, C]``, of the message.
-        rows_src: As in the forward pass, and so are the others.
+        rows_src: As in the forward pass.
         rows_dst: The same.
-        weights: The same.
-        bias: The same.
-        masks: The same.
-        csr: The same.
+        attention: The same.
         kept: What it returned.
-        heads: H.
-        scale: Factor of the logits.
         of_src: Of the sources' rows.
         of_dst: Of the targets'; not touched if ``weights.dst`` is missing.
     """
+    weights, bias, masks, csr, heads, scale = attention
     copies = kept.lse.size(0)
     # Without pairs they are zeros from now on, and no kernel's: nothing that is lent to others in between.
     new = borrowed if int(csr.sizes[0]) else _new

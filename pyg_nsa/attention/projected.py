@@ -19,16 +19,16 @@ from pyg_nsa.attention.checks import check_alive, check_pairs
 from pyg_nsa.attention.csr_calls import CSR, Masks, csr_tensors
 from pyg_nsa.attention.edges import EdgeSet
 from pyg_nsa.attention.messages import (
+    Attention,
     Kept,
     RowGradient,
     Weights,
     as_rows,
     message_backward,
     message_forward,
-    stacked,
 )
 from pyg_nsa.compiled import linear
-from pyg_nsa.compiled.linear import linear_forward
+from pyg_nsa.compiled.linear import linear_forward, stacked
 from pyg_nsa.compiled.operators import differentiable, operator
 from pyg_nsa.compiled.sequence import in_one_go
 
@@ -79,17 +79,20 @@ def _forward(
     copies = x_src.size(0)
     rows_src = as_rows(x_src)
     rows_dst = rows_src if x_dst is None else as_rows(x_dst)
+    attention = Attention(
+        Weights(w_src, b_src, w_dst, b_dst),
+        bias,
+        Masks(alive_queries, alive_keys),
+        CSR(rowptr, col, rowptr_t, row_t, perm, sizes),
+        heads,
+        scale,
+    )
     with in_one_go():
         kept = message_forward(
             rows_src,
             rows_dst,
-            Weights(w_src, b_src, w_dst, b_dst),
-            bias,
-            Masks(alive_queries, alive_keys),
-            CSR(rowptr, col, rowptr_t, row_t, perm, sizes),
+            attention,
             copies,
-            heads,
-            scale,
         )
         message = kept.message.view(copies, -1, kept.message.size(-1))
         if w_skip is None:
@@ -133,18 +136,21 @@ def _backward(
     of_src = RowGradient(rows_src, has_src)
     of_dst = of_src if x_dst is None else RowGradient(rows_dst, has_dst)
     of_skip: tuple[Tensor | None, Tensor | None] = None, None
+    attention = Attention(
+        Weights(w_src, b_src, w_dst, b_dst),
+        bias,
+        Masks(alive_queries, alive_keys),
+        CSR(rowptr, col, rowptr_t, row_t, perm, sizes),
+        heads,
+        scale,
+    )
     with in_one_go():
         of_weights, of_bias = message_backward(
             grad,
             rows_src,
             rows_dst,
-            Weights(w_src, b_src, w_dst, b_dst),
-            bias,
-            Masks(alive_queries, alive_keys),
-            CSR(rowptr, col, rowptr_t, row_t, perm, sizes),
+            attention,
             Kept(message.view(grad.shape), y_src, y_dst, lse),
-            heads,
-            scale,
             of_src,
             of_dst,
         )

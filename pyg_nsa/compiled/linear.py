@@ -16,7 +16,7 @@ from pyg_nsa.compiled.memory import empty
 from pyg_nsa.compiled.operators import differentiable, operator
 from pyg_nsa.compiled.sequence import borrowed
 
-__all__ = ["OPERATOR", "fits", "linear", "linear_backward", "linear_forward"]
+__all__ = ["OPERATOR", "fits", "linear", "linear_backward", "linear_forward", "stacked"]
 
 #: Numbers of the largest weight: it should stay in a core's L2 cache, with a tile of rows.
 _LARGEST = 1 << 16
@@ -53,6 +53,15 @@ def parts_of(num_rows: int) -> tuple[int, int]:
     """Number of parts of the rows, and rows of each; threads do not matter."""
     rows = max(_PART_ROWS, -(-num_rows // _PARTS))
     return -(-num_rows // rows), rows
+
+
+def stacked(*layers: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
+    """Weights and biases of several linear layers as those of one."""
+    weights = [weight for weight, _ in layers]
+    if all(bias is None for _, bias in layers):
+        return torch.cat(weights), None
+    biases = [w.new_zeros(w.size(0)) if b is None else b for w, b in layers]
+    return torch.cat(weights), torch.cat(biases)
 
 
 def linear_forward(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear
 
-from pyg_nsa.compiled.linear import fits, linear
+from pyg_nsa.compiled.linear import fits, linear, stacked
 from pyg_nsa.compiled.norm import layer_norm
 
 __all__ = ["apply", "is_plain", "normed", "project"]
@@ -54,15 +53,9 @@ def project(x: Tensor, *layers: Any) -> tuple[Tensor, ...]:
     """
     if len(layers) == 1 or not all(is_plain(layer) for layer in layers):
         return tuple(apply(layer, x) for layer in layers)
-    weights: list[Tensor] = [layer.weight for layer in layers]
-    biases: list[Tensor | None] = [layer.bias for layer in layers]
-    bias = None
-    if any(b is not None for b in biases):
-        pairs = zip(weights, biases, strict=True)
-        bias = torch.cat([w.new_zeros(w.size(0)) if b is None else b for w, b in pairs])
-    weight = torch.cat(weights)
+    weight, bias = stacked(*((layer.weight, layer.bias) for layer in layers))
     y = linear(x, weight, bias) if fits(x, weight, bias) else F.linear(x, weight, bias)
-    return y.split([weight.size(0) for weight in weights], dim=-1)
+    return y.split([layer.weight.size(0) for layer in layers], dim=-1)
 
 
 def is_plain(layer: nn.Module, *types: type[nn.Module]) -> bool:

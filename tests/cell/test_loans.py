@@ -5,12 +5,12 @@ import pytest
 import torch
 from cell.naive_scope import naive_scope
 from cell.random_network import pathways, random_network
+from cell.starved_growth import growth_starves
 from scipy.optimize import linprog
 
 from pyg_nsa.cell.labels.deletions import simulate_singles
 from pyg_nsa.cell.labels.fba import GrowthSimulator
 from pyg_nsa.cell.network.blocked import BlockedReactions
-from pyg_nsa.cell.network.deletion import DeletionRule
 from pyg_nsa.cell.network.graph import build_graph
 from pyg_nsa.cell.network.loans import Loans
 from pyg_nsa.cell.network.metabolic_model import load_model
@@ -232,25 +232,17 @@ def test_lethal_deletions_starve_growth_in_the_textbook_model():
     """All seven do; so do others, for in this small network a loan is often paid back by a longer way than one step."""
     model = load_model("textbook")
     graph = build_graph(model, features=False)
-    starved = growth_starves(graph)
+    starved = growth_starves(graph, Loans)
     fitness = torch.from_numpy(simulate_singles(GrowthSimulator(model)).fitness)
     assert int((fitness < 1e-6).sum()) == 7 and bool(starved[fitness < 1e-6].all())
     assert int(starved.sum()) == 10
-
-
-def growth_starves(graph):
-    """``[G]``: single deletions that starve the objective."""
-    count = graph["gene"].num_nodes
-    everyone = torch.arange(count)
-    dead = ~DeletionRule(graph).alive(everyone, everyone, count)["reaction"]
-    return Loans(graph)(dead)[0][:, graph["reaction"].objective > 0].any(dim=1)
 
 
 @pytest.mark.slow
 def test_lethal_deletions_of_ijo1366(ijo1366):
     """The figures of docs/design.md: growth stops in 209 single deletions, and all 208 lethal ones are among them."""
     fitness = torch.from_numpy(simulate_singles(GrowthSimulator(ijo1366)).fitness)
-    starved = growth_starves(build_graph(ijo1366, features=False))
+    starved = growth_starves(build_graph(ijo1366, features=False), Loans)
     assert int((fitness < 1e-6).sum()) == 208
     assert int(starved.sum()) == 209
     assert int((fitness[starved] < 1e-6).sum()) == 208
@@ -260,7 +252,7 @@ def test_lethal_deletions_of_ijo1366(ijo1366):
 def test_lethal_deletions_of_yeast(yeast):
     """The figures of docs/design.md: growth stops in 193 single deletions of yeast-GEM 9.0.2, 175 of them lethal."""
     fitness = torch.from_numpy(simulate_singles(GrowthSimulator(yeast)).fitness)
-    starved = growth_starves(build_graph(yeast, features=False, proxies=False))
+    starved = growth_starves(build_graph(yeast, features=False, proxies=False), Loans)
     assert int((fitness < 1e-3).sum()) == 192
     assert int(starved.sum()) == 193
     assert int((fitness[starved] < 1e-3).sum()) == 175

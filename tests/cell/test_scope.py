@@ -4,11 +4,11 @@ import pytest
 import torch
 from cell.naive_scope import naive_scope
 from cell.random_network import pathways, random_network
+from cell.starved_growth import growth_starves
 
 from pyg_nsa.cell.labels.deletions import simulate_singles
 from pyg_nsa.cell.labels.fba import GrowthSimulator
 from pyg_nsa.cell.network.blocked import BlockedReactions
-from pyg_nsa.cell.network.deletion import DeletionRule
 from pyg_nsa.cell.network.graph import build_graph
 from pyg_nsa.cell.network.metabolic_model import load_model
 from pyg_nsa.cell.network.scope import Scope
@@ -117,24 +117,16 @@ def test_a_carrier_that_is_needed_to_make_itself_is_given():
 def test_most_deletions_that_starve_growth_are_lethal_in_the_textbook_model():
     model = load_model("textbook")
     graph = build_graph(model, features=False)
-    starved = growth_starves(graph)
+    starved = growth_starves(graph, Scope)
     fitness = torch.from_numpy(simulate_singles(GrowthSimulator(model)).fitness)
     assert int(starved.sum()) == 7 and int((fitness[starved] < 1e-6).sum()) == 5
-
-
-def growth_starves(graph):
-    """``[G]``: single deletions that starve the objective."""
-    count = graph["gene"].num_nodes
-    everyone = torch.arange(count)
-    dead = ~DeletionRule(graph).alive(everyone, everyone, count)["reaction"]
-    return Scope(graph)(dead)[0][:, graph["reaction"].objective > 0].any(dim=1)
 
 
 @pytest.mark.slow
 def test_lethal_deletions_of_ijo1366(ijo1366):
     """The figures of docs/design.md: growth starves in 186 single deletions, and 184 of the 208 lethal ones are among them."""
     fitness = torch.from_numpy(simulate_singles(GrowthSimulator(ijo1366)).fitness)
-    starved = growth_starves(build_graph(ijo1366, features=False))
+    starved = growth_starves(build_graph(ijo1366, features=False), Scope)
     assert int((fitness < 1e-6).sum()) == 208
     assert int(starved.sum()) == 186
     assert int((fitness[starved] < 1e-6).sum()) == 184
@@ -144,7 +136,7 @@ def test_lethal_deletions_of_ijo1366(ijo1366):
 def test_lethal_deletions_of_yeast(yeast):
     """The figures of docs/design.md: growth starves in 95 single deletions of yeast-GEM 9.0.2, 94 of them lethal."""
     fitness = torch.from_numpy(simulate_singles(GrowthSimulator(yeast)).fitness)
-    starved = growth_starves(build_graph(yeast, features=False, proxies=False))
+    starved = growth_starves(build_graph(yeast, features=False, proxies=False), Scope)
     assert int((fitness < 1e-3).sum()) == 192
     assert int(starved.sum()) == 95
     assert int((fitness[starved] < 1e-3).sum()) == 94

@@ -32,6 +32,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_nsa.cell.network.blocked import BlockedReactions
+from pyg_nsa.cell.network.given import fewest_given
 
 __all__ = ["Loans"]
 
@@ -67,7 +68,7 @@ class Loans:
         node, metabolite = graph[_RELATION].edge_index.cpu().numpy()
         degree = np.bincount(metabolite[self._open[node]], minlength=metabolites)
         self._known: dict[bytes, tuple[NDArray[np.uint8], NDArray[np.uint8]]] = {}
-        self.given = self._fewest(degree)
+        self.given = fewest_given(self._runs_all, degree)
         ran, self.there = self._expand(self.given, self._open)
         self.runs = ran[self._unit] & self._open
 
@@ -144,27 +145,10 @@ class Loans:
         expand(open_units, given, runs, there, self._network)
         return runs, there
 
-    def _fewest(self, degree: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Gives what has the most reactions of all that is missing, until all open nodes run; then takes back what is not needed."""
-        given = np.zeros(degree.size, np.bool_)
-        order = []
-
-        def enough() -> tuple[bool, NDArray[np.bool_]]:
-            runs, there = self._expand(given, self._open)
-            return bool(runs[self._unit[self._open]].all()), there
-
-        while True:
-            done, there = enough()
-            if done:
-                break
-            # What an open node lacks has a degree, and is not there.
-            best = int(np.where(there, -1, degree).argmax())
-            given[best] = True
-            order.append(best)
-        for one in reversed(order):
-            given[one] = False
-            given[one] = not enough()[0]
-        return given
+    def _runs_all(self, given: NDArray[np.bool_]) -> tuple[bool, NDArray[np.bool_]]:
+        """Whether all open nodes run, and ``[M]`` what is there."""
+        runs, there = self._expand(given, self._open)
+        return bool(runs[self._unit[self._open]].all()), there
 
 
 # By identity: graphs have no hash.

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_nsa.cell.network.blocked import BlockedReactions
+from pyg_nsa.cell.network.given import fewest_given
 
 __all__ = ["Scope"]
 
@@ -54,7 +55,7 @@ class Scope:
         )
         self._open = BlockedReactions(graph).open.astype(np.bool_)
         degree = np.bincount(metabolite[self._open[node]], minlength=metabolites)
-        self.given = self._fewest(degree)
+        self.given = fewest_given(self._runs_all, degree)
         self.runs, self.there = self._expand(self.given)
 
     def __call__(self, dead: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,20 +86,7 @@ class Scope:
         expand(self._open, given, runs, there, self._network)
         return runs, there
 
-    def _fewest(self, degree: np.ndarray) -> np.ndarray:
-        """Gives what has the most reactions of all that is missing, until all open nodes run; then takes back what is not needed."""
-        given = np.zeros(degree.size, np.bool_)
-        order = []
-        while True:
-            runs, there = self._expand(given)
-            if runs[self._open].all():
-                break
-            # What an open node lacks has a degree, and is not there.
-            best = int(np.where(there, -1, degree).argmax())
-            given[best] = True
-            order.append(best)
-        for one in reversed(order):
-            given[one] = False
-            runs, _ = self._expand(given)
-            given[one] = not runs[self._open].all()
-        return given
+    def _runs_all(self, given: np.ndarray) -> tuple[bool, np.ndarray]:
+        """Whether all open nodes run, and ``[M]`` what is there."""
+        runs, there = self._expand(given)
+        return bool(runs[self._open].all()), there
