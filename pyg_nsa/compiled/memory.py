@@ -1,27 +1,25 @@
-"""New memory for results, in huge pages where the system has them.
+"""Memory for results, where the last step's was.
 
-A large tensor is new memory in every step: the system hands it over page by page, and a page of 4 KiB costs more than writing it.
-Rows that are read in a random order also miss fewer entries of the page table's cache. NumPy does the same for its arrays. Smaller
-tensors come from malloc's heap, which is kept from one step to the next.
+Large tensors get pages that are kept from one step to the next (:mod:`pyg_nsa.compiled.kept_pages`), smaller ones come from
+malloc's heap, which is kept as well.
 """
 
 from __future__ import annotations
 
-import ctypes
 import functools
+import math
 import sys
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
+
+from pyg_nsa.compiled.kept_pages import on_kept_pages
 
 __all__ = ["empty"]
 
 #: Smaller tensors hold no whole huge page, or hardly one.
 _SMALLEST = 1 << 22
-
-_HUGE_PAGE = 1 << 21
-_MADV_HUGEPAGE = 14
 
 #: 32 MiB, less what malloc adds to a block.
 _LARGEST_MAPPED = (1 << 25) - (1 << 16)
@@ -30,15 +28,11 @@ _LARGEST_MAPPED = (1 << 25) - (1 << 16)
 def empty(like: Tensor, *shape: int) -> Tensor:
     """An uninitialised tensor of the dtype and device of ``like``."""
     _keep_heap()
-    tensor = like.new_empty(*shape)
-    size = tensor.numel() * tensor.element_size()
-    advise = _madvise() if size >= _SMALLEST and tensor.device.type == "cpu" else None
-    if advise is not None and type(tensor) is Tensor:
-        begin = -(-tensor.data_ptr() // _HUGE_PAGE) * _HUGE_PAGE
-        end = (tensor.data_ptr() + size) // _HUGE_PAGE * _HUGE_PAGE
-        # It is advice: what comes back does not matter.
-        advise(begin, end - begin, _MADV_HUGEPAGE)
-    return tensor
+    large = math.prod(shape) * like.dtype.itemsize >= _SMALLEST
+    kept = None
+    if large and like.device.type == "cpu" and type(like) in (Tensor, Parameter):
+        kept = on_kept_pages(like, *shape)
+    return like.new_empty(*shape) if kept is None else kept
 
 
 @functools.cache
@@ -51,13 +45,3 @@ def _keep_heap() -> None:
     """
     if sys.platform.startswith("linux"):
         torch.empty(_LARGEST_MAPPED, dtype=torch.uint8)
-
-
-@functools.cache
-def _madvise() -> Callable[[int, int, int], int] | None:
-    """The system's, on Linux."""
-    if not sys.platform.startswith("linux"):
-        return None
-    function = ctypes.CDLL(None).madvise
-    function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    return function

@@ -18,6 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pyg_nsa.compiled.kept_pages import give_back
+
 from .contenders import Contender, NotRun, Setting
 
 #: Every tensor of a page or more is mapped by itself, so that freed memory does not hide in the allocator.
@@ -74,6 +76,7 @@ def measure_here(contender: Contender, setting: Setting) -> dict[str, Any]:
 
 def _trim() -> None:
     gc.collect()
+    give_back()
     with contextlib.suppress(OSError, AttributeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)
 
