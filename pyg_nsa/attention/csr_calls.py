@@ -14,7 +14,7 @@ from pyg_nsa.compiled.calls import KernelCall, threads_for
 from pyg_nsa.compiled.memory import empty
 from pyg_nsa.compiled.sequence import borrowed
 
-__all__ = ["CSR", "Masks", "attend", "attend_backward", "csr_tensors"]
+__all__ = ["CSR", "Masks", "Paired", "attend", "attend_backward", "csr_tensors", "paired_rows"]
 
 #: The backward pass keeps a number per pair and head for a block of instances of a shared graph; blocks have about
 #: this many pairs, so that the numbers stay in cache and few calls are made for small graphs.
@@ -22,6 +22,9 @@ _PAIRS_PER_BLOCK = 1 << 17
 
 #: Threads take rows in portions of about this many pairs: enough portions to share hubs evenly.
 _PAIRS_PER_TASK = 1 << 10
+
+#: Rows are taken one by one from this share on downwards: to pick them costs less than a twentieth of projecting them.
+_NEARLY_ALL = 0.95
 
 
 class CSR(NamedTuple):
@@ -33,6 +36,18 @@ class CSR(NamedTuple):
     row_t: Tensor
     perm: Tensor  # of each pair by key its place by query
     sizes: Tensor  # [3] int64: number of pairs, largest row of each pattern
+
+
+class Paired(NamedTuple):
+    """int64 numbers of the rows that have pairs, in order; nothing if nearly all of them do."""
+
+    queries: Tensor | None
+    keys: Tensor | None  # the same tensor if they are the same rows
+
+    @property
+    def are_same(self) -> bool:
+        """Whether queries and keys of one node type can be projected together."""
+        return self.queries is self.keys
 
 
 class Masks(NamedTuple):
@@ -64,6 +79,28 @@ def csr_tensors(edges: EdgeSet) -> CSR:
         known = CSR(*tensors, sizes)  # type: ignore[call-arg]
         edges.derived["csr"] = known
     return known
+
+
+def paired_rows(edges: EdgeSet) -> Paired:
+    """Of an edge set, found once. A graph that is being compiled gets none: their number depends on data."""
+    known: Paired | None = edges.derived.get("paired")
+    if known is None:
+        if torch.compiler.is_compiling() or edges.rowptr.device.type != "cpu":
+            return Paired(None, None)
+        with kept_tensors():
+            csr = csr_tensors(edges)
+            queries, keys = (_in_pairs(rowptr) for rowptr in (csr.rowptr, csr.rowptr_t))
+        if queries is not None and keys is not None and torch.equal(queries, keys):
+            keys = queries
+        known = edges.derived["paired"] = Paired(queries, keys)
+    return known
+
+
+def _in_pairs(rowptr: Tensor) -> Tensor | None:
+    has_pairs = rowptr.diff() > 0
+    if int(has_pairs.sum()) > _NEARLY_ALL * has_pairs.numel():
+        return None
+    return has_pairs.nonzero().flatten()
 
 
 def _largest_row(rowptr: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pyg_nsa.attention.checks import check_alive, check_pairs
-from pyg_nsa.attention.csr_calls import CSR, Masks, csr_tensors
+from pyg_nsa.attention.csr_calls import CSR, Masks, Paired, csr_tensors, paired_rows
 from pyg_nsa.attention.edges import EdgeSet
 from pyg_nsa.attention.messages import (
     Attention,
@@ -33,6 +33,7 @@ from pyg_nsa.attention.projected import fits
 from pyg_nsa.compiled import linear
 from pyg_nsa.compiled.dropping import STEPS, draw, drop
 from pyg_nsa.compiled.linear import linear_backward, linear_forward, stacked
+from pyg_nsa.compiled.memory import empty
 from pyg_nsa.compiled.sequence import borrowed, in_one_go
 
 __all__ = ["RelationCall", "fits_joint", "summed_messages"]
@@ -63,6 +64,7 @@ class _Relation(NamedTuple):
     src: int
     dst: int
     csr: CSR
+    paired: Paired
     heads: int
     scale: float
     dropped: int
@@ -92,12 +94,20 @@ class _Tensors(NamedTuple):
         """The relation as the kernels take it."""
         key, value = (self.w_key, self.b_key), (self.w_value, self.b_value)
         query = self.w_query, self.b_query
-        if relation.src == relation.dst:
+        if relation.src == relation.dst and relation.paired.are_same:
             weights = Weights(*stacked(key, value, query), None, None)
         else:
             weights = Weights(*stacked(key, value), *query)
         masks = Masks(self.alive_queries, self.alive_keys)
-        return Attention(weights, self.bias, masks, relation.csr, relation.heads, relation.scale)
+        return Attention(
+            weights,
+            self.bias,
+            masks,
+            relation.csr,
+            relation.paired,
+            relation.heads,
+            relation.scale,
+        )
 
     def gradients(self, of: Weights, of_out: Tensor, of_bias: Tensor) -> _Tensors:
         """Those of the kernels as those of each tensor."""
@@ -162,10 +172,11 @@ class _SummedMessages(torch.autograd.Function):
         with in_one_go():
             for relation, own in zip(relations, given, strict=True):
                 at = relation.dst
+                attention = own.attention(relation)
                 kept = message_forward(
                     rows[relation.src],
                     rows[at],
-                    own.attention(relation),
+                    attention,
                     x[at].size(0),
                     lent=not has_backward,
                 )
@@ -173,9 +184,12 @@ class _SummedMessages(torch.autograd.Function):
                 if relation.dropped:
                     drop(kept.message, own.draws, relation.dropped)
                     w_out = w_out * relation.rescale
-                # The first message makes new rows, the others are added to them.
-                to = sums[at] if at in written else None
-                sums[at] = linear_forward(kept.message, w_out, None, sums[at], to)
+                # The first message makes new rows, the others are added to them. Rows without pairs get no message.
+                start, listed = sums[at], attention.queries()
+                to = start if at in written else None
+                if to is None and listed is not None:
+                    to = start = _begun(start, kept.message.size(0), w_out)
+                sums[at] = linear_forward(kept.message, w_out, None, start, to, rows=listed)
                 written.add(at)
                 if has_backward:
                     kept_tensors += kept
@@ -206,7 +220,15 @@ class _SummedMessages(torch.autograd.Function):
                     continue
                 of_message = borrowed("grad of message", grad, *held.message.shape)
                 w_out = own.w_out * relation.rescale if relation.dropped else own.w_out
-                of_out, _ = linear_backward(grad, held.message, w_out, of_message, has_bias=False)
+                attention = own.attention(relation)
+                of_out, _ = linear_backward(
+                    grad,
+                    held.message,
+                    w_out,
+                    of_message,
+                    has_bias=False,
+                    rows=attention.queries(),
+                )
                 if relation.dropped:
                     drop(of_message, own.draws, relation.dropped)
                     rescaled.append((of_out, relation.rescale))
@@ -214,7 +236,7 @@ class _SummedMessages(torch.autograd.Function):
                     of_message,
                     rows[relation.src],
                     rows[relation.dst],
-                    own.attention(relation),
+                    attention,
                     held,
                     of_rows[relation.src],
                     of_rows[relation.dst],
@@ -229,6 +251,14 @@ class _SummedMessages(torch.autograd.Function):
         results = [*of_x, *grads, *of_relations]
         asked = zip(results, needed, strict=True)
         return None, None, None, None, *(g if wanted else None for g, wanted in asked)
+
+
+def _begun(start: Tensor | None, rows: int, weight: Tensor) -> Tensor:
+    """A sum ``[rows, F_out]`` before its first message."""
+    width = weight.size(0)
+    if start is None:
+        return weight.new_zeros(rows, width)
+    return empty(start, rows, width).copy_(start)
 
 
 def _sorted(
@@ -275,7 +305,8 @@ def summed_messages(
         check_alive("alive_keys", r.alive_keys, x_src.shape[:-1])
         scale = 1 / math.sqrt(r.key[0].size(0) // r.heads)
         places = names.index(r.src), names.index(r.dst)
-        plans.append(_Relation(*places, CSR(*csr_tensors(r.edges)), r.heads, scale, r.dropped))
+        csr, paired = csr_tensors(r.edges), paired_rows(r.edges)
+        plans.append(_Relation(*places, csr, paired, r.heads, scale, r.dropped))
         bias = None if r.bias is None else r.bias.to(x_src.dtype).contiguous()
         masks = lead(r.dst, r.alive_queries), lead(r.src, r.alive_keys)
         size = x_dst[..., 0].numel() * r.out.size(1)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from pyg_nsa.attention.csr_calls import CSR, Masks, attend, attend_backward
-from pyg_nsa.compiled.linear import linear_backward, linear_forward
+from pyg_nsa.attention.csr_calls import CSR, Masks, Paired, attend, attend_backward
+from pyg_nsa.compiled.linear import Listed, linear_backward, linear_forward
 from pyg_nsa.compiled.memory import empty
 from pyg_nsa.compiled.sequence import borrowed
 
@@ -27,9 +27,9 @@ __all__ = [
 
 
 class Weights(NamedTuple):
-    """Projections of a relation; ``dst`` is missing if the targets are the sources, whose ``src`` then holds the query's rows too."""
+    """Projections of a relation; ``dst`` is missing if queries are projected together with keys and values, of the same rows."""
 
-    src: Tensor  # [2 C, F_src] of key and value, or [3 C, F_src]
+    src: Tensor  # [2 C, F_src] of key and value, or [3 C, F_src], of query too
     src_bias: Tensor | None
     dst: Tensor | None  # [C, F_dst] of query
     dst_bias: Tensor | None
@@ -42,8 +42,21 @@ class Attention(NamedTuple):
     bias: Tensor | None  # [P, H], added to the logits
     masks: Masks  # [B, N] bool of living rows
     csr: CSR
+    paired: Paired
     heads: int
     scale: float  # factor of the logits
+
+    def queries(self) -> Listed | None:
+        """Rows that have pairs."""
+        return self._listed(self.paired.queries, self.csr.rowptr)
+
+    def keys(self) -> Listed | None:
+        """Rows that have pairs."""
+        return self._listed(self.paired.keys, self.csr.rowptr_t)
+
+    @staticmethod
+    def _listed(index: Tensor | None, rowptr: Tensor) -> Listed | None:
+        return None if index is None else Listed(index, rowptr.numel() - 1)
 
 
 class Kept(NamedTuple):
@@ -68,11 +81,21 @@ class RowGradient:
         self.is_written = False
 
     def through(
-        self, grad: Tensor, rows: Tensor, weight: Tensor, has_bias: bool
+        self,
+        grad: Tensor,
+        rows: Tensor,
+        weight: Tensor,
+        has_bias: bool,
+        listed: Listed | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Adds what comes through a linear layer ``rows @ weight.T``; gradients of its weight and bias."""
+        """Adds what comes through a linear layer ``rows @ weight.T`` of the listed rows; gradients of its weight and bias."""
+        if listed is not None and self.gradient is not None and not self.is_written:
+            self.gradient.zero_()  # of its own, and no kernel has written to it
+            self.is_written = True
         adds, self.is_written = self.is_written, True
-        return linear_backward(grad, rows, weight, self.gradient, adds=adds, has_bias=has_bias)
+        return linear_backward(
+            grad, rows, weight, self.gradient, adds=adds, has_bias=has_bias, rows=listed
+        )
 
 
 def as_rows(x: Any) -> Any:
@@ -87,22 +110,24 @@ def message_forward(
 
     Args:
         rows_src: ``[B N_k, F_src]``, each in one piece.
-        rows_dst: ``[B N_q, F_dst]``; not read if ``weights.dst`` is missing.
+        rows_dst: ``[B N_q, F_dst]``, which may be ``rows_src``; not read if ``weights.dst`` is missing.
         attention: The relation.
         copies: B.
         lent: Whether the projected rows may be :func:`~pyg_nsa.compiled.sequence.borrowed`, since no backward pass needs them.
     """
-    weights, bias, masks, csr, heads, scale = attention
+    weights, bias, masks, csr, _, heads, scale = attention
 
-    def projected(name: str, rows: Tensor, weight: Tensor, additive: Tensor | None) -> Tensor:
+    def projected(
+        name: str, rows: Tensor, weight: Tensor, additive: Tensor | None, listed: Listed | None
+    ) -> Tensor:
         to = borrowed(name, rows, rows.size(0), weight.size(0)) if lent else None
-        return linear_forward(rows, weight, additive, out=to)
+        return linear_forward(rows, weight, additive, out=to, rows=listed)
 
-    y_src = projected("y_src", rows_src, weights.src, weights.src_bias)
+    y_src = projected("y_src", rows_src, weights.src, weights.src_bias, attention.keys())
     if weights.dst is None:
         y_dst = rows_src.new_empty(0)
     else:
-        y_dst = projected("y_dst", rows_dst, weights.dst, weights.dst_bias)
+        y_dst = projected("y_dst", rows_dst, weights.dst, weights.dst_bias, attention.queries())
     q, k, v = _split(y_src, y_dst, weights.dst is not None, copies, heads)
     message, lse = attend(q, k, v, bias, masks.as_bytes(), csr, scale)
     return Kept(message.view(-1, heads * q.size(-1)), y_src, y_dst, lse)
@@ -120,15 +145,15 @@ def message_backward(
     """Gradients of weights and bias (``[0, H]`` without one); those of the rows are added to ``of_src`` and ``of_dst``.
 
     Args:
-        grad: ``[B N_q, C]``, of the message.
+        grad: ``[B N_q, C]``, of the message; rows without pairs are not read.
         rows_src: As in the forward pass.
         rows_dst: The same.
         attention: The same.
         kept: What it returned.
         of_src: Of the sources' rows.
-        of_dst: Of the targets'; not touched if ``weights.dst`` is missing.
+        of_dst: Of the targets', the same if those are the sources; not touched if ``weights.dst`` is missing.
     """
-    weights, bias, masks, csr, heads, scale = attention
+    weights, bias, masks, csr, _, heads, scale = attention
     copies = kept.lse.size(0)
     # Without pairs they are zeros from now on, and no kernel's: nothing that is lent to others in between.
     new = borrowed if int(csr.sizes[0]) else _new
@@ -149,10 +174,12 @@ def message_backward(
         scale,
         _split(grad_src, grad_dst, has_own, copies, heads),
     )
-    src = of_src.through(grad_src, rows_src, weights.src, weights.src_bias is not None)
+    has_bias = weights.src_bias is not None
+    src = of_src.through(grad_src, rows_src, weights.src, has_bias, attention.keys())
     dst: tuple[Any, Any] = None, None
     if weights.dst is not None:
-        dst = of_dst.through(grad_dst, rows_dst, weights.dst, weights.dst_bias is not None)
+        has_bias = weights.dst_bias is not None
+        dst = of_dst.through(grad_dst, rows_dst, weights.dst, has_bias, attention.queries())
     return Weights(*src, *dst), of_bias
 
 

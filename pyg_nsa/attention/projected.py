@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pyg_nsa.attention.checks import check_alive, check_pairs
-from pyg_nsa.attention.csr_calls import CSR, Masks, csr_tensors
+from pyg_nsa.attention.csr_calls import CSR, Masks, Paired, csr_tensors, paired_rows
 from pyg_nsa.attention.edges import EdgeSet
 from pyg_nsa.attention.messages import (
     Attention,
@@ -69,12 +69,14 @@ def _forward(
     row_t: Tensor,
     perm: Tensor,
     sizes: Tensor,
+    queries: Tensor | None,
+    keys: Tensor | None,
     heads: int,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Returns ``[B, N_q, C]``, the same without the skip connection (empty if there is none), the projections, and the log-sum-exp.
 
-    ``w_src`` holds the rows of key, value and, if ``x_dst`` is missing since it is ``x_src``, query.
+    ``x_dst`` is missing if it is ``x_src``. ``w_src`` holds the rows of key and value, and those of query if ``w_dst`` is missing.
     """
     copies = x_src.size(0)
     rows_src = as_rows(x_src)
@@ -84,6 +86,7 @@ def _forward(
         bias,
         Masks(alive_queries, alive_keys),
         CSR(rowptr, col, rowptr_t, row_t, perm, sizes),
+        Paired(queries, keys),
         heads,
         scale,
     )
@@ -120,6 +123,8 @@ def _backward(
     row_t: Tensor,
     perm: Tensor,
     sizes: Tensor,
+    queries: Tensor | None,
+    keys: Tensor | None,
     message: Tensor,
     y_src: Tensor,
     y_dst: Tensor,
@@ -141,6 +146,7 @@ def _backward(
         bias,
         Masks(alive_queries, alive_keys),
         CSR(rowptr, col, rowptr_t, row_t, perm, sizes),
+        Paired(queries, keys),
         heads,
         scale,
     )
@@ -169,7 +175,7 @@ def _fake(x_src, x_dst, w_src, b_src, w_dst, b_dst, w_skip, *rest):  # type: ign
     heads = rest[-2]
     copies, keys = x_src.shape[:2]
     queries = keys if x_dst is None else x_dst.size(1)
-    width = w_src.size(0) // (3 if x_dst is None else 2)
+    width = w_src.size(0) // (3 if w_dst is None else 2)
     out = x_src.new_empty(copies, queries, width)
     return (
         out,
@@ -212,8 +218,8 @@ def _gradients(backward: Any, ctx: Any, grad: Tensor | None, *_: Any) -> tuple[T
     return *given, *[None] * (len(ctx.needs_input_grad) - len(given))
 
 
-OPERATOR = operator("pyg_nsa::projected_attention", _forward, _fake)
-_BACKWARD = operator("pyg_nsa::projected_attention_backward", _backward, _fake_backward)
+OPERATOR = operator("pyg_nsa::projected_attention_v2", _forward, _fake)
+_BACKWARD = operator("pyg_nsa::projected_attention_backward_v2", _backward, _fake_backward)
 _call = differentiable((OPERATOR, _forward), (_BACKWARD, _backward), _setup_context, _gradients)
 
 
@@ -266,8 +272,10 @@ def projected_attention(
     def lead(x: Tensor | None) -> Tensor | None:
         return x[None] if single and x is not None else x
 
-    w_src, b_src = stacked(key, value, query) if same else stacked(key, value)
-    w_dst, b_dst = (None, None) if same else query
+    paired = paired_rows(edges)
+    at_once = same and paired.are_same
+    w_src, b_src = stacked(key, value, query) if at_once else stacked(key, value)
+    w_dst, b_dst = (None, None) if at_once else query
     w_skip, b_skip = (None, None) if skip is None else skip
     out: Tensor = _call(
         lead(x_src),
@@ -282,6 +290,7 @@ def projected_attention(
         lead(alive_queries),
         lead(alive_keys),
         *csr_tensors(edges),
+        *paired,
         heads,
         1 / math.sqrt(key[0].size(0) // heads),
     )[0]

@@ -5,7 +5,7 @@ Both passes are registered with torch (:mod:`pyg_nsa.compiled.operators`), so th
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +16,15 @@ from pyg_nsa.compiled.memory import empty
 from pyg_nsa.compiled.operators import differentiable, operator
 from pyg_nsa.compiled.sequence import borrowed
 
-__all__ = ["OPERATOR", "fits", "linear", "linear_backward", "linear_forward", "stacked"]
+__all__ = [
+    "OPERATOR",
+    "Listed",
+    "fits",
+    "linear",
+    "linear_backward",
+    "linear_forward",
+    "stacked",
+]
 
 #: Numbers of the largest weight: it should stay in a core's L2 cache, with a tile of rows.
 _LARGEST = 1 << 16
@@ -28,6 +36,17 @@ _ONE = torch.ones(1)
 #: Rows of a part whose gradients are summed on their own, at least; and parts at most.
 _PART_ROWS = 256
 _PARTS = 16
+
+
+class Listed(NamedTuple):
+    """Some rows of each copy of a tensor ``[copies * size, *]``."""
+
+    numbers: Tensor  # int64 [n], on the CPU, each once
+    size: int
+
+    def count(self, x: Tensor) -> int:
+        """How many rows of ``x`` they are."""
+        return x.size(0) // self.size * self.numbers.numel() if self.size else 0
 
 
 def fits(x: Tensor, *weights: Tensor | None) -> bool:
@@ -70,6 +89,7 @@ def linear_forward(
     bias: Tensor | None,
     start: Tensor | None = None,
     out: Tensor | None = None,
+    rows: Listed | None = None,
 ) -> Tensor:
     """``start + x @ weight.T + bias``, without autograd.
 
@@ -79,6 +99,7 @@ def linear_forward(
         bias: ``[F_out]``.
         start: ``[N, F_out]``.
         out: ``[N, F_out]`` to write to; may be ``start``.
+        rows: Those that are read and written, all by default; what the others hold is left as it is.
 
     Returns:
         ``[N, F_out]``.
@@ -89,11 +110,28 @@ def linear_forward(
     y = empty(x, x.size(0), width) if out is None else out
     call = KernelCall(linear_kernels.Words)
     call.put(X=x, WEIGHT=weight.contiguous(), BIAS=bias, Y=y, START=start)
-    call.set(NUM_ROWS=x.size(0), DEPTH=depth, WIDTH=width, X_ROW=x.stride(0), Y_ROW=y.stride(0))
+    call.set(DEPTH=depth, WIDTH=width, X_ROW=x.stride(0), Y_ROW=y.stride(0))
     call.set(START_ROW=0 if start is None else start.stride(0))
-    threads = threads_for(x.size(0) * width * depth)
-    call.run(linear_kernels.forward(), threads, borrowed("threads", x, threads * width * depth))
+    _run(call, "forward", x, weight, rows)
     return y
+
+
+def _run(call: KernelCall, name: str, x: Tensor, weight: Tensor, rows: Listed | None) -> None:
+    from pyg_nsa.compiled import linear_kernels
+
+    width, depth = weight.shape
+    num_rows, scratch_size = x.size(0), width * depth
+    if rows is not None:
+        num_rows = rows.count(x)
+        scratch_size += linear_kernels.TILE * (2 * depth + width)
+        call.put(ROWS=rows.numbers)
+        call.set(LISTED=rows.numbers.numel(), COPY=rows.size)
+    if num_rows == 0:
+        return
+    call.set(NUM_ROWS=num_rows, SCRATCH_SIZE=scratch_size)
+    threads = threads_for(num_rows * width * depth)
+    kernel = getattr(linear_kernels, name)()
+    call.run(kernel, threads, borrowed("threads", x, threads * scratch_size))
 
 
 def linear_backward(
@@ -104,6 +142,7 @@ def linear_backward(
     *,
     adds: bool = False,
     has_bias: bool = True,
+    rows: Listed | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Gradients of weight and bias, in one piece of memory; that of ``x`` is written where it is to go.
 
@@ -114,23 +153,23 @@ def linear_backward(
         grad_x: ``[N, F_in]`` to write to.
         adds: To what ``grad_x`` holds.
         has_bias: Whether the bias's is asked for.
+        rows: Those in which ``grad`` is not 0, as far as it matters, all by default; other rows are not read, nor written.
     """
     from pyg_nsa.compiled import linear_kernels
 
     width, depth = weight.shape
-    parts, part_rows = parts_of(x.size(0))
+    parts, part_rows = parts_of(x.size(0) if rows is None else rows.count(x))
     size = width * (depth + has_bias)
-    grads = x.new_empty(size)
+    grads = x.new_empty(size) if parts else x.new_zeros(size)
     call = KernelCall(linear_kernels.Words)
     call.put(X=x, WEIGHT=weight.contiguous(), GRAD=grad, GRAD_X=grad_x)
     call.put(PART_SUMS=borrowed("parts", x, parts * size), GRADS=grads, ONE=_ONE)
-    call.set(NUM_ROWS=x.size(0), DEPTH=depth, WIDTH=width, X_ROW=x.stride(0))
+    call.set(DEPTH=depth, WIDTH=width, X_ROW=x.stride(0))
     call.set(
         HAS_BIAS=int(has_bias), GRAD_ROW=grad.stride(0), ROWS_PER_PART=part_rows, ADDS=int(adds)
     )
     call.set(GRAD_X_ROW=0 if grad_x is None else grad_x.stride(0))
-    threads = threads_for(x.size(0) * width * depth)
-    call.run(linear_kernels.backward(), threads, borrowed("threads", x, threads * width * depth))
+    _run(call, "backward", x, weight, rows)
     of_weight = grads[: width * depth].view(width, depth)
     return of_weight, grads[width * depth :] if has_bias else None
 

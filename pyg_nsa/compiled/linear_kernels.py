@@ -12,12 +12,13 @@ import functools
 from enum import IntEnum
 from typing import Any
 
+import numba
 import numpy as np
 from numba import carray
 
-from pyg_nsa.compiled.compiling import kernel_address
-from pyg_nsa.compiled.lanes import pointer, take
-from pyg_nsa.compiled.matmul import add_parts, add_rows, matmul, pack
+from pyg_nsa.compiled.compiling import kept_on_disk, kernel_address
+from pyg_nsa.compiled.lanes import load, pointer, store, take
+from pyg_nsa.compiled.matmul import COLUMNS, add_parts, add_rows, matmul, pack
 
 __all__ = ["TILE", "Words", "backward", "forward"]
 
@@ -29,7 +30,7 @@ class Words(IntEnum):
     """Positions of a kernel's arguments: addresses (0: absent), then sizes and strides in elements."""
 
     COUNTERS = 0  # three int64: next task, next thread's scratch, parts that are done
-    SCRATCH = 1  # [threads, depth * width]: the packed weight
+    SCRATCH = 1  # [threads, SCRATCH_SIZE]: the packed weight; if there are ROWS, TILE rows of X, Y and GRAD_X
     X = 2  # [rows, depth]
     WEIGHT = 3  # [width, depth]
     BIAS = 4  # [width]
@@ -51,6 +52,10 @@ class Words(IntEnum):
     START_ROW = 20
     ONE = 21  # a float32 1
     HAS_BIAS = 22
+    SCRATCH_SIZE = 23  # of one thread
+    ROWS = 24  # int64 [LISTED]: rows of each copy that are read and written, 0: all; NUM_ROWS counts those of all copies
+    LISTED = 25
+    COPY = 26  # rows of a copy
 
 
 _NUM_WORDS = len(Words)
@@ -79,7 +84,41 @@ _NUM_WORDS = len(Words)
     _START_ROW,
     _ONE,
     _HAS_BIAS,
+    _SCRATCH_SIZE,
+    _ROWS,
+    _LISTED,
+    _COPY,
 ) = (int(word) for word in Words)
+
+
+@kept_on_disk(numba.njit, nogil=True)
+def _gather(to, source, source_row, rows, copy, first, count, cols):
+    """``to [count, cols]``: the listed rows ``first`` and following of ``source``, whose copies have ``copy`` rows."""
+    listed = len(rows)
+    packed, data = (
+        carray(pointer(to), 1, dtype=np.float32),
+        carray(pointer(source), 1, dtype=np.float32),
+    )
+    for i in range(count):
+        n = (first + i) // listed
+        at = (n * copy + rows[first + i - n * listed]) * source_row
+        for c in range(0, cols, COLUMNS):
+            store(packed, i * cols + c, load(data, at + c, 1, COLUMNS), COLUMNS)
+
+
+@kept_on_disk(numba.njit, nogil=True)
+def _scatter(to, to_row, source, rows, copy, first, count, cols):
+    """The other way: rows of ``source [count, cols]`` to the listed rows of ``to``."""
+    listed = len(rows)
+    packed, data = (
+        carray(pointer(source), 1, dtype=np.float32),
+        carray(pointer(to), 1, dtype=np.float32),
+    )
+    for i in range(count):
+        n = (first + i) // listed
+        at = (n * copy + rows[first + i - n * listed]) * to_row
+        for c in range(0, cols, COLUMNS):
+            store(data, at + c, load(packed, i * cols + c, 1, COLUMNS), COLUMNS)
 
 
 @functools.cache
@@ -90,21 +129,37 @@ def forward() -> int:
         w = carray(data, _NUM_WORDS, dtype=np.int64)
         counters = carray(pointer(w[_COUNTERS]), 2, dtype=np.int64)
         rows, depth, width = w[_NUM_ROWS], w[_DEPTH], w[_WIDTH]
-        packed = w[_SCRATCH] + 4 * take(counters, 1) * depth * width
+        packed = w[_SCRATCH] + 4 * take(counters, 1) * w[_SCRATCH_SIZE]
         pack(packed, w[_WEIGHT], 1, depth, depth, width)
+        is_listed, copy = w[_ROWS] != 0, w[_COPY]
+        listed = carray(pointer(w[_ROWS]), w[_LISTED], dtype=np.int64)
+        own_x = packed + 4 * depth * width
+        own_y = own_x + 4 * TILE * depth
         while True:
             first = take(counters, 0) * TILE
             if first >= rows:
                 break
-            start = w[_START] + 4 * first * w[_START_ROW] if w[_START] else 0
+            count = min(TILE, rows - first)
+            if is_listed:
+                x, x_row, y, y_row, start, start_row = own_x, depth, own_y, width, 0, width
+                _gather(x, w[_X], w[_X_ROW], listed, copy, first, count, depth)
+                if w[_START]:
+                    start = own_y
+                    _gather(start, w[_START], w[_START_ROW], listed, copy, first, count, width)
+            else:
+                x_row, y_row, start_row = w[_X_ROW], w[_Y_ROW], w[_START_ROW]
+                x, y = w[_X] + 4 * first * x_row, w[_Y] + 4 * first * y_row
+                start = w[_START] + 4 * first * start_row if w[_START] else 0
             matmul(
-                (w[_Y] + 4 * first * w[_Y_ROW], w[_Y_ROW]),
-                (w[_X] + 4 * first * w[_X_ROW], w[_X_ROW], 1),
+                (y, y_row),
+                (x, x_row, 1),
                 (packed, 0),
-                (start, w[_START_ROW]),
+                (start, start_row),
                 w[_BIAS],
-                (min(TILE, rows - first), width, depth),
+                (count, width, depth),
             )
+            if is_listed:
+                _scatter(w[_Y], w[_Y_ROW], y, listed, copy, first, count, width)
 
     return kernel_address(kernel)
 
@@ -117,10 +172,14 @@ def backward() -> int:
         w = carray(data, _NUM_WORDS, dtype=np.int64)
         counters = carray(pointer(w[_COUNTERS]), 3, dtype=np.int64)
         rows, depth, width, part_rows = w[_NUM_ROWS], w[_DEPTH], w[_WIDTH], w[_ROWS_PER_PART]
-        grad_row = w[_GRAD_ROW]
+        is_listed, copy = w[_ROWS] != 0, w[_COPY]
+        listed = carray(pointer(w[_ROWS]), w[_LISTED], dtype=np.int64)
         parts = (rows + part_rows - 1) // part_rows
         size = width * (depth + w[_HAS_BIAS])
-        packed = w[_SCRATCH] + 4 * take(counters, 1) * depth * width
+        packed = w[_SCRATCH] + 4 * take(counters, 1) * w[_SCRATCH_SIZE]
+        own_x = packed + 4 * depth * width
+        own_grad = own_x + 4 * TILE * depth
+        own_grad_x = own_grad + 4 * TILE * width
         if w[_GRAD_X] != 0:
             pack(packed, w[_WEIGHT], depth, 1, width, depth)
         while True:
@@ -130,25 +189,34 @@ def backward() -> int:
             grad_weight = w[_PART_SUMS] + 4 * part * size
             end = min((part + 1) * part_rows, rows)
             for first in range(part * part_rows, end, TILE):
-                last = min(first + TILE, end)
-                grad = w[_GRAD] + 4 * first * grad_row
-                count = last - first
+                count = min(TILE, end - first)
+                if is_listed:
+                    x, x_row, grad, grad_row = own_x, depth, own_grad, width
+                    to, to_row = own_grad_x, depth
+                    _gather(x, w[_X], w[_X_ROW], listed, copy, first, count, depth)
+                    _gather(grad, w[_GRAD], w[_GRAD_ROW], listed, copy, first, count, width)
+                else:
+                    x_row, grad_row, to_row = w[_X_ROW], w[_GRAD_ROW], w[_GRAD_X_ROW]
+                    x, grad = w[_X] + 4 * first * x_row, w[_GRAD] + 4 * first * grad_row
+                    to = w[_GRAD_X] + 4 * first * to_row
                 if w[_GRAD_X] != 0:
-                    to = w[_GRAD_X] + 4 * first * w[_GRAD_X_ROW]
-                    start = to if w[_ADDS] else 0
+                    if is_listed and w[_ADDS]:
+                        _gather(to, w[_GRAD_X], w[_GRAD_X_ROW], listed, copy, first, count, depth)
                     matmul(
-                        (to, w[_GRAD_X_ROW]),
+                        (to, to_row),
                         (grad, grad_row, 1),
                         (packed, 0),
-                        (start, w[_GRAD_X_ROW]),
+                        (to if w[_ADDS] else 0, to_row),
                         0,
                         (count, depth, width),
                     )
+                    if is_listed:
+                        _scatter(w[_GRAD_X], w[_GRAD_X_ROW], to, listed, copy, first, count, depth)
                 is_first = first == part * part_rows  # finds nothing to add to
                 matmul(
                     (grad_weight, depth),
                     (grad, 1, grad_row),
-                    (w[_X] + 4 * first * w[_X_ROW], w[_X_ROW]),
+                    (x, x_row),
                     (0 if is_first else grad_weight, depth),
                     0,
                     (width, depth, count),

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from pyg_nsa import EdgeSet, MaskedAttentionBlock, NSAConv
-from pyg_nsa.attention import projected
-from pyg_nsa.attention.csr_calls import csr_tensors
+from pyg_nsa.attention import messages, projected
+from pyg_nsa.attention.csr_calls import csr_tensors, paired_rows
+from pyg_nsa.compiled import linear, memory, sequence
 from pyg_nsa.nn import nsa_conv
 
 
@@ -24,12 +25,22 @@ def calls(monkeypatch):
     return made
 
 
-def problem(bipartite=False, copies=None, alive=False, edges=900, heads=4, **options):
+def problem(
+    bipartite=False,
+    copies=None,
+    alive=False,
+    edges=900,
+    heads=4,
+    senders=120,
+    both=False,
+    **options,
+):
     """A layer, its call, and what it has gradients for."""
     n_src, n_dst = (120, 90) if bipartite else (120, 120)
     channels = (16, 48) if bipartite else 32
     lead = () if copies is None else (copies,)
-    index = torch.stack([torch.randint(n_src, (edges,)), torch.randint(n_dst // 2, (edges,))])
+    index = torch.stack([torch.randint(senders, (edges,)), torch.randint(n_dst // 2, (edges,))])
+    index = torch.cat([index, index.flip(0)], dim=1) if both else index
     pairs = EdgeSet.from_edge_index(index, n_src, n_dst)  # half of the targets have no source
     src = torch.randn(*lead, n_src, 16 if bipartite else 32, requires_grad=True)
     dst = torch.randn(*lead, n_dst, 48, requires_grad=True) if bipartite else src
@@ -60,6 +71,10 @@ CASES = {
     "mean of the heads": dict(concat=False, heads=2),
     "gate": dict(beta=True),
     "one head": dict(heads=1),
+    "few sources": dict(senders=70),
+    "few sources, bipartite, copies": dict(senders=30, bipartite=True, copies=3),
+    "the same few": dict(senders=60, both=True),
+    "the same few, copies, deletions": dict(senders=60, both=True, copies=3, alive=True),
     "no edge": dict(edges=0),
 }
 
@@ -82,6 +97,63 @@ def test_values_and_gradients_equal_single_steps_in_float64(name, calls):
         assert a.shape == b.shape
         # The gradient of a key's additive term is 0 but for rounding, so the largest gradient sets the scale.
         torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=2e-6 * max(1.0, largest))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_in_rows_without_pairs_does_not_matter(name, monkeypatch):
+    conv, pairs, leaves, masks = problem(**CASES[name])
+
+    def numbers():
+        out = run(conv, pairs, leaves, masks)
+        grads = torch.autograd.grad(out.square().sum(), [*leaves, *conv.parameters()])
+        return [out.detach(), *grads]
+
+    expected = numbers()
+    for module in (linear, messages, sequence):
+        monkeypatch.setattr(module, "empty", lambda *args: memory.empty(*args).fill_(float("nan")))
+    for a, b in zip(numbers(), expected, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_rows_without_pairs_are_not_projected(monkeypatch):
+    asked = []
+    forward = messages.linear_forward
+    monkeypatch.setattr(
+        messages,
+        "linear_forward",
+        lambda x, weight, *args, rows=None, **options: (
+            asked.append((weight.size(0), None if rows is None else rows.numbers.numel()))
+            or forward(x, weight, *args, rows=rows, **options)
+        ),
+    )
+
+    def projections(**options):
+        asked.clear()
+        run(*problem(**options))
+        return asked
+
+    assert projections(edges=4000) == [(64, None), (32, 60)]  # half of the targets have no source
+    assert projections(edges=4000, senders=50) == [(64, 50), (32, 60)]
+    assert projections(edges=4000, senders=60, both=True) == [(96, 60)]  # the same rows: at once
+    assert projections(edges=4000, both=True) == [(96, None)]
+    assert projections(edges=0) == [(96, 0)]
+
+
+def test_rows_that_have_pairs_are_found_once():
+    index = torch.tensor([[0, 2, 2], [1, 4, 1]])
+    pairs = EdgeSet.from_edge_index(index, 5, 6)
+    paired = paired_rows(pairs)
+    assert paired.keys.tolist() == [0, 2]
+    assert paired.queries.tolist() == [1, 4]
+    assert not paired.are_same
+    assert paired_rows(pairs) is paired
+    both = EdgeSet.from_edge_index(torch.cat([index, index.flip(0)], dim=1), 5, 5)
+    assert paired_rows(both).are_same
+    assert paired_rows(both).keys.tolist() == [0, 1, 2, 4]
+    nearly_all = EdgeSet.from_edge_index(torch.arange(99).expand(2, 99), 100, 99)
+    assert paired_rows(nearly_all) == (None, None)
+    assert paired_rows(nearly_all).are_same
+    assert [rows.tolist() for rows in paired_rows(EdgeSet.empty(3, 0))] == [[], []]
 
 
 def test_dropout_acts_on_the_message_alone(calls):
@@ -209,6 +281,7 @@ def test_the_operator_is_what_it_tells_the_compiler(bipartite, skip):
         torch.rand(2, n_dst) < 0.8,
         torch.rand(2, 9) < 0.8,
         *csr_tensors(pairs),
+        *paired_rows(pairs),
         2,
         0.3,
     )

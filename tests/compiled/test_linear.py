@@ -157,3 +157,60 @@ def test_there_is_no_gradient_of_the_gradient():
     (of_x,) = torch.autograd.grad(y, x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         of_x.square().sum().backward()
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+@pytest.mark.parametrize("listed", [0, 1, 70, 200, 500])
+def test_listed_rows(listed, copies):
+    size, width, depth = 500, 48, 32
+    index = torch.randperm(size)[:listed].sort().values
+    rows = linear.Listed(index, size)
+    at = (torch.arange(copies)[:, None] * size + index).flatten()
+    x, weight, bias = (t.detach() for t in leaves(copies * size, depth, width=width))
+    before = torch.randn(copies * size, width)
+    expected = before.clone()
+    expected[at] += F.linear(x[at], weight, bias)
+    out = before.clone()
+    assert linear.linear_forward(x, weight, bias, out, out, rows) is out
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-5)
+    untouched = torch.ones(copies * size, dtype=torch.bool)
+    untouched[at] = False
+    assert torch.equal(out[untouched], before[untouched])
+    out = torch.full_like(before, float("nan"))
+    linear.linear_forward(x, weight, bias, out=out, rows=rows)
+    torch.testing.assert_close(out[at], F.linear(x[at], weight, bias), rtol=1e-5, atol=1e-5)
+    assert out[untouched].isnan().all()
+
+    grad = torch.randn(copies * size, width)
+    grad[untouched] = float("nan")  # is not read
+    for adds in (True, False):
+        of_x = torch.randn(copies * size, depth)
+        expected = of_x.clone()
+        expected[at] = grad[at] @ weight + (expected[at] if adds else 0)
+        of_weight, of_bias = linear.linear_backward(grad, x, weight, of_x, adds=adds, rows=rows)
+        torch.testing.assert_close(of_x, expected, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(of_weight, grad[at].t() @ x[at], rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(of_bias, grad[at].sum(0), rtol=1e-4, atol=1e-4)
+    of_weight, of_bias = linear.linear_backward(grad, x, weight, None, has_bias=False, rows=rows)
+    torch.testing.assert_close(of_weight, grad[at].t() @ x[at], rtol=1e-4, atol=1e-3)
+    assert of_bias is None
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_listed_rows_have_the_same_bits_for_any_number_of_threads(threads):
+    rows = linear.Listed(torch.arange(0, 4000, 3), 4000)
+    x, weight, bias = (t.detach() for t in leaves(8000, 32))
+    grad = torch.randn(8000, 48)
+
+    def numbers(n):
+        torch.set_num_threads(n)
+        try:
+            out, of_x = torch.zeros(8000, 48), torch.zeros(8000, 32)
+            linear.linear_forward(x, weight, bias, out=out, rows=rows)
+            return out, of_x, *linear.linear_backward(grad, x, weight, of_x, rows=rows)
+        finally:
+            torch.set_num_threads(before)
+
+    before = torch.get_num_threads()
+    for a, b in zip(numbers(threads), numbers(1), strict=True):
+        assert torch.equal(a, b)
