@@ -142,6 +142,7 @@ class Words(IntEnum):
     CHANNELS = 11
     ROWS_PER_PART = 12
     PART_SUMS = 13  # [parts, 2 * channels] for GRADS
+    PASSED = 14  # gradient of rows that are also passed on as they are; 0: they are not
 
 
 _NUM_WORDS = len(Words)
@@ -161,6 +162,7 @@ _NUM_WORDS = len(Words)
     _CHANNELS,
     _ROWS_PER_PART,
     _PART_SUMS,
+    _PASSED,
 ) = (int(word) for word in Words)
 
 
@@ -199,6 +201,7 @@ def backward() -> int:
         x = carray(pointer(w[_X]), rows * channels, dtype=np.float32)
         grad = carray(pointer(w[_GRAD]), rows * channels, dtype=np.float32)
         grad_x = carray(pointer(w[_GRAD_X]), rows * channels, dtype=np.float32)
+        passed = carray(pointer(w[_PASSED]), rows * channels, dtype=np.float32)
         weight = carray(pointer(w[_WEIGHT]), channels, dtype=np.float32)
         at_products = w[_SCRATCH] + 4 * take(counters, 1) * (TILE * channels + 16)
         products = carray(pointer(at_products), TILE * channels, dtype=np.float32)
@@ -222,8 +225,8 @@ def backward() -> int:
                     normalise_backward(
                         grad_x,
                         x,
-                        grad,
-                        False,
+                        passed,
+                        w[_PASSED] != 0,
                         at,
                         grad,
                         at,

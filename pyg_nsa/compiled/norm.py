@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from pyg_nsa.compiled.calls import KernelCall, threads_for
 from pyg_nsa.compiled.linear import parts_of
 from pyg_nsa.compiled.memory import empty
 from pyg_nsa.compiled.operators import differentiable, operator
 
-__all__ = ["OPERATOR", "layer_norm"]
+__all__ = ["OPERATOR", "layer_norm", "layer_norm_and_rows"]
 
 
 def _call(x: Tensor, weight: Tensor, eps: float) -> KernelCall:
@@ -41,6 +42,13 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
 
 def _backward(grad: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight and bias."""
+    return _gradients_of(grad, None, x, weight, eps)
+
+
+def _gradients_of(
+    grad: Tensor, passed: Tensor | None, x: Tensor, weight: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same, of rows that are also passed on as they are."""
     from pyg_nsa.compiled import layer_norm as kernels
 
     x, grad = x.contiguous(), grad.contiguous()
@@ -50,6 +58,7 @@ def _backward(grad: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tens
     grads = x.new_empty(2, channels)
     call = _call(x, weight, eps)
     call.put(GRAD=grad, GRAD_X=grad_x, GRADS=grads, PART_SUMS=x.new_empty(parts, 2 * channels))
+    call.put(PASSED=None if passed is None else passed.contiguous())
     call.set(ROWS_PER_PART=part_rows)
     threads = threads_for(x.numel())
     call.run(kernels.backward(), threads, x.new_empty(threads * (kernels.TILE * channels + 16)))
@@ -80,6 +89,37 @@ _BACKWARD = operator("pyg_nsa::layer_norm_backward", _backward, _fake_backward)
 _differentiable = differentiable(
     (OPERATOR, _forward), (_BACKWARD, _backward), _setup_context, _gradients
 )
+
+
+class _Branches(torch.autograd.Function):
+    """Normed rows, and the rows."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor]:
+        _setup_context(ctx, (x, weight, bias, eps), x)
+        ctx.set_materialize_grads(False)
+        return _forward(x, weight, bias, eps), x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor | None, passed: Tensor | None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return passed, None, None, None
+        x, weight = ctx.saved_tensors
+        return *_gradients_of(grad, passed, x, weight, ctx.eps), None
+
+
+def layer_norm_and_rows(
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Layer norm of rows, and the rows themselves, for a residual branch: their two gradients are one tensor then, which the norm's kernel
+    writes. With ``x`` itself autograd adds them up. Arguments as of :func:`layer_norm`."""
+    if torch.compiler.is_compiling() or not x.requires_grad:
+        return layer_norm(x, weight, bias, eps), x
+    y, same = _Branches.apply(x, weight, bias, eps)
+    return y, same
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

@@ -66,7 +66,9 @@ class HeteroMaskedAttentionBlock(nn.Module):
 
     def forward(self, x_dict: Mapping[str, Tensor], inputs: HeteroInputs) -> dict[str, Tensor]:
         """One block; dead rows come out as they went in."""
-        rows = {t: normed(self.norms[t], x) for t, x in x_dict.items()}
+        branches = {t: normed(self.norms[t], x) for t, x in x_dict.items()}
+        rows = {t: h for t, (h, _) in branches.items()}
+        x_dict = {t: x for t, (_, x) in branches.items()}
         convs: dict[EdgeType, nn.Module] = {
             t: c for t, c in self.convs.items() if t[0] in rows and t[2] in rows
         }

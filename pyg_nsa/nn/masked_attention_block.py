@@ -76,6 +76,7 @@ class MaskedAttentionBlock(nn.Module):
             edge_attr: Their attributes.
             mask: bool, real rows; the others neither send nor receive and come out as they went in.
         """
-        message = self.conv(normed(self.norm, x), edge_index, edge_attr, alive=(mask, mask))
+        h, x = normed(self.norm, x)
+        message = self.conv(h, edge_index, edge_attr, alive=(mask, mask))
         out = self.feed_forward(apply(self.lin_out, message, x))
         return out if mask is None else torch.where(mask[..., None], out, x)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear
 
 from pyg_nsa.compiled.linear import fits, linear, stacked
-from pyg_nsa.compiled.norm import layer_norm
+from pyg_nsa.compiled.norm import layer_norm_and_rows
 
 __all__ = ["apply", "is_plain", "normed", "project"]
 
@@ -29,13 +29,13 @@ def apply(layer: Any, x: Tensor, start: Tensor | None = None) -> Tensor:
     return layer(x) if start is None else start + layer(x)
 
 
-def normed(norm: nn.Module, x: Tensor) -> Tensor:
-    """``norm(x)`` of a layer norm, by the compiled kernels under the same conditions."""
+def normed(norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """``norm(x)`` of a layer norm, by the compiled kernels under the same conditions, and ``x`` for the residual branch."""
     if is_plain(norm, nn.LayerNorm):
         weight, bias, eps = norm.weight, norm.bias, float(norm.eps)  # type: ignore[arg-type]
         if isinstance(weight, Tensor) and isinstance(bias, Tensor) and fits(x, weight, bias):
-            return layer_norm(x, weight, bias, eps)
-    return norm(x)
+            return layer_norm_and_rows(x, weight, bias, eps)
+    return norm(x), x
 
 
 def project(x: Tensor, *layers: Any) -> tuple[Tensor, ...]:

@@ -97,7 +97,7 @@ class SelfAttentionBlock(nn.Module):
                 graphs = torch.arange(ptr.numel() - 1, device=x.device)
                 batch = graphs.repeat_interleave(ptr.diff(), output_size=x.size(0))
             segments = Segments.from_batch(batch, x.size(0), mask, device=x.device)
-        h = normed(self.norm, x)
+        h, x = normed(self.norm, x)
         q, k, v = apply(self.lin_qkv, h).unflatten(-1, (3, self.heads, self.head_dim)).unbind(-3)
         # Where the batch is an axis a mask says who lives; in the other layout the segments leave dead rows out.
         alive = mask if x.dim() == 3 else None

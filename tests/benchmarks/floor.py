@@ -66,7 +66,7 @@ def profile(setting: Setting, *, rounds: int, seconds: float) -> dict[str, dict[
     q, k, v = (leaf(nodes, h, c // h, seed=s) for s in (1, 2, 3))
 
     parts: dict[str, tuple[Callable[[], Tensor | tuple[Tensor, ...]], list[Tensor]]] = {
-        "norm": (lambda: normed(block.norm, x), [x]),
+        "norm": (lambda: normed(block.norm, x)[0], [x]),
         "q, k, v projections": (
             lambda: project(x, conv.lin_key, conv.lin_value, conv.lin_query),
             [x],

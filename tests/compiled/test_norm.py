@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pyg_nsa.compiled import norm as compiled
-from pyg_nsa.compiled.norm import layer_norm
+from pyg_nsa.compiled.norm import layer_norm, layer_norm_and_rows
 from pyg_nsa.nn.projection import normed
 
 
@@ -25,11 +25,42 @@ def test_values_and_gradients(shape):
         torch.testing.assert_close(a.double(), b, rtol=0, atol=3e-6 * scale)
 
 
+@pytest.mark.parametrize("shape", [(1, 16), (3, 50, 64), (5000, 16)], ids=str)
+def test_a_residual_branch_beside_the_norm(shape):
+    x = (5 * torch.randn(shape) + 3).requires_grad_()
+    weight, bias = (torch.randn(shape[-1], requires_grad=True) for _ in range(2))
+    y, same = layer_norm_and_rows(x, weight, bias, 1e-5)
+    assert torch.equal(same, x)
+    one, other = torch.randn(shape), torch.randn(*shape[:-1], 2 * shape[-1])[..., ::2]
+    grads = torch.autograd.grad([y, same], (x, weight, bias), [one, other])
+    wide = [t.detach().double().requires_grad_() for t in (x, weight, bias)]
+    expected = F.layer_norm(wide[0], shape[-1:], *wide[1:], 1e-5)
+    assert torch.equal(y, layer_norm(x, weight, bias, 1e-5))
+    wanted = torch.autograd.grad([expected, wide[0].clone()], wide, [one.double(), other.double()])
+    for a, b in zip(grads, wanted, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=0, atol=3e-6 * b.abs().max().item())
+
+
+def test_a_branch_that_is_not_used_has_no_part_in_the_gradient():
+    x = torch.randn(40, 16, requires_grad=True)
+    norm = nn.LayerNorm(16)
+    y, same = normed(norm, x)
+    assert torch.equal(torch.autograd.grad(same.sum(), x)[0], torch.ones_like(x))
+    y, _ = normed(norm, x)
+    grad = torch.randn_like(y)
+    actual = torch.autograd.grad(y, [x, *norm.parameters()], grad)
+    expected = torch.autograd.grad(norm(x), [x, *norm.parameters()], grad)
+    for a, b in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    fixed = x.detach()
+    assert normed(norm, fixed)[1] is fixed
+
+
 def test_a_constant_row_and_nan():
     x = torch.full((40, 16), 7.0)
     x[3, 2] = float("nan")
     norm = nn.LayerNorm(16)
-    y = normed(norm, x)
+    y = normed(norm, x)[0]
     assert y[3].isnan().all()
     rest = torch.arange(40) != 3
     torch.testing.assert_close(y[rest], norm.bias.detach().expand(39, 16), rtol=0, atol=1e-3)
@@ -43,7 +74,7 @@ def test_same_bits_for_any_number_of_threads():
 
     def run(n):
         torch.set_num_threads(n)
-        y = normed(norm, x)
+        y = normed(norm, x)[0]
         return (y, *torch.autograd.grad(y, [x, *norm.parameters()], grad))
 
     try:
@@ -58,13 +89,13 @@ def test_other_norms_are_called_as_they_are():
     x = torch.randn(20, 16)
     others = (nn.LayerNorm(16, elementwise_affine=False), nn.LayerNorm(16, bias=False))
     for norm in (*others, nn.RMSNorm(16), nn.Identity()):
-        assert torch.equal(normed(norm, x), norm(x))
+        assert torch.equal(normed(norm, x)[0], norm(x))
     norm, seen = nn.LayerNorm(16), []
     norm.register_forward_hook(lambda *args: seen.append(1))
     normed(norm, x)
     assert seen == [1]
     with torch.autocast("cpu", torch.bfloat16):
-        assert normed(nn.LayerNorm(16), x).dtype == torch.float32
+        assert normed(nn.LayerNorm(16), x)[0].dtype == torch.float32
 
 
 def test_the_operator_is_what_it_tells_the_compiler():
