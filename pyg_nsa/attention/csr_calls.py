@@ -200,19 +200,19 @@ def attend_backward(
         block = slice(start, min(start + block_size, copies))
 
         def part(t: Any, block: slice = block) -> Any:
-            return None if t is None else t[block]
+            return t if t is None or block_size == copies else t[block]
 
         shape = block.stop - start, heads, size
         by_query = _Call(csr.rowptr, csr.col[:used], largest, *shape)
         by_key = _Call(csr.rowptr_t, csr.row_t[:used], largest_t, *shape)
         by_key.put(PERM=csr.perm[:used])
         names = ("Q", "K", "V", "GRAD", "GRAD_Q", "GRAD_K", "GRAD_V")
-        rows = {n: t[block] for n, t in zip(names, (q, k, v, grad, *grads), strict=True)}
+        rows = {n: part(t) for n, t in zip(names, (q, k, v, grad, *grads), strict=True)}
         for call in (by_query, by_key):
             call.set(NUM_QUERIES=queries, NUM_KEYS=keys)
             call.put_rows(**rows)
             call.put(PAIRS=per_pair, NORMS=norms, BIAS=bias, GRAD_BIAS=grad_bias)
-            call.put(OUT=out[block], LSE=lse[block])
+            call.put(OUT=part(out), LSE=part(lse))
             call.put(ALIVE_QUERIES=part(masks.queries), ALIVE_KEYS=part(masks.keys))
         by_query.attend("row_norms", q, scale)
         by_key.attend("backward_keys", q, scale)
