@@ -10,15 +10,20 @@ first one than the second takes. If as much comes back as was borrowed, the carr
 glutamates of one, by glutamine, start a cycle that a transaminase, which gives back one for one, does not. A reaction's own other
 direction pays nothing.
 
-So the making of ATP, NAD or coenzyme A is judged like that of anything else. A few metabolites which nothing makes are given
-(carrier proteins, for the most part), as few as let everything run that can run in the wildtype (:attr:`Loans.given`).
+Where that leaves something out, loans may also be paid back in several steps (:mod:`~pyg_nsa.cell.network.returns`): by a chain of
+reactions, by branches together, or by two reactions of which each needs what the other makes. So the glyoxylate cycle makes two malates of
+an oxaloacetate, and glycolysis gives back the ATP that it begins with.
+
+So the making of ATP, NAD or coenzyme A, or the loading of a carrier protein, is judged like that of anything else, and nothing is given as
+long as the objective runs without; else a few metabolites are, as few as let it run (:attr:`Loans.given`; if the graph names no objective,
+as few as let everything run). What does not run in the wildtype even so is left out, as blocked reactions are.
 
 What can't run also blocks: reactions around it can't be in balance any more (:mod:`~pyg_nsa.cell.network.blocked`), they make nothing,
 and so on in turn.
 
 All that is found to be there can be made without using up anything but nutrients and what is given; tests compare it with linear
-programs. It is not complete: a loan that is paid back in several steps is mostly refused. Nor does it judge yields: a slower way round is a
-way round.
+programs. It is not complete: at most two reactions pay together. Nor does it judge yields: a slower way round is a way round. And what
+is left over may be left, so that a by-product that can't leave the cell is seen only if it blocks.
 """
 
 from __future__ import annotations
@@ -54,7 +59,7 @@ class Loans:
 
     Attributes:
         given: ``[M]`` bool, metabolites that are there from the start, besides the nutrients.
-        runs: ``[R]`` bool, reaction nodes that run in the wildtype.
+        runs: ``[R]`` bool, reaction nodes that run in the wildtype; the others are never looked at.
         there: ``[M]`` bool, metabolites that are there in the wildtype.
     """
 
@@ -142,7 +147,7 @@ class Loans:
     def _expand(
         self, given: NDArray[np.bool_], alive: NDArray[np.bool_]
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """``[U]`` units that run, and ``[M]`` metabolites that are there."""
+        """``[U]`` units that run, and ``[M]`` metabolites that are there: by what is paid back at once, then by what is later."""
         from pyg_nsa.cell.network.loan_kernels import expand  # imports Numba
 
         open_units = np.zeros(self._units, np.bool_)
