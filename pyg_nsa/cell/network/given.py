@@ -13,10 +13,10 @@ _Mask = NDArray[np.bool_]
 
 
 def fewest_given(expand: Callable[[_Mask], tuple[bool, _Mask]], degree: NDArray[np.int64]) -> _Mask:
-    """Gives what has the most reactions of all that is missing, until everything runs; then takes back what is not needed.
+    """Gives what has the most reactions of all that is missing, until enough runs; then takes back what is not needed.
 
     Args:
-        expand: From ``[M]``, what is given, to whether all runs that may, and ``[M]``, what is there.
+        expand: From ``[M]``, what is given, to whether all runs that has to, and ``[M]``, what is there.
         degree: ``[M]``, reactions of each metabolite that may run; what one of them lacks has some.
 
     Returns:

@@ -10,15 +10,20 @@ first one than the second takes. If as much comes back as was borrowed, the carr
 glutamates of one, by glutamine, start a cycle that a transaminase, which gives back one for one, does not. A reaction's own other
 direction pays nothing.
 
-So the making of ATP, NAD or coenzyme A is judged like that of anything else. A few metabolites which nothing makes are given
-(carrier proteins, for the most part), as few as let everything run that can run in the wildtype (:attr:`Loans.given`).
+Where that leaves something out, loans may also be paid back in several steps (:mod:`~pyg_nsa.cell.network.returns`): by a chain of
+reactions, by branches together, or by two reactions of which each needs what the other makes. So the glyoxylate cycle makes two malates of
+an oxaloacetate, and glycolysis gives back the ATP that it begins with.
+
+So the making of ATP, NAD or coenzyme A, or the loading of a carrier protein, is judged like that of anything else, and nothing is given as
+long as the objective runs without; else a few metabolites are, as few as let it run (:attr:`Loans.given`; if the graph names no objective,
+as few as let everything run). What does not run in the wildtype even so is left out, as blocked reactions are.
 
 What can't run also blocks: reactions around it can't be in balance any more (:mod:`~pyg_nsa.cell.network.blocked`), they make nothing,
 and so on in turn.
 
 All that is found to be there can be made without using up anything but nutrients and what is given; tests compare it with linear
-programs. It is not complete: a loan that is paid back in several steps is mostly refused. Nor does it judge yields: a slower way round is a
-way round.
+programs. It is not complete: at most two reactions pay together. Nor does it judge yields: a slower way round is a way round. And what
+is left over may be left, so that a by-product that can't leave the cell is seen only if it blocks.
 """
 
 from __future__ import annotations
@@ -33,11 +38,13 @@ from torch_geometric.data import HeteroData
 
 from pyg_nsa.cell.network.blocked import BlockedReactions
 from pyg_nsa.cell.network.given import fewest_given
+from pyg_nsa.cell.network.returns import Turns
 
 __all__ = ["Loans"]
 
 _RELATION = ("reaction", "rmr", "metabolite")
 _KEPT = 50_000  # results: of iJO1366 80 MB
+_PAID = 10_000  # of what is paid back in several steps
 
 
 class Loans:
@@ -52,7 +59,7 @@ class Loans:
 
     Attributes:
         given: ``[M]`` bool, metabolites that are there from the start, besides the nutrients.
-        runs: ``[R]`` bool, reaction nodes that run in the wildtype.
+        runs: ``[R]`` bool, reaction nodes that run in the wildtype; the others are never looked at.
         there: ``[M]`` bool, metabolites that are there in the wildtype.
     """
 
@@ -63,14 +70,18 @@ class Loans:
         self._unit = unit.reshape(-1)  # isozymes are one: whichever is left runs
         self._units = units.shape[1]
         self._network = _network(graph, self._unit, first, units[0], metabolites)
+        self._turns = _turns(self._network, metabolites)
         self._blocked = BlockedReactions(graph)
         self._open = self._blocked.open.astype(np.bool_)
         node, metabolite = graph[_RELATION].edge_index.cpu().numpy()
         degree = np.bincount(metabolite[self._open[node]], minlength=metabolites)
+        self._paid: dict[bytes, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
         self._known: dict[bytes, tuple[NDArray[np.uint8], NDArray[np.uint8]]] = {}
-        self.given = fewest_given(self._runs_all, degree)
-        ran, self.there = self._expand(self.given, self._open)
-        self.runs = ran[self._unit] & self._open
+        grows = reactions.objective.cpu().numpy() > 0 if "objective" in reactions else np.True_
+        self._needed = self._open & grows
+        self.given = fewest_given(self._runs_enough, degree)
+        self.runs, self.there = self._balanced(self._open)
+        self._open = self.runs  # what never runs is as good as blocked
 
     @classmethod
     def of(cls, graph: HeteroData) -> Loans:
@@ -129,26 +140,69 @@ class Loans:
 
     def _unbalanced(self, alive: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """``[R]`` nodes that are blocked, or not alive."""
-        dead = torch.from_numpy(self._open & ~alive)
+        dead = torch.from_numpy((self._blocked.open > 0) & ~alive)
         blocked: NDArray[np.bool_] = self._blocked(dead[None])[0].numpy()
         return blocked
 
     def _expand(
         self, given: NDArray[np.bool_], alive: NDArray[np.bool_]
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """``[U]`` units that run, and ``[M]`` metabolites that are there."""
+        """``[U]`` units that run, and ``[M]`` metabolites that are there: by what is paid back at once, then by what is later."""
         from pyg_nsa.cell.network.loan_kernels import expand  # imports Numba
 
         open_units = np.zeros(self._units, np.bool_)
         open_units[self._unit[alive]] = True
         runs, there = np.empty(self._units, np.bool_), np.empty(given.size, np.bool_)
         expand(open_units, given, runs, there, self._network)
+        while (open_units & ~runs).any():
+            ran, made = self._pay_back(open_units, there)
+            if (ran <= runs).all() and (made == there).all():
+                break
+            runs, there = runs | ran, made
+            if (runs | ~open_units).all():
+                break
+            again, more = np.empty_like(runs), np.empty_like(there)
+            expand(open_units, there, again, more, self._network)
+            if (again <= runs).all() and (more == there).all():
+                break
+            runs, there = runs | again, more
         return runs, there
 
-    def _runs_all(self, given: NDArray[np.bool_]) -> tuple[bool, NDArray[np.bool_]]:
-        """Whether all open nodes run, and ``[M]`` what is there."""
-        runs, there = self._expand(given, self._open)
-        return bool(runs[self._unit[self._open]].all()), there
+    def _pay_back(
+        self, alive: NDArray[np.bool_], there: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """``[U]`` units that run on loans which may be paid back in several steps, and ``[M]`` metabolites that are there then.
+
+        Only units that lack something are looked at. Many deletions leave the same of these, so what is found is kept.
+        """
+        from pyg_nsa.cell.network.return_kernels import pay_back
+
+        start_s, substrates, _, start_p, products, _, owner = self._network[:7]
+        lacks = np.zeros(self._units, np.bool_)
+        lacks[owner[~there[substrates]]] = True
+        lacks &= alive
+        near = np.zeros(there.size, np.bool_)
+        near[substrates[np.repeat(lacks, np.diff(start_s))]] = True
+        near[products[np.repeat(lacks, np.diff(start_p))]] = True
+        key = np.packbits(np.concatenate([lacks, there | ~near])).tobytes()
+        found = self._paid.get(key)
+        if found is None:
+            runs, made = np.zeros(self._units, np.bool_), there.copy()
+            places, end = self._turns.rings(lacks, there)
+            pay_back(lacks, runs, made, places, end, self._network)
+            found = np.flatnonzero(runs), np.flatnonzero(made & ~there)
+            if len(self._paid) >= _PAID:
+                self._paid.clear()
+            self._paid[key] = found
+        runs, made = np.zeros(self._units, np.bool_), there.copy()
+        runs[found[0]] = made[found[1]] = True
+        return runs, made
+
+    def _runs_enough(self, given: NDArray[np.bool_]) -> tuple[bool, NDArray[np.bool_]]:
+        """Whether all open nodes run that have to, and ``[M]`` what is there."""
+        self.given = given
+        runs, there = self._balanced(self._open)
+        return bool(runs[self._needed].all()), there
 
 
 # By identity: graphs have no hash.
@@ -199,3 +253,10 @@ def _network(
         rate[by_key],
         reaction,
     )
+
+
+def _turns(network: tuple[NDArray, ...], metabolites: int) -> Turns:
+    """The pairs of a network's units, by ``keys``, ``start_k`` and ``use``."""
+    owner, keys, start_k, use = network[6], network[9], network[10], network[11]
+    key = np.repeat(keys, np.diff(start_k))
+    return Turns(owner[use], key % metabolites, key // metabolites, metabolites)
