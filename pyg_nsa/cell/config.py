@@ -172,6 +172,10 @@ class TrainingConfig(_Config):
     weight_decay: float = Field(default=1e-4, ge=0)
     """Weight decay of AdamW."""
 
+    dropout_fade: tuple[float, float] | None = None
+    """Shares of the training between which all dropout (operator.dropout, readout.dropout) fades to zero, linearly; null: it stays to
+    the end. Predictions are closer to certain ones then, such as lethal deletions."""
+
     gradient_clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient."""
 
@@ -200,6 +204,15 @@ class TrainingConfig(_Config):
 
     strategy: Literal["auto", "ddp"] = "auto"
     """How processes work together: ddp, each on its share of every batch; auto: ddp where there are several."""
+
+    @field_validator("dropout_fade")
+    @classmethod
+    def _in_order(cls, shares: tuple[float, float] | None) -> tuple[float, float] | None:
+        if shares is not None and not 0 <= shares[0] < shares[1] <= 1:
+            raise ValueError(
+                f"two ascending shares of the training, from 0 to 1, such as [0.3, 0.9]; got {list(shares)}"
+            )
+        return shares
 
     @property
     def steps_per_epoch(self) -> int:

@@ -173,6 +173,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     for path in dict.fromkeys([*old, *new]):
         if any(path[: len(known)] == known for known in _IRRELEVANT):
             continue
+        if old.get(path) is None and new.get(path) is None:
+            continue  # null, or a version that does not know it: such a field changed nothing there
         values = [
             json.dumps(leaves[path], ensure_ascii=False) if path in leaves else "absent"
             for leaves in (old, new)

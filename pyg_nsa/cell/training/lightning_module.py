@@ -21,6 +21,7 @@ from pyg_nsa.cell.training.distributed import (
     seed_apart,
     total_over_processes,
 )
+from pyg_nsa.cell.training.dropout_fade import DropoutFade
 from pyg_nsa.cell.training.failed_batch import NotFiniteError, not_finite_error
 
 __all__ = ["CellModule", "NotFiniteError", "label_range", "label_statistics"]
@@ -88,6 +89,7 @@ class CellModule(lightning.LightningModule):
         self._elapsed = 0.0
         self._losses = (0.0, 0)
         self._batch: PerturbationBatch | None = None
+        self._fade: DropoutFade | None = None
 
     def transfer_batch_to_device(
         self, batch: PerturbationBatch, device: torch.device, dataloader_idx: int
@@ -153,6 +155,12 @@ class CellModule(lightning.LightningModule):
         self._started = time.monotonic() - self._elapsed
         seed_apart()
 
+    def restore_dropout(self) -> None:
+        """Gives the model back the dropouts that it had before a training."""
+        if self._fade is not None:
+            self._fade.scale(1.0)
+            self._fade = None
+
     def elapsed(self) -> float:
         """Seconds of training so far."""
         return self._elapsed if self._started is None else time.monotonic() - self._started
@@ -197,11 +205,16 @@ class CellModule(lightning.LightningModule):
             raise self._not_finite("the norm of the gradient", norm.item(), self._batch)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Sets the learning rate."""
+        """Sets the learning rate, and how much of the dropout is left."""
         warm = min(1.0, (self.global_step + 1) / max(1, min(50, self.steps // 10)))
-        rate = self.config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * self.progress()))
+        done = self.progress()
+        rate = self.config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * done))
         for group in self.optimizers().param_groups:
             group["lr"] = rate
+        if self.config.dropout_fade is not None:
+            start, end = self.config.dropout_fade
+            self._fade = self._fade or DropoutFade(self.model)
+            self._fade.scale(min(max((end - done) / (end - start), 0.0), 1.0))
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stops when the time is up; Lightning validates once more before it ends."""

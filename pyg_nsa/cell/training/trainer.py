@@ -135,7 +135,10 @@ def train(
         with stop_on_signals() as stop, _quiet():
             lasting = LastCheckpoint(last, identified, how.checkpoint_every, stop)
             trainer = _trainer(how, folder, history, lasting, progress)
-            trainer.fit(module, train_loader, val_loader, ckpt_path=last if resume else None)
+            try:
+                trainer.fit(module, train_loader, val_loader, ckpt_path=last if resume else None)
+            finally:  # Lightning has no hook of the module's for a training that was interrupted
+                module.restore_dropout()
     if is_first():  # other machines may not see its files
         module.load_state_dict(read_checkpoint(best if best.is_file() else last)["state_dict"])
     broadcast_module(module)
