@@ -201,7 +201,9 @@ def test_a_failure_while_torch_traces_reaches_the_user(way, monkeypatch, others)
     torch._dynamo.reset()
     with pytest.raises(Unsupported) as caught:
         run()
-    assert "raised exception KernelError('kernel failed')" in str(caught.value)
+    # torch 2.11 writes KernelError((ConstantVariable(str: 'kernel failed'),)).
+    assert "raised exception KernelError(" in str(caught.value)
+    assert "'kernel failed'" in str(caught.value)
     assert f"pyg_nsa: FlexAttention failed in {function} with q [" in note_of(caught.value)
     assert others == []
 

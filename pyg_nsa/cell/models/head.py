@@ -14,6 +14,10 @@ __all__ = ["TARGETS", "Head"]
 #: Columns of predictions and labels.
 TARGETS = ("fitness", "gene_interaction")
 
+# The network's share where fitness is certain begins at less than a hundredth: with more, whether a doubt is unlearned depends on how often such
+# instances are drawn.
+_TRUST = 5.0
+
 # A weight that stands for several standard deviations is far away at a learning rate that suits the networks.
 _REACH = 16.0
 
@@ -56,7 +60,7 @@ class Head(nn.Module):
         )
 
         self.sure = sure
-        self.trust = None if sure is None else nn.Parameter(torch.tensor(2.0))
+        self.trust = None if sure is None else nn.Parameter(torch.tensor(_TRUST))
 
     def forward(self, z: Tensor) -> Tensor:
         """``[B, in_channels]`` to ``[B, 2]``."""
