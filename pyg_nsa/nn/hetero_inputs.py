@@ -111,8 +111,10 @@ class HeteroInputs:
         orders = self.named.get(_ORDER)
         if not orders:
             return self
+        # One by one: torch 2.11 can't trace an update of __dict__.
         out = HeteroInputs.__new__(HeteroInputs)
-        out.__dict__.update(self.__dict__)
+        out.args_dict, out.named, out.fields = self.args_dict, self.named, self.fields
+        out.x_dict, out.numbering, out._has_layouts = self.x_dict, self.numbering, self._has_layouts
         out._given = self
         out._pairs = {}
         out._layouts = {
