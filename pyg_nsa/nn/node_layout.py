@@ -11,7 +11,6 @@ values can't be read, the checks are left out.
 
 from __future__ import annotations
 
-import copy
 from typing import Literal
 
 import torch
@@ -24,6 +23,24 @@ from pyg_nsa.nn.node_order import places
 __all__ = ["NodeLayout", "Numbering"]
 
 Numbering = Literal["auto", "compact", "wildtype"]
+
+
+_ATTRIBUTES = (
+    "node_type",
+    "shape",
+    "device",
+    "pert_mask",
+    "num_rows",
+    "found",
+    "order",
+    "place",
+    "row_ptr",
+    "index_ptr",
+    "alive",
+    "_graph",
+    "_compact",
+    "_segments",
+)
 
 
 class NodeLayout:
@@ -169,7 +186,9 @@ class NodeLayout:
             )
         if order.numel() != self.num_rows:
             order = self._order_in_graphs(order)
-        out = copy.copy(self)
+        out = NodeLayout.__new__(NodeLayout)
+        for name in _ATTRIBUTES:  # torch 2.11 can't trace copy.copy
+            setattr(out, name, getattr(self, name))
         out.order, out.place = order, places(order)
         out.alive = None if self.alive is None else self.alive.index_select(-1, order)
         out._segments = None

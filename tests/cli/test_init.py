@@ -157,7 +157,9 @@ def undecidable():
 def test_what_could_not_be_decided_is_a_comment_with_the_reason(run):
     torch.save(undecidable(), "data.pt")
     result = run("init", "--data", "data.pt")
-    assert result.output == ("wrote nsa.yaml; not decided: 4 of 6 edge types, see the comments\n")
+    # torch 2.11 warns of sparse tensors first.
+    said = result.output.splitlines()[-1]
+    assert said == "wrote nsa.yaml; not decided: 4 of 6 edge types, see the comments"
     text = Path("nsa.yaml").read_text()
     assert (
         "unmatched: skip  # since some edge types below are not decided; 'error' once they are\n"
