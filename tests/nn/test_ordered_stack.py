@@ -139,6 +139,9 @@ def test_the_base_order_keeps_graphs_together(cell):
         assert ids.tolist() == [n for n in order.tolist() if n not in deleted]
     assert inputs.layout("gene").order is None
     assert inputs.in_order().layout("reaction") is inputs.layout("reaction")
+    # Nothing that a call or a layout knows is lost.
+    assert vars(inputs.in_order()).keys() == vars(inputs).keys()
+    assert vars(layout).keys() == vars(inputs.layout("gene")).keys()
     assert torch.equal(
         layout.rows(torch.arange(43)), layout.place[inputs.layout("gene").rows(torch.arange(43))]
     )
