@@ -85,7 +85,7 @@ def paired_rows(edges: EdgeSet) -> Paired:
     """Of an edge set, found once. A graph that is being compiled gets none: their number depends on data."""
     known: Paired | None = edges.derived.get("paired")
     if known is None:
-        if torch.compiler.is_compiling() or edges.rowptr.device.type != "cpu":
+        if torch.compiler.is_compiling():
             return Paired(None, None)
         with kept_tensors():
             csr = csr_tensors(edges)

@@ -92,16 +92,21 @@ _NUM_WORDS = len(Words)
 
 
 @kept_on_disk(numba.njit, nogil=True)
+def _row(rows, copy, n):
+    """The ``n``-th of the listed rows of all copies, each of which has ``copy`` rows."""
+    done = n // len(rows)
+    return done * copy + rows[n - done * len(rows)]
+
+
+@kept_on_disk(numba.njit, nogil=True)
 def _gather(to, source, source_row, rows, copy, first, count, cols):
     """``to [count, cols]``: the listed rows ``first`` and following of ``source``, whose copies have ``copy`` rows."""
-    listed = len(rows)
     packed, data = (
         carray(pointer(to), 1, dtype=np.float32),
         carray(pointer(source), 1, dtype=np.float32),
     )
     for i in range(count):
-        n = (first + i) // listed
-        at = (n * copy + rows[first + i - n * listed]) * source_row
+        at = _row(rows, copy, first + i) * source_row
         for c in range(0, cols, COLUMNS):
             store(packed, i * cols + c, load(data, at + c, 1, COLUMNS), COLUMNS)
 
@@ -109,14 +114,12 @@ def _gather(to, source, source_row, rows, copy, first, count, cols):
 @kept_on_disk(numba.njit, nogil=True)
 def _scatter(to, to_row, source, rows, copy, first, count, cols):
     """The other way: rows of ``source [count, cols]`` to the listed rows of ``to``."""
-    listed = len(rows)
     packed, data = (
         carray(pointer(source), 1, dtype=np.float32),
         carray(pointer(to), 1, dtype=np.float32),
     )
     for i in range(count):
-        n = (first + i) // listed
-        at = (n * copy + rows[first + i - n * listed]) * to_row
+        at = _row(rows, copy, first + i) * to_row
         for c in range(0, cols, COLUMNS):
             store(data, at + c, load(packed, i * cols + c, 1, COLUMNS), COLUMNS)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pyg_nsa.compiled.compiling import kept_on_disk
 
-__all__ = ["Network", "expand"]
+__all__ = ["EQUAL", "Network", "expand", "find"]
 
 _Index = NDArray[np.int64]
 _Amount = NDArray[np.float64]
@@ -25,11 +25,11 @@ Network = tuple[
     _Index, _Index, _Index, _Amount, _Index,
 ]  # fmt: skip
 
-_EQUAL = 1e-9  # amounts of which the ratio is this close to 1 are the same
+EQUAL = 1e-9  # amounts of which the ratio is this close to 1 are the same
 
 
 @kept_on_disk(numba.njit, nogil=True)
-def _find(keys: _Index, key: int) -> int:
+def find(keys: _Index, key: int) -> int:
     """Where a key stands; -1 if it does not."""
     at = np.searchsorted(keys, key)
     return int(at) if at < keys.size and keys[at] == key else -1
@@ -189,7 +189,7 @@ def expand(alive: _Mask, seeds: _Mask, runs: _Mask, there: _Mask, network: Netwo
                         continue
                 if there[s] or s == p:
                     continue
-                found = _find(keys, p * metabolites + s)
+                found = find(keys, p * metabolites + s)
                 if found < 0:
                     continue
                 for q in range(start_k[found], start_k[found + 1]):
@@ -199,7 +199,7 @@ def expand(alive: _Mask, seeds: _Mask, runs: _Mask, there: _Mask, network: Netwo
                     if not alive[v] or not missing[v] or reaction[v] == reaction[w]:
                         continue
                     back = rate[q] * amount / used[ep]
-                    if back < 1 - _EQUAL:
+                    if back < 1 - EQUAL:
                         continue
                     if ex >= 0:
                         x = substrates[ex]
@@ -211,7 +211,7 @@ def expand(alive: _Mask, seeds: _Mask, runs: _Mask, there: _Mask, network: Netwo
                         for k2 in range(start_p[v], start_p[v + 1]):
                             if products[k2] == x:
                                 spare += made[k2]
-                        if spare <= _EQUAL:
+                        if spare <= EQUAL:
                             continue
                     new = False
                     if payer[e] < 0:
@@ -224,7 +224,7 @@ def expand(alive: _Mask, seeds: _Mask, runs: _Mask, there: _Mask, network: Netwo
                         new = True
                     if payer[e] != p or (ex >= 0 and backer[e] != ep):
                         continue
-                    if back > 1 + _EQUAL and gain[e] <= 0:
+                    if back > 1 + EQUAL and gain[e] <= 0:
                         gain[e] = (back - 1) * used[e]
                         new = True
                     if not lack[v]:

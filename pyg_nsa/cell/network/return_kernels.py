@@ -16,7 +16,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from pyg_nsa.cell.network.loan_kernels import Network
+from pyg_nsa.cell.network.loan_kernels import EQUAL, Network, find
 from pyg_nsa.compiled.compiling import kept_on_disk
 
 __all__ = ["pay_back"]
@@ -26,7 +26,6 @@ _Amount = NDArray[np.float64]
 _Mask = NDArray[np.bool_]
 _Step = tuple[_Index, _Index, _Amount, _Index, _Amount]  # see _empty
 
-_EQUAL = 1e-9  # amounts of which the ratio is this close to 1 are the same
 _BETTER = 1 + 1e-6  # a worth that grows by less has converged
 _LARGE = 1e6  # of what amplifies itself there is no end
 _SWEEPS = 40  # over all reactions; more have never been needed
@@ -76,8 +75,8 @@ def _cancel(count: int, places: _Index, amounts: _Amount, one: int, much: float)
     for i in range(count):
         if places[i] == one:
             taken = min(much, amounts[i])
-            amounts[i] = amounts[i] - taken if amounts[i] > taken * (1 + _EQUAL) else 0.0
-            return much - taken if much > taken * (1 + _EQUAL) else 0.0
+            amounts[i] = amounts[i] - taken if amounts[i] > taken * (1 + EQUAL) else 0.0
+            return much - taken if much > taken * (1 + EQUAL) else 0.0
     return much
 
 
@@ -146,7 +145,7 @@ def _settle(
         choice = choice or fewest > 1
         s, debt = lacks[next_], need[next_]
         paid[next_] = True
-        while debt > _EQUAL * need[next_]:
+        while debt > EQUAL * need[next_]:
             best, least = -1, 1 << 30
             for k in range(size[1]):
                 if gives[k] < 0 or left[k] <= 0 or worth[gives[k], s] <= 0:
@@ -162,7 +161,7 @@ def _settle(
             value = worth[gives[best], s]
             taken = min(left[best], debt / value)
             debt -= taken * value
-            left[best] = left[best] - taken if left[best] - taken > _EQUAL * amount[best] else 0.0
+            left[best] = left[best] - taken if left[best] - taken > EQUAL * amount[best] else 0.0
     return True, choice
 
 
@@ -318,11 +317,11 @@ def pay_back(
                     p, s = step[3][k], step[1][i]
                     if p < end[s, 0] or p >= end[s, 1] or p == s:
                         continue
-                    if worth[p, s] * step[4][k] >= step[2][i] * (1 - _EQUAL):
+                    if worth[p, s] * step[4][k] >= step[2][i] * (1 - EQUAL):
                         continue
                     key = metabolite[s] * metabolites + metabolite[p]
-                    found = np.searchsorted(keys, key)
-                    if found >= keys.size or keys[found] != key:
+                    found = find(keys, key)
+                    if found < 0:
                         continue
                     for q in range(start_k[found], start_k[found + 1]):
                         v = owner[lender[q]]
