@@ -50,7 +50,14 @@ def build(context: BuildContext, options: DistanceBiasOptions) -> nn.Module:
         )
     from pyg_nsa_plugins.distance_bias_term import DistanceBiasTerm
 
-    return DistanceBiasTerm(context.heads, _INDEX_FIELDS, options)
+    return DistanceBiasTerm(
+        context.heads,
+        _INDEX_FIELDS,
+        max_distance=options.max_distance,
+        directed=options.directed,
+        self_loops=options.self_loops,
+        max_pairs=options.max_pairs,
+    )
 
 
 @hookimpl

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from pyg_nsa import EdgeSet, EdgeTerm, RelationInputs
 from pyg_nsa_plugins.hops import TooManyPairsError, hop_distances
-
-if TYPE_CHECKING:
-    from pyg_nsa_plugins.distance_bias import DistanceBiasOptions
 
 __all__ = ["DistanceBiasTerm"]
 
@@ -26,7 +21,10 @@ class DistanceBiasTerm(EdgeTerm):
     Args:
         heads: Number of heads.
         index_fields: Names of ``[2, E]`` fields, of which the first that is there is taken.
-        options: Distances, directions, self loops and the limit.
+        max_distance: Number of edges on the longest path.
+        directed: Whether paths follow the edges from source to target.
+        self_loops: Whether each node attends to itself, at distance 0.
+        max_pairs: Largest number of pairs of one call.
 
     Shapes:
         - **pairs:** an :class:`~pyg_nsa.EdgeSet` of the ``P`` pairs within reach
@@ -34,16 +32,23 @@ class DistanceBiasTerm(EdgeTerm):
     """
 
     def __init__(
-        self, heads: int, index_fields: tuple[str, ...], options: DistanceBiasOptions
+        self,
+        heads: int,
+        index_fields: tuple[str, ...],
+        *,
+        max_distance: int,
+        directed: bool,
+        self_loops: bool,
+        max_pairs: int,
     ) -> None:
         super().__init__()
         self.index_fields = index_fields
-        self.max_distance = options.max_distance
-        self.directed = options.directed
-        self.self_loops = options.self_loops
-        self.max_pairs = options.max_pairs
-        self.by_distance = nn.Embedding(self.max_distance + self.self_loops, heads)
-        self._key = f"distance_bias {self.max_distance} {self.directed} {self.self_loops}"
+        self.max_distance = max_distance
+        self.directed = directed
+        self.self_loops = self_loops
+        self.max_pairs = max_pairs
+        self.by_distance = nn.Embedding(max_distance + self_loops, heads)
+        self._key = f"distance_bias {max_distance} {directed} {self_loops}"
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -35,9 +35,7 @@ class Step(NamedTuple):
     kept: list[object]  # what the addresses lead to
 
 
-#: int64 of each step for :mod:`pyg_nsa.compiled.sequence_kernel`, and counters of a kernel behind its words.
-STEP_WORDS = 5
-_COUNTERS = 3
+_COUNTERS = 3  # of a kernel, behind its words
 _WORD = 8
 
 
@@ -98,6 +96,8 @@ def run_step(step: Step) -> None:
 def _run(steps: list[Step]) -> None:
     if not steps:
         return
+    from pyg_nsa.compiled.sequence_kernel import STEP_WORDS, run_steps  # imports Numba
+
     head = [len(steps), _yield_address()]
     at = len(head) + STEP_WORDS * len(steps)
     base = np.zeros(at + sum(len(s.words) + _COUNTERS for s in steps), dtype=np.int64)
@@ -113,8 +113,6 @@ def _run(steps: list[Step]) -> None:
     if len(steps) == 1:  # needs nobody to go through them
         run_on_threads(steps[0].kernel, address + _WORD * at, steps[0].threads)
         return
-    from pyg_nsa.compiled.sequence_kernel import run_steps
-
     run_on_threads(run_steps(), address, max(step.threads for step in steps))
 
 

@@ -16,11 +16,11 @@ from numba.extending import intrinsic
 
 from pyg_nsa.compiled.compiling import kernel_address
 from pyg_nsa.compiled.lanes import take
-from pyg_nsa.compiled.sequence import STEP_WORDS
 
-__all__ = ["run_steps"]
+__all__ = ["STEP_WORDS", "run_steps"]
 
-#: Words of a step.
+#: int64 of each step.
+STEP_WORDS = 5
 _KERNEL, _DATA, _THREADS, _STARTED, _ENDED = range(STEP_WORDS)
 
 #: Looks at a counter before a thread that waits gives its core to others: some microseconds.

@@ -26,9 +26,9 @@ from pyg_nsa.cell.training import lightning_module
 from pyg_nsa.cell.training import trainer as training
 from pyg_nsa.cell.training.checkpoint import CheckpointError, graph_fingerprint, read_checkpoint
 from pyg_nsa.cell.training.experiment import run_experiment
-from pyg_nsa.cell.training.failed_batch import NotFiniteError, load_failed_batch
+from pyg_nsa.cell.training.failed_batch import NotFiniteError
 from pyg_nsa.cell.training.interrupt import StopRequest, TrainingInterrupted, stop_on_signals
-from pyg_nsa.cell.training.restore import restore
+from pyg_nsa.cell.training.restore import load_failed_batch, restore
 from pyg_nsa.cell.training.resuming import ResumableLoader
 
 STEPS = 3  # in an epoch: 40 instances, 16 in a batch

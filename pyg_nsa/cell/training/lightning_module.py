@@ -116,7 +116,9 @@ class CellModule(lightning.LightningModule):
         return loss
 
     def _not_finite(self, what: str, value: float, batch: PerturbationBatch) -> NotFiniteError:
-        return not_finite_error(self, what, value, batch, self.failures)
+        return not_finite_error(
+            what, value, batch, self.graph, self, self.global_step, self.identity, self.failures
+        )
 
     def training_step(self, batch: PerturbationBatch, batch_idx: int) -> Tensor:
         """One step."""

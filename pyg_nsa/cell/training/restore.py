@@ -1,4 +1,5 @@
-"""A trained model from its checkpoint: the configuration is inside, and the graph is built again and compared."""
+"""A trained model from its checkpoint, or from the file of a batch that failed: the configuration is inside, and the graph is built again
+and compared."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_nsa.cell.config import CellConfig
-from pyg_nsa.cell.data.batch import Perturbation, PerturbationCollate
+from pyg_nsa.cell.data.batch import Perturbation, PerturbationBatch, PerturbationCollate
 from pyg_nsa.cell.files.cache import graph_options, open_dataset
 from pyg_nsa.cell.labels.table import LabelTable
 from pyg_nsa.cell.network.graph import build_graph
@@ -27,7 +28,7 @@ from pyg_nsa.cell.training.experiment import builder_of
 from pyg_nsa.cell.training.lightning_module import CellModule
 from pyg_nsa.cell.training.trainer import run_once
 
-__all__ = ["Restored", "restore", "restore_module"]
+__all__ = ["Restored", "load_failed_batch", "restore"]
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,29 @@ def restore(path: str | Path, cache: Path | None = None) -> Restored:
     return Restored(_module(state, config, graph, path), config, state["pyg_nsa"]["name"], labels)
 
 
-def restore_module(
-    state: Mapping[str, Any], path: Path, *, cache: Path | None = None
-) -> CellModule:
-    """The module of a checkpoint that was read; otherwise as :func:`restore`."""
+def load_failed_batch(
+    path: str | Path, cache: Path | None = None
+) -> tuple[CellModule, PerturbationBatch]:
+    """The module with the parameters that gave a loss that is not finite, and the batch.
+
+    Args:
+        path: The file that the error names.
+        cache: Where graphs are kept between runs, as for training.
+
+    Raises:
+        CheckpointError: The file cannot be read, or the graph is another one now.
+    """
+    path = Path(path)
+    state = read_checkpoint(path)
     config = CellConfig.model_validate(state["pyg_nsa_config"])
-    return _module(state, config, _graph(config, state, path, cache)[0], path)
+    module = _module(state, config, _graph(config, state, path, cache)[0], path)
+    items = [
+        Perturbation(
+            item["index"], torch.tensor(item["genes"], dtype=torch.long), torch.tensor(item["y"])
+        )
+        for item in state["instances"]
+    ]
+    return module, PerturbationCollate(module.graph)(items)
 
 
 def _graph(
