@@ -5,7 +5,7 @@ YEAST  ?=
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup demo test test-slow lint format bench bench-gpu clean
+.PHONY: help setup demo test test-slow test-oldest lint format bench bench-gpu clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -29,6 +29,13 @@ test: $(STAMP)  ## run the tests
 test-slow: $(STAMP)  ## the tests that take minutes: published counts of genome-scale models
 	$(BIN)/python -m pytest -m slow
 
+# torch 2.11 comes from PyPI with CUDA: some gigabytes.
+test-oldest:  ## the tests with the oldest versions that pyproject.toml allows, in .venv-oldest
+	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt torch
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e '.[dev]'
+	.venv-oldest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,4 +53,4 @@ bench-gpu: $(STAMP)  ## train the cell model on a GPU; fills in docs/benchmarks.
 	$(BIN)/python tests/benchmarks gpu --write-docs $(if $(YEAST),--yeast $(YEAST))
 
 clean:  ## remove the environment and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest .pytest_cache .mypy_cache .ruff_cache

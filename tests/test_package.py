@@ -1,11 +1,16 @@
 """What is installed, and what importing it costs."""
 
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import pyg_nsa.cell
 
@@ -31,6 +36,23 @@ def test_the_wheel_has_two_top_level_names(tmp_path):
     text = zipfile.ZipFile(wheel).read(entry_points).decode()
     assert "[pyg_nsa]" in text
     assert "stoichiometry_bias = pyg_nsa_plugins.stoichiometry_bias" in text
+
+
+def test_the_oldest_versions_are_those_that_the_project_allows():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    lowest = {}
+    for requirement in map(Requirement, asked):
+        for one in requirement.specifier:
+            lowest[canonicalize_name(requirement.name)] = Version(one.version)
+    lines = (ROOT / "constraints-oldest.txt").read_text(encoding="utf-8")
+    pinned = {
+        canonicalize_name(name): Version(version)
+        for name, version in re.findall(r"(?m)^([\w.-]+)==(\S+)$", lines)
+    }
+    # These two only judge the sources, and only the newest rules count.
+    unpinned = {"ruff", "mypy", "build"}
+    assert pinned == {name: v for name, v in lowest.items() if name not in unpinned}
 
 
 @pytest.mark.parametrize("package", [pyg_nsa, pyg_nsa.cell])
