@@ -40,7 +40,8 @@ def test_the_wheel_has_two_top_level_names(tmp_path):
 
 def test_the_oldest_versions_are_those_that_the_project_allows():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    asked = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    extras = project["optional-dependencies"].values()
+    asked = [*project["dependencies"], *(one for extra in extras for one in extra)]
     lowest = {}
     for requirement in map(Requirement, asked):
         for one in requirement.specifier:
