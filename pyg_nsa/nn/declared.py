@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,7 +14,7 @@ from pyg_nsa.errors import ConfigError, Problem, nearest
 from pyg_nsa.load import Positions, explain
 from pyg_nsa.registry import Registry, default_registry
 
-__all__ = ["check_named_sizes", "declared_spec", "wrong_key"]
+__all__ = ["check_sizes", "declared_spec", "wrong_key"]
 
 EdgeType = tuple[str, str, str]
 
@@ -59,17 +60,20 @@ def wrong_key(key: object) -> Problem | None:
     return Problem("", message, "edge_type")
 
 
-def check_named_sizes(
-    what: str, sizes: Mapping[str, int] | Any, edge_types: Iterable[EdgeType]
-) -> None:
-    """Refuses sizes by node type that name a type which no edge type has, and leave out one that some edge type has.
+def check_sizes(what: str, sizes: Mapping[str, int] | Any, edge_types: Iterable[EdgeType]) -> None:
+    """Refuses what is neither a size nor one for each node type; sizes that name a node type which no edge type has.
 
-    Sizes of further node types do no harm beside all that are needed: they may be those of a whole data set.
+    Further node types do no harm beside all that there are: they may be those of a whole data set.
 
     Raises:
-        ValueError: A name that is most likely misspelt.
+        TypeError: No whole number, and no mapping.
+        ValueError: An unknown node type, in place of one that has no size.
     """
     if not isinstance(sizes, Mapping):
+        if not isinstance(sizes, Integral) or isinstance(sizes, bool):
+            raise TypeError(
+                f"{what} must be a whole number, or one for each node type, got {sizes!r}"
+            )
         return
     known = list(dict.fromkeys(t for src, _, dst in edge_types for t in (src, dst)))
     unknown = [name for name in sizes if name not in known]

@@ -12,7 +12,7 @@ from torch_geometric.nn import HeteroConv
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.load import load_config
 from pyg_nsa.nn.collecting import collect, wanted_fields
-from pyg_nsa.nn.declared import check_named_sizes
+from pyg_nsa.nn.declared import check_sizes
 from pyg_nsa.nn.grouping import Aggr, check_aggr, group
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradient
 from pyg_nsa.nn.hetero_nsa import HeteroNSA
@@ -93,7 +93,7 @@ class HeteroNSAConv(HeteroConv):
         registry: Registry | None = None,
     ) -> None:
         relations = as_relations(convs, registry)
-        check_named_sizes("in_channels", in_channels, relations)
+        check_sizes("in_channels", in_channels, relations)
         check_aggr(aggr)
         declares = any(isinstance(relation, EdgeSpec) for relation in relations.values())
         name, size = "hidden_channels", hidden_channels

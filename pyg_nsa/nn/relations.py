@@ -57,9 +57,10 @@ def as_relations(
                     f"the spec under key {edge_type} is for edge type {tuple(value.edge_type)}"
                 )
         elif not isinstance(value, nn.Module):
+            got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
             raise TypeError(
                 f"edge type {edge_type}: expected a conv module, an EdgeSpec, a kind's name such as "
-                f"'adjacency_mask', or {{'kind': …, 'options': …}}; got {type(value).__name__}"
+                f"'adjacency_mask', or {{'kind': …, 'options': …}}; got {got}"
             )
         out[edge_type] = value
     if problems:

@@ -91,6 +91,7 @@ def test_a_kind_that_needs_one_node_type():
         ({"hidden_channels": "16"}, "hidden_channels must be a whole number, got '16'"),
         ({"heads": 2.0}, "heads must be a whole number, got 2.0"),
         ({"hidden_channels": "16", "pattern": "M"}, "hidden_channels must be a whole number"),
+        ({"in_channels": "3"}, "in_channels must be a whole number, or one for each node type"),
     ],
 )
 def test_sizes_of_a_wrong_type(options, text):
@@ -108,6 +109,11 @@ def test_sizes_of_node_types_that_are_not_there():
     # Those of a whole data set may be given, and some may be left to the first call.
     HeteroNSAConv(one, hidden_channels=8, in_channels={"a": 3, "b": 4, "c": 5})
     HeteroNSAConv(one, hidden_channels=8, in_channels={"a": 3})
+
+
+def test_a_class_in_place_of_a_conv():
+    text = refused({AA: SAGEConv}, TypeError)
+    assert text.endswith("got the class SAGEConv")
 
 
 def test_a_spec_alone():
