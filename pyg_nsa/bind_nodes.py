@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyg_nsa.bind import num_nodes, num_rows
 
-__all__ = ["no_nodes", "too_few_embeddings", "wrong_columns"]
+__all__ = ["no_features", "no_nodes", "too_few_embeddings", "wrong_columns"]
 
 
 def no_nodes(data: Any, node_type: str) -> str | None:
@@ -28,6 +28,23 @@ def no_nodes(data: Any, node_type: str) -> str | None:
     return (
         f"node type {node_type!r} of the graph has neither x nor num_nodes; set {spelled}.num_nodes, or {spelled}.x to its "
         "features"
+    )
+
+
+def no_features(data: Any, node_type: str) -> str | None:
+    """Says that nothing tells the nodes of a type apart, if so; for a stack without learned embeddings of them."""
+    if node_type not in data.node_types:
+        return None
+    store = data[node_type]
+    x = store.get("x")
+    if x is not None and not (isinstance(x, Tensor) and x.dim() >= 2 and x.size(-1) == 0):
+        return None
+    # Of a batch nothing says how many nodes the base graph has.
+    count = num_rows(store) if store.get("ptr") is None else None
+    what = "no x" if x is None else "an x without columns"
+    return (
+        f"node type {node_type!r} has {what}, so its nodes cannot be told apart; add num_nodes: "
+        f"{{{node_type}: {count or '<nodes of the base graph>'}}}, which gives each a learned embedding"
     )
 
 

@@ -65,7 +65,7 @@ def build_operator(
                 f"metadata must be a HeteroData or (node_types, edge_types), got {len(metadata)} entries"
             )
         metadata = (list(metadata[0]), [tuple(edge_type) for edge_type in metadata[1]])
-    problems = misfits(config, metadata, registry, reads_columns=channels is None)
+    problems = misfits(config, metadata, registry, columns=channels is None, features=False)
     if problems:
         raise ConfigError(problems)
     node_types = metadata[0] if isinstance(metadata, tuple) else metadata.metadata()[0]

@@ -92,9 +92,9 @@ def test_nothing_says_how_many_nodes_there_are():
     del data["reaction"]
     assert only_problem(data).code == "no_nodes"
     data["reaction"].num_nodes = 3
-    config().bind(data)
+    config(num_nodes={"reaction": 3}).bind(data)
     data["extra"].y = torch.zeros(2)  # takes no part
-    config().bind(data)
+    config(num_nodes={"reaction": 3}).bind(data)
 
 
 def test_columns():
@@ -109,8 +109,10 @@ def test_columns():
     data = graph()
     del data["reaction"].x
     data["reaction"].num_nodes = 3
-    assert "but it has no x; set it to 0" in only_problem(data, in_channels={"reaction": 4}).message
-    config(in_channels={"reaction": 0, "gene": 2}).bind(data)
+    more = {"num_nodes": {"reaction": 3}}
+    problem = only_problem(data, in_channels={"reaction": 4}, **more)
+    assert "but it has no x; set it to 0" in problem.message
+    config(in_channels={"reaction": 0, "gene": 2}, **more).bind(data)
     config(in_channels={"reaction": 4, "gene": 2}).bind(graph())
 
 
@@ -134,3 +136,25 @@ def test_the_line_is_named(tmp_path, monkeypatch):
     )
     with pytest.raises(ConfigError, match=r"^nsa.yaml:2:3: num_nodes.gene: num_nodes says"):
         load_config("nsa.yaml").bind(graph())
+
+
+def test_nodes_that_nothing_tells_apart():
+    data = graph()
+    del data["reaction"].x
+    data["reaction"].num_nodes = 3
+    problem = only_problem(data)
+    assert (problem.path, problem.code) == ("num_nodes.reaction", "no_features")
+    assert problem.message == (
+        "node type 'reaction' has no x, so its nodes cannot be told apart; add num_nodes: {reaction: 3}, which gives each a "
+        "learned embedding"
+    )
+    fails(data)
+    config(num_nodes={"reaction": 3}).bind(data)
+    data["reaction"].x = torch.zeros(3, 0)
+    assert "has an x without columns" in only_problem(data).message
+    both = Batch.from_data_list([data, data])
+    assert "{reaction: <nodes of the base graph>}" in only_problem(both).message
+    # A bare step and other operators may have a use for them, and a layer inside of a model gets rows from elsewhere.
+    config(pattern=None).bind(data)
+    config(operator="hetero_conv").bind(data)
+    build_operator(config(), data)

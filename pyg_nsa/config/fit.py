@@ -21,7 +21,12 @@ _Type = tuple[str, str, str]
 
 
 def misfits(
-    config: HeteroNSAConfig, data: Any, registry: Registry, *, reads_columns: bool = True
+    config: HeteroNSAConfig,
+    data: Any,
+    registry: Registry,
+    *,
+    columns: bool = True,
+    features: bool = True,
 ) -> list[Problem]:
     """Returns what keeps a configuration and a graph apart; `HeteroNSAConfig.bind` raises it.
 
@@ -29,7 +34,8 @@ def misfits(
         config: A valid configuration.
         data: A `HeteroData` or a batch, or metadata `(node_types, edge_types)`.
         registry: Where its edge kinds are looked up, less what it switches off.
-        reads_columns: Whether the configuration's `in_channels` counts; something else may say it.
+        columns: Whether the configuration's `in_channels` counts; something else may say it.
+        features: Whether node types need features or embeddings; their rows may come from elsewhere.
     """
     present, fields = _graph(data)
     source = source_of(config)
@@ -51,7 +57,7 @@ def misfits(
     if getattr(data, "node_types", ()):
         problems.extend(
             source(path, **wrong)
-            for path, wrong in _wrong_nodes(config, data, present, reads_columns)
+            for path, wrong in _wrong_nodes(config, data, present, columns, features)
         )
     if config.unmatched == "error":
         declared = {spec.edge_type for spec in config.edges}
@@ -119,16 +125,19 @@ def _wrong_inputs(spec: EdgeSpec, registry: Registry, data: Any) -> Iterator[dic
 
 
 def _wrong_nodes(
-    config: HeteroNSAConfig, data: Any, present: list[_Type], reads_columns: bool
+    config: HeteroNSAConfig, data: Any, present: list[_Type], columns: bool, features: bool
 ) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
-    from pyg_nsa.bind_nodes import no_nodes, too_few_embeddings, wrong_columns
+    from pyg_nsa.bind_nodes import no_features, no_nodes, too_few_embeddings, wrong_columns
 
     first: dict[str, int] = {}
     for index, spec in enumerate(config.edges):
         if spec.edge_type in present:
             first.setdefault(spec.edge_type[0], index)
             first.setdefault(spec.edge_type[2], index)
-    columns = config.in_channels
+    # Other operators, and a bare step, may have a use for rows without columns.
+    default = type(config).model_fields["operator"].default
+    features = features and config.operator == default and config.pattern is not None
+    sizes = config.in_channels
     for node_type, index in first.items():
         message = no_nodes(data, node_type)
         if message is not None:
@@ -138,11 +147,15 @@ def _wrong_nodes(
             message = too_few_embeddings(data, node_type, config.num_nodes[node_type])
             if message is not None:
                 yield ("num_nodes", node_type), {"message": message, "code": "too_few_embeddings"}
-        if reads_columns:
-            each = columns.get(node_type, -1) if isinstance(columns, dict) else columns
+        elif features:
+            message = no_features(data, node_type)
+            if message is not None:
+                yield ("num_nodes", node_type), {"message": message, "code": "no_features"}
+        if columns:
+            each = sizes.get(node_type, -1) if isinstance(sizes, dict) else sizes
             message = wrong_columns(data, node_type, each)
             if message is not None:
-                path = ("in_channels", node_type) if isinstance(columns, dict) else ("in_channels",)
+                path = ("in_channels", node_type) if isinstance(sizes, dict) else ("in_channels",)
                 yield path, {"message": message, "code": "wrong_columns"}
 
 

@@ -34,8 +34,8 @@ def misplaced(raw: Any, model: type[BaseModel]) -> Misplaced | None:
             return None
         return Misplaced(
             "operator",
-            "this looks like a training run, which holds the whole configuration of an operator here: pass --training (to "
-            "check, explain or fill), or train it (pyg-nsa train); what is wanted is that of an operator alone",
+            "this looks like a training run, whose operator stands here; add --training, or run it with pyg-nsa train (without "
+            "--training the file of an operator alone is wanted)",
             "training_run",
         )
     names = [

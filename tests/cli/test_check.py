@@ -34,6 +34,7 @@ def check(tmp_path, monkeypatch):
 def graph() -> HeteroData:
     data = HeteroData()
     data["gene"].x = torch.zeros(4, 2)
+    data["reaction"].x = torch.zeros(3, 1)
     data["reaction"].num_nodes = 3
     data[GG].edge_index = torch.tensor([[0, 3], [1, 2]])
     data[GR].hyperedge_index = torch.tensor([[0, 3], [2, 1]])
@@ -248,7 +249,7 @@ def test_a_training_run_without_the_option(check, tmp_path, command):
     result = CliRunner().invoke(main, [command, "my.yaml"])
     assert result.exit_code == 1
     assert "my.yaml:3:1: operator: this looks like a training run" in result.output
-    assert "pass --training" in result.output
+    assert "add --training" in result.output
     assert "unknown key" not in result.output and "required" not in result.output
     assert CliRunner().invoke(main, [command, "my.yaml", "--training"]).exit_code == 0
 

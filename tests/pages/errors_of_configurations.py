@@ -435,6 +435,13 @@ CONFIGURATIONS = [
         "set `num_nodes` of the node type in the data, or give it an `x`.",
     ),
     Case(
+        "no_features",
+        "A node type has no features, and no learned embeddings either; for a stack of blocks.",
+        bound(lambda d: d["gene"].__setattr__("x", torch.zeros(3, 0))),
+        "add it to `num_nodes` of the configuration, or give it an `x`. A layer that gets its rows from another part of a model is no "
+        "problem: `build_operator` does not ask for it.",
+    ),
+    Case(
         "too_few_embeddings",
         "The graph has more nodes of a type than `num_nodes` of the configuration counts.",
         bound(lambda d: None, "num_nodes: {gene: 2}\n"),
