@@ -34,8 +34,8 @@ def misplaced(raw: Any, model: type[BaseModel]) -> Misplaced | None:
             return None
         return Misplaced(
             "operator",
-            "this looks like a training run, whose operator stands here; add --training, or run it with pyg-nsa train (without "
-            "--training the file of an operator alone is wanted)",
+            "this looks like a training run, whose operator stands here: check, explain and fill take it with --training, and "
+            "pyg-nsa train runs it; elsewhere the configuration of an operator alone is wanted",
             "training_run",
         )
     names = [

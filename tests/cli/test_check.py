@@ -249,7 +249,7 @@ def test_a_training_run_without_the_option(check, tmp_path, command):
     result = CliRunner().invoke(main, [command, "my.yaml"])
     assert result.exit_code == 1
     assert "my.yaml:3:1: operator: this looks like a training run" in result.output
-    assert "add --training" in result.output
+    assert "fill take it with --training" in result.output
     assert "unknown key" not in result.output and "required" not in result.output
     assert CliRunner().invoke(main, [command, "my.yaml", "--training"]).exit_code == 0
 
