@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from pyg_nsa.config import HeteroNSAConfig
 from pyg_nsa.scalars import StrictScalars
@@ -254,18 +253,6 @@ class CellConfig(_Config):
     """What the model is compared with, on the same split: mean, product_of_singles and scope (no growth where the deletion cuts
     it off from the nutrients, else growth as before) compute; hetero_conv (GATv2 layers in HeteroConv), hgt, no_messages (the
     same readout of projected features) and embedding (a learned vector per gene, no graph) are trained as the model is."""
-
-    @field_validator("operator")
-    @classmethod
-    def _is_a_stack(cls, operator: HeteroNSAConfig) -> HeteroNSAConfig:
-        if operator.pattern is None:
-            error = PydanticCustomError(
-                "bare_step",
-                "pattern is null (one bare step); a training run needs a stack of blocks, such as MSM",
-            )
-            found = InitErrorDetails(type=error, loc=("pattern",), input=None)
-            raise ValidationError.from_exception_data(cls.__name__, [found])
-        return operator
 
     @field_validator("baselines")
     @classmethod

@@ -273,16 +273,6 @@ def test_other_mistakes_in_a_training_run_are_listed_as_ever(check, tmp_path):
     assert "operator: input should be a valid string" in check("both.yaml").stderr
 
 
-def test_a_training_run_of_one_bare_step(check, tmp_path):
-    (tmp_path / "my.yaml").write_text(RUN + "  pattern: null\n")
-    for command in (["check", "my.yaml", "--training"], ["train", "my.yaml"]):
-        result = CliRunner().invoke(main, command)
-        assert result.exit_code == 1
-        assert (
-            "my.yaml:7:3: operator.pattern: pattern is null (one bare step); a training run needs a stack of blocks"
-        ) in result.output
-
-
 def test_a_kind_that_needs_one_node_type(check, tmp_path):
     (tmp_path / "far.yaml").write_text(GOOD.replace("incidence_mask", "distance_bias"))
     result = check("far.yaml")

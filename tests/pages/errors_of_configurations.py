@@ -153,12 +153,6 @@ def operator_alone(folder: Path) -> BaseException:
     return raised(lambda: load_config("my.yaml", CellConfig))
 
 
-def bare_step(folder: Path) -> BaseException:
-    edges = "".join(f"  {line}\n" for line in EDGES.splitlines())
-    Path("my.yaml").write_text(f"operator:\n  pattern: null\n{edges}")
-    return raised(lambda: load_config("my.yaml", CellConfig))
-
-
 def nothing_decided(folder: Path) -> BaseException:
     data = HeteroData()
     data["gene", "near", "gene"].weight = torch.zeros(3)
@@ -371,12 +365,6 @@ CONFIGURATIONS = [
         "The configuration of an operator was given where a training run is wanted.",
         operator_alone,
         "put it under `operator:`; the other keys of a training run have defaults.",
-    ),
-    Case(
-        "bare_step",
-        "A training run with `pattern: null`.",
-        bare_step,
-        "write a pattern.",
     ),
     Case(
         "override",
