@@ -174,6 +174,8 @@ class EdgeKind:
         revision: Raise it when the same options give different numbers than before.
         aliases: Former names. Each needs an entry point, as the name does.
         deprecated: If the kind should no longer be used, the sentence that says what to use instead.
+        within_one_type: Whether the kind only works where source and target are of one node type. Other edge types are then refused
+            when a configuration is checked, before anything is built.
 
     Example:
         >>> kind = EdgeKind(
@@ -199,6 +201,7 @@ class EdgeKind:
     revision: int = 1
     aliases: tuple[str, ...] = ()
     deprecated: str | None = None
+    within_one_type: bool = False
 
     def __post_init__(self) -> None:
         _check_api(self)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["wrong_inputs"]
+__all__ = ["num_nodes", "num_rows", "wrong_inputs"]
 
 _Type = tuple[str, str, str]
 
@@ -78,7 +78,7 @@ def _wrong_index(data: Any, edge_type: _Type, name: str, value: Any) -> str | No
         )
     if value.numel() == 0:
         return None
-    sizes = [_num_nodes(data, node_type) for node_type in (edge_type[0], edge_type[2])]
+    sizes = [num_nodes(data, node_type) for node_type in (edge_type[0], edge_type[2])]
     rows = value.as_subclass(Tensor)  # An EdgeIndex checks itself at every operation.
     low, high = (side.tolist() for side in torch.aminmax(rows, dim=1))
     for row, size in enumerate(sizes):
@@ -115,7 +115,7 @@ def _wrong_mask(data: Any, edge_type: _Type, name: str, value: Any) -> str | Non
         return (
             f"{label} must have two dimensions, [sources, targets], got shape {list(value.shape)}"
         )
-    rows = [_num_rows(data[node_type]) for node_type in (edge_type[0], edge_type[2])]
+    rows = [num_rows(data[node_type]) for node_type in (edge_type[0], edge_type[2])]
     graphs = int(getattr(data, "num_graphs", 1) or 1)
     if rows[0] is None or rows[1] is None or rows[1] % graphs:
         return None
@@ -174,7 +174,7 @@ def _is_sparse(value: Tensor) -> bool:
     return value.layout != torch.strided
 
 
-def _num_nodes(data: Any, node_type: str) -> int | None:
+def num_nodes(data: Any, node_type: str) -> int | None:
     """How many nodes the edges count; None if nothing but the edges themselves says it."""
     if node_type not in data.node_types:
         return None
@@ -187,7 +187,7 @@ def _num_nodes(data: Any, node_type: str) -> int | None:
     return None if found is None else int(found)
 
 
-def _num_rows(store: Any) -> int | None:
+def num_rows(store: Any) -> int | None:
     """The rows of x, which masks are laid out by."""
     for name in ("x", "mask", "pert_mask"):
         if isinstance(store.get(name), Tensor):

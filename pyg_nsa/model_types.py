@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import BaseModel
 
-__all__ = ["field_type", "is_model", "types_after", "values_of"]
+__all__ = ["field_type", "is_model", "members", "types_after", "values_of"]
 
 
 def is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyg_nsa.api import OperatorContext
 from pyg_nsa.config import HeteroNSAConfig
-from pyg_nsa.errors import nearest
+from pyg_nsa.config.fit import misfits
+from pyg_nsa.errors import ConfigError, nearest
 from pyg_nsa.load import load_config
 from pyg_nsa.registry import Registry
 
@@ -56,8 +57,7 @@ def build_operator(
     """
     if not isinstance(config, HeteroNSAConfig):
         config = load_config(config, registry=registry)
-    base = registry
-    registry = config.registry(base)
+    registry = config.registry(registry)
     operator = registry.operator(config.operator)
     if isinstance(metadata, list | tuple):
         if len(metadata) != 2:
@@ -65,14 +65,18 @@ def build_operator(
                 f"metadata must be a HeteroData or (node_types, edge_types), got {len(metadata)} entries"
             )
         metadata = (list(metadata[0]), [tuple(edge_type) for edge_type in metadata[1]])
-    config.bind(metadata, base)
+    problems = misfits(config, metadata, registry, columns=channels is None, features=False)
+    if problems:
+        raise ConfigError(problems)
     node_types = metadata[0] if isinstance(metadata, tuple) else metadata.metadata()[0]
-    if channels is not None:
-        _check_channels(channels, node_types)
-        given = channels if isinstance(channels, int) else dict(channels)
-        config = config.model_copy(update={"in_channels": given})
     edge_types = tuple(spec.edge_type for spec in config.edges)
     ends = dict.fromkeys(name for source, _, target in edge_types for name in (source, target))
+    if channels is not None:
+        _check_channels(channels, node_types)
+        given = channels
+        if not isinstance(channels, int):  # those of the whole graph may have been passed
+            given = {name: columns for name, columns in channels.items() if name in ends}
+        config = config.model_copy(update={"in_channels": given})
     options = config.operator_options
     if not isinstance(options, operator.options):
         # Validated by a registry without the operator (see HeteroNSAConfig.operator).

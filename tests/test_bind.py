@@ -37,6 +37,7 @@ def registry():
 def graph(**of_gg) -> HeteroData:
     data = HeteroData()
     data["gene"].x = torch.zeros(5, 2)
+    data["reaction"].x = torch.zeros(3, 1)
     data["reaction"].num_nodes = 3
     data[GG].update({"edge_index": torch.tensor([[0, 4], [1, 2]]), **of_gg})
     data[GR].edge_index = torch.tensor([[0, 4, 1], [2, 0, 1]])

@@ -533,10 +533,10 @@ def test_bind_wants_a_graph():
 def test_bind_takes_a_hetero_data():
     data_module = pytest.importorskip("torch_geometric.data")
     data = data_module.HeteroData()
-    data["gene"].num_nodes = 3
-    data["reaction"].num_nodes = 2
     import torch
 
+    data["gene"].x = torch.zeros(3, 1)
+    data["reaction"].x = torch.zeros(2, 1)
     data[GG].edge_index = torch.zeros(2, 0, dtype=torch.long)
     data[GR].edge_index = torch.zeros(2, 0, dtype=torch.long)
     data[GR].cost = torch.zeros(0)

@@ -8,7 +8,7 @@ import pytest
 from fake_kinds import fake_registry
 
 from pyg_nsa.config import HeteroNSAConfig
-from pyg_nsa.errors import ConfigError, Problem, nearest, path_text
+from pyg_nsa.errors import ConfigError, Problem, UnknownEdgeKindError, nearest, path_text
 from pyg_nsa.load import load_config
 from pyg_nsa.registry import Registry
 
@@ -387,3 +387,52 @@ def test_an_empty_registry_says_what_to_do(tmp_path):
             {"edges": [{"edge_type": ["a", "r", "b"], "kind": "pairs"}]},
             registry=Registry(discover=False),
         )
+
+
+def test_a_number_in_quotes_where_one_of_a_few_is_wanted(refused):
+    assert refused('version: "1"\n' + EDGE) == (
+        "nsa.yaml:1:1: version: '1' is not allowed, since it is text: remove the quotes\n    allowed: 1"
+    )
+
+
+def test_a_name_that_yaml_reads_as_a_number(refused):
+    assert refused(EDGE.replace("interacts", "1")).endswith(
+        "edge_type[1]: input should be a valid string, got 1, which is no text: quote it, '1'"
+    )
+    assert refused(EDGE.replace("interacts", "true")).endswith(
+        "got True, which is no text: quote it, 'true'"
+    )
+
+
+def test_a_tab_in_yaml(refused):
+    assert refused("edges:\n\t- {}\n").endswith("cannot start any token; indent with spaces")
+
+
+def test_allowed_names_are_of_the_sort_that_is_wanted():
+    # Whatever has been loaded before.
+    for kind, operator in (("adjacency_mas", "hetero_nsa"), ("adjacency_mask", "hetero_nsaa")):
+        raw = {"operator": operator, "edges": [{"edge_type": GG, "kind": kind}]}
+        with pytest.raises(ConfigError) as caught:
+            load_config(raw, registry=Registry(allow=["pyg-nsa"], disable=()))
+        (problem,) = caught.value.problems
+        is_kind = problem.path == "edges[0].kind"
+        assert ("adjacency_mask" in problem.allowed) == is_kind
+        assert ("hgt" in problem.allowed) != is_kind
+        assert problem.suggestion == ("adjacency_mask" if is_kind else "hetero_nsa")
+
+
+def test_a_strict_registry_still_names_what_there_is(install):
+    install("bad", {"bad_kind": "bad_module"}, {"bad_module": "1 / 0"})
+    raw = {"edges": [{"edge_type": GG, "kind": "adjacency_mas"}]}
+    with pytest.raises(ConfigError, match="did you mean 'adjacency_mask'"):
+        load_config(raw, registry=Registry(strict=True))
+
+
+def test_a_kind_of_a_vendor_that_is_not_installed():
+    raw = {"edges": [{"edge_type": GG, "kind": "my_lab.nearest"}]}
+    with pytest.raises(
+        ConfigError, match="unknown edge kind 'my_lab.nearest'; install the package that provides"
+    ):
+        load_config(raw, registry=Registry(allow=["pyg-nsa"], disable=()))
+    with pytest.raises(UnknownEdgeKindError, match=r"'my_lab.nearest'\. Install the package that"):
+        Registry(allow=["pyg-nsa"], disable=()).edge_kind("my_lab.nearest")

@@ -667,3 +667,17 @@ def test_errors_pass_a_process_border():
     assert str(copy) == str(caught.value)
     assert copy.name == "nearest"
     assert copy.available == ()
+
+
+def test_a_misspelt_name_in_the_environment_is_noted(monkeypatch):
+    monkeypatch.setenv("PYG_NSA_DISABLE_PLUGINS", "adjacency_masks,qqq")
+    with pytest.warns(UserWarning, match="adjacency_masks") as warned:
+        Registry().names()
+    assert {str(one.message) for one in warned} == {
+        "PYG_NSA_DISABLE_PLUGINS lists 'adjacency_masks', and nothing that is installed has that name; did you mean "
+        "'adjacency_mask'?"
+    }
+    monkeypatch.setenv("PYG_NSA_DISABLE_PLUGINS", "adjacency_mask,qqq,Pyg_NSA")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Registry().names()

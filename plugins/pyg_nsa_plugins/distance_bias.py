@@ -41,13 +41,6 @@ class DistanceBiasOptions(Options):
 
 def build(context: BuildContext, options: DistanceBiasOptions) -> nn.Module:
     """Builds the edge term."""
-    source, _, target = context.edge_type
-    if source != target:
-        raise ValueError(
-            f"edge type {context.edge_type}: edge kind 'distance_bias' follows paths of several edges, so it needs an edge "
-            f"type within one node type, but this one goes from '{source}' to '{target}'; take 'adjacency_mask' or "
-            "'edge_attr_bias' for it"
-        )
     from pyg_nsa_plugins.distance_bias_term import DistanceBiasTerm
 
     return DistanceBiasTerm(
@@ -71,6 +64,7 @@ def pyg_nsa_edge_kinds() -> Iterable[EdgeKind]:
             summary="Targets attend to all nodes within max_distance hops, with a learned bias for each distance (Graphormer).",
             produces=frozenset({"mask", "bias"}),
             requires=(_INDEX_FIELDS,),
+            within_one_type=True,
             api=(1, 0),
         )
     ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from pyg_nsa.errors import ConfigError, Problem
 
-__all__ = ["read_graphs"]
+__all__ = ["read_arguments", "read_graphs"]
 
 
 def read_graphs(file: Path) -> list[tuple[str, Any]]:
@@ -23,18 +23,14 @@ def read_graphs(file: Path) -> list[tuple[str, Any]]:
     """
     import torch
 
+    _check_is_torch_file(file)
     try:
         with _pyg_admitted():
             found = torch.load(file, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         raise _refused(file, _why_unsafe(file, error), "unsafe_data") from error
     except Exception as error:  # broken files fail in as many ways as there are formats
-        first = (str(error).splitlines() or [""])[0]
-        raise _refused(
-            file,
-            f"cannot be read as a file of torch.save ({type(error).__name__}: {first}); write it with torch.save(data, file)",
-            "unreadable_data",
-        ) from error
+        raise _unreadable(file, f"{type(error).__name__}: {_first_line(error)}") from error
 
     is_processed = isinstance(found, tuple) and len(found) in (2, 3) and isinstance(found[0], dict)
     if is_processed:
@@ -47,18 +43,59 @@ def read_graphs(file: Path) -> list[tuple[str, Any]]:
     ]
 
 
+def read_arguments(file: Path) -> Any:
+    """Reads what a model is called with: a graph, or the arguments themselves. It unpickles the file, which may run code.
+
+    Raises:
+        ConfigError: With the one problem that there is, and how to mend it.
+    """
+    import torch
+    from torch_geometric.data import HeteroData
+
+    _check_is_torch_file(file)
+    try:
+        found = torch.load(file, weights_only=False)
+    except Exception as error:  # a pickle may raise anything
+        raise _unreadable(file, f"{type(error).__name__}: {_first_line(error)}") from error
+    # A dict is the arguments by name, not a graph.
+    return found if isinstance(found, tuple | list | dict | HeteroData) else _graph(file, found)
+
+
+def _check_is_torch_file(file: Path) -> None:
+    """Refuses what cannot be a file of torch.save, by its first bytes.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(2)
+    except OSError as error:
+        raise _unreadable(file, error.strerror or str(error)) from error
+    if start == b"PK" or start[:1] == b"\x80":  # a zip archive, or an older file: a pickle
+        return
+    if file.suffix.lower() in (".yaml", ".yml", ".json", ".toml"):
+        raise _unreadable(
+            file, "by its name it is a configuration; the file of the graph belongs here"
+        )
+    raise _unreadable(file, "it is neither a zip archive nor a pickle")
+
+
 def _pyg_admitted() -> contextlib.AbstractContextManager[Any]:
     """Lets weights_only load the classes that a pickled graph is made of.
 
     PyG admits `HeteroData` itself, but not the storages in it. They hold what the pickle says, and call none of it.
     """
     import torch
-    from torch_geometric.data import HeteroData, storage
+    from torch_geometric.data import Data, HeteroData, storage
+    from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
     from torch_geometric.data.feature_store import TensorAttr
     from torch_geometric.data.graph_store import EdgeAttr, EdgeLayout
 
     classes: list[Any] = [HeteroData, TensorAttr, EdgeAttr, EdgeLayout]
     classes += [storage.BaseStorage, storage.NodeStorage, storage.EdgeStorage]
+    # Not a HeteroData, which is better said than that it cannot be loaded.
+    classes += [Data, DataEdgeAttr, DataTensorAttr, storage.GlobalStorage]
     # Those that are admitted already would be shut out at the end.
     known = torch.serialization.get_safe_globals()
     return torch.serialization.safe_globals([one for one in classes if one not in known])
@@ -125,6 +162,17 @@ def _why_unsafe(file: Path, error: pickle.UnpicklingError) -> str:
         "classes, for example torch.save(data.to_dict(), file); or, if you trust the file, check it in Python: "
         f"config.bind(torch.load({str(file)!r}, weights_only=False))"
     )
+
+
+def _unreadable(file: Path, why: str) -> ConfigError:
+    message = (
+        f"cannot be read as a file of torch.save ({why}); write it with torch.save(data, file)"
+    )
+    return _refused(file, message, "unreadable_data")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
 
 
 def _refused(file: Path, message: str, code: str) -> ConfigError:

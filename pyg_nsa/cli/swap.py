@@ -62,9 +62,9 @@ def swap(
 
     arguments = None
     if data is not None:
-        import torch
+        from pyg_nsa.cli.graphs import read_arguments
 
-        arguments = torch.load(data, weights_only=False)
+        arguments = read_arguments(data)
     report = swap_layers(model, config, arguments, dry_run=True, where=where)
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))

@@ -110,30 +110,34 @@ class EdgeSpec(ConfigModel):
         return checked_options(registry.edge_kind(name), options, info.context, registry)
 
     @model_validator(mode="after")
-    def _one_node_type(self) -> EdgeSpec:
+    def _one_node_type(self, info: ValidationInfo) -> EdgeSpec:
         source, _, target = self.edge_type
-        if source != target:
-            found = [
-                InitErrorDetails(
-                    type=PydanticCustomError(
-                        "needs_one_node_type",
-                        "'{option}' needs an edge type within one node type, but ({edge_type}) goes from '{source}' to "
-                        "'{target}'; remove the option",
-                        {
-                            "option": option,
-                            "edge_type": ", ".join(self.edge_type),
-                            "source": source,
-                            "target": target,
-                        },
-                    ),
-                    loc=("options", option),
-                    input=True,
-                )
-                for option in ("symmetrize", "self_loops")
-                if getattr(self.options, option, False) is True
-            ]
-            if found:
-                raise ValidationError.from_exception_data(type(self).__name__, found)
+        if source == target:
+            return self
+        facts = {"edge_type": ", ".join(self.edge_type), "source": source, "target": target}
+        found = [
+            InitErrorDetails(
+                type=PydanticCustomError(
+                    "needs_one_node_type",
+                    "'{option}' needs an edge type within one node type, but ({edge_type}) goes from '{source}' to "
+                    "'{target}'; remove the option",
+                    {"option": option, **facts},
+                ),
+                loc=("options", option),
+                input=True,
+            )
+            for option in ("symmetrize", "self_loops")
+            if getattr(self.options, option, False) is True
+        ]
+        if registry_of(info).edge_kind(self.kind).within_one_type:
+            text = (
+                "edge kind '{kind}' cannot be used here: it needs an edge type within one node type, but ({edge_type}) goes "
+                "from '{source}' to '{target}'; take another kind"
+            )
+            error = PydanticCustomError("needs_one_node_type", text, {"kind": self.kind, **facts})
+            found = [InitErrorDetails(type=error, loc=("kind",), input=self.kind)]
+        if found:
+            raise ValidationError.from_exception_data(type(self).__name__, found)
         return self
 
     def resolved(self, registry: Registry | None = None) -> EdgeKind:

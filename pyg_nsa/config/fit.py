@@ -1,4 +1,7 @@
-"""Whether a configuration fits a graph: edge types and the fields that kinds need. Shapes and dtypes are looked at in `pyg_nsa.bind`."""
+"""Whether a configuration fits a graph: edge types, the fields that kinds need, and nodes.
+
+Shapes and dtypes are looked at in `pyg_nsa.bind`, numbers of nodes and columns in `pyg_nsa.bind_nodes`.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,22 @@ __all__ = ["misfits"]
 _Type = tuple[str, str, str]
 
 
-def misfits(config: HeteroNSAConfig, data: Any, registry: Registry) -> list[Problem]:
+def misfits(
+    config: HeteroNSAConfig,
+    data: Any,
+    registry: Registry,
+    *,
+    columns: bool = True,
+    features: bool = True,
+) -> list[Problem]:
     """Returns what keeps a configuration and a graph apart; `HeteroNSAConfig.bind` raises it.
 
     Args:
         config: A valid configuration.
         data: A `HeteroData` or a batch, or metadata `(node_types, edge_types)`.
         registry: Where its edge kinds are looked up, less what it switches off.
+        columns: Whether the configuration's `in_channels` counts; something else may say it.
+        features: Whether node types need features or embeddings; their rows may come from elsewhere.
     """
     present, fields = _graph(data)
     source = source_of(config)
@@ -41,6 +53,12 @@ def misfits(config: HeteroNSAConfig, data: Any, registry: Registry) -> list[Prob
                 problems.extend(
                     source(path, **wrong) for wrong in _wrong_inputs(spec, registry, data)
                 )
+    # A graph of edges alone says nothing about nodes: their rows come from elsewhere.
+    if getattr(data, "node_types", ()):
+        problems.extend(
+            source(path, **wrong)
+            for path, wrong in _wrong_nodes(config, data, present, columns, features)
+        )
     if config.unmatched == "error":
         declared = {spec.edge_type for spec in config.edges}
         problems.extend(
@@ -104,6 +122,41 @@ def _wrong_inputs(spec: EdgeSpec, registry: Registry, data: Any) -> Iterator[dic
             "code": "wrong_input",
             "plugin": f"edge kind {spec.kind!r} of {registry.provider(spec.kind)}",
         }
+
+
+def _wrong_nodes(
+    config: HeteroNSAConfig, data: Any, present: list[_Type], columns: bool, features: bool
+) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
+    from pyg_nsa.bind_nodes import no_features, no_nodes, too_few_embeddings, wrong_columns
+
+    first: dict[str, int] = {}
+    for index, spec in enumerate(config.edges):
+        if spec.edge_type in present:
+            first.setdefault(spec.edge_type[0], index)
+            first.setdefault(spec.edge_type[2], index)
+    # Other operators, and a bare step, may have a use for rows without columns.
+    default = type(config).model_fields["operator"].default
+    features = features and config.operator == default and config.pattern is not None
+    sizes = config.in_channels
+    for node_type, index in first.items():
+        message = no_nodes(data, node_type)
+        if message is not None:
+            yield ("edges", index, "edge_type"), {"message": message, "code": "no_nodes"}
+            continue
+        if node_type in config.num_nodes:
+            message = too_few_embeddings(data, node_type, config.num_nodes[node_type])
+            if message is not None:
+                yield ("num_nodes", node_type), {"message": message, "code": "too_few_embeddings"}
+        elif features:
+            message = no_features(data, node_type)
+            if message is not None:
+                yield ("num_nodes", node_type), {"message": message, "code": "no_features"}
+        if columns:
+            each = sizes.get(node_type, -1) if isinstance(sizes, dict) else sizes
+            message = wrong_columns(data, node_type, each)
+            if message is not None:
+                path = ("in_channels", node_type) if isinstance(sizes, dict) else ("in_channels",)
+                yield path, {"message": message, "code": "wrong_columns"}
 
 
 def _show(edge_type: Iterable[str]) -> str:

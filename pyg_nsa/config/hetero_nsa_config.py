@@ -262,8 +262,8 @@ class HeteroNSAConfig(ConfigModel):
 
         Raises:
             ConfigError: With all problems: edge types that the graph lacks, edge types of the graph that no spec mentions (unless
-                `unmatched` is `skip`), inputs that an edge kind requires and the graph lacks, and inputs of a wrong shape,
-                dtype or range.
+                `unmatched` is `skip`), inputs that an edge kind requires and the graph lacks, inputs of a wrong shape, dtype or range, and
+                nodes and columns of `x` in other numbers than `num_nodes` and `in_channels` say.
         """
         from pyg_nsa.config.fit import misfits
 

@@ -112,6 +112,8 @@ def _read_yaml(file: str, text: str) -> tuple[Any, Positions]:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = "; ".join(part for part in (error.context, error.problem) if part)
+        if "\\t" in what or "\t" in what:
+            what += "; indent with spaces"
         raise refused(
             file,
             f"not valid YAML: {what}",

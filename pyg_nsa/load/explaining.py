@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core.core_schema import ErrorType
 
+from pyg_nsa.api import EdgeKind, Operator
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.errors import Problem, RegistryError, nearest, path_text
 from pyg_nsa.load.positions import Positions
@@ -63,6 +65,8 @@ class _Place:
     owners: list[type[BaseModel]]
     """The models that have the last step of the path among their fields, or should have."""
     plugin: str | None
+    registry: Registry
+    """What the part that it belongs to looks names up in."""
 
 
 def _walk(model: type[BaseModel], raw: Any, loc: Sequence[str | int], registry: Registry) -> _Place:
@@ -94,7 +98,7 @@ def _walk(model: type[BaseModel], raw: Any, loc: Sequence[str | int], registry: 
         owners = models
         path.append(step)
         here = _at(here, step)
-    return _Place(tuple(path), annotations, owners, plugin)
+    return _Place(tuple(path), annotations, owners, plugin, registry)
 
 
 def _options_of(spec: Any, registry: Registry) -> tuple[list[Any], str | None]:
@@ -155,14 +159,23 @@ def _problem(entry: Any, place: _Place, positions: Positions) -> Problem:
         message = "is required, but missing"
     elif code in ("literal_error", "enum"):
         message = f"{given!r} is not allowed"
-        allowed = [str(value) for one in place.annotations for value in values_of(one)]
-        suggestion = nearest(given, allowed) if isinstance(given, str) else None
+        values = [value for one in place.annotations for value in values_of(one)]
+        allowed = [str(value) for value in values]
+        if isinstance(given, str) and given in allowed and given not in values:
+            message += ", since it is text: remove the quotes"
+        elif isinstance(given, str):
+            suggestion = nearest(given, allowed)
     elif (
         code.startswith("unknown_")
         and allowed
         and str(context.get("reason", "")).startswith("unknown")
     ):
         message = f"unknown {context['what']} {context['name']!r}"
+        if code in _SORTS:
+            allowed = _names_of_sort(place.registry, _SORTS[code]) or allowed
+            suggestion = nearest(context["name"], allowed)
+            if "." in context["name"]:
+                message += "; install the package that provides it"
     elif "reason" in context:
         message, allowed, suggestion = context["reason"], (), None
     else:
@@ -181,6 +194,22 @@ def _problem(entry: Any, place: _Place, positions: Positions) -> Problem:
     )
 
 
+_SORTS: dict[str, type[EdgeKind] | type[Operator]] = {
+    "unknown_edge_kind": EdgeKind,
+    "unknown_operator": Operator,
+}
+
+
+def _names_of_sort(registry: Registry, sort: type[EdgeKind] | type[Operator]) -> list[str]:
+    """The names that may stand there. Which of them are edge kinds and which operators, only loaded plugins say."""
+    with contextlib.suppress(RegistryError):  # A strict registry raises.
+        return sorted(
+            {r.name for r in registry.load_all() if isinstance(r.declaration, sort)}
+            & set(registry.names())
+        )
+    return []
+
+
 _BUILT_IN = frozenset(typing.get_args(ErrorType))
 
 
@@ -196,6 +225,8 @@ def _plain(entry: Any) -> str:
         given = given[:57] + "..."
     if entry["type"] in ("int_type", "float_type", "bool_type") and isinstance(entry["input"], str):
         given += ", which is text: remove the quotes" if _is_number(entry["input"]) else ""
+    if entry["type"] == "string_type" and isinstance(entry["input"], bool | int | float):
+        given += f", which is no text: quote it, '{json.dumps(entry['input'])}'"
     return f"{message[:1].lower()}{message[1:]}, got {given}"
 
 

@@ -18,6 +18,7 @@ from pyg_nsa.errors import ConfigError, MigrationWarning, Problem, path_text
 from pyg_nsa.load.config_files import read_file, refused
 from pyg_nsa.load.explaining import explain
 from pyg_nsa.load.migrations import migrate, newer
+from pyg_nsa.load.misplaced import misplaced
 from pyg_nsa.load.overrides import Override, apply_overrides, parse_override
 from pyg_nsa.load.positions import Positions
 from pyg_nsa.model_types import field_type, is_model, types_after, values_of
@@ -96,6 +97,15 @@ def load_config(
     try:
         config = model.model_validate(raw, context={"registry": chosen})
     except ValidationError as error:
+        other = misplaced(raw, model)
+        if other is not None:  # Alone: that every key is unknown follows from it.
+            raise refused(
+                positions.file,
+                other.message,
+                other.code,
+                *positions.locate((other.key,)),
+                path=(other.key,),
+            ) from error
         raise ConfigError(explain(error, raw, positions, chosen, model)) from error
     if positions.file is not None:
         for path, part in _parts(config, ()):

@@ -78,8 +78,16 @@ def collect(data: Any, wanted: Mapping[EdgeType, Wanted]) -> dict[str, dict[Any,
         ``x_dict`` and ``edge_index_dict``.
 
     Raises:
+        TypeError: It is no ``HeteroData``.
         ValueError: A required field is missing; the message names the fields that are there.
     """
+    if not hasattr(data, "node_types") or not hasattr(data, "edge_types"):
+        more = ""
+        if hasattr(data, "to_heterogeneous"):
+            more = ", which has no node and edge types; turn it into one with data.to_heterogeneous(...)"
+        raise TypeError(
+            f"collect expects a torch_geometric HeteroData or a batch of them, got a {type(data).__name__}{more}"
+        )
     out: dict[str, dict[Any, Any]] = {"x_dict": {}, "edge_index_dict": {}}
     for node_type in dict.fromkeys(t for src, _, dst in wanted for t in (src, dst)):
         if node_type in data.node_types:

@@ -13,6 +13,7 @@ from torch_geometric.utils.hetero import check_add_self_loops
 from pyg_nsa.attention.renumbering import renumbered
 from pyg_nsa.config import EdgeSpec
 from pyg_nsa.nn.collecting import collect, wanted_fields
+from pyg_nsa.nn.declared import check_sizes
 from pyg_nsa.nn.grouping import Aggr
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradient
 from pyg_nsa.nn.hetero_masked_attention_block import HeteroMaskedAttentionBlock
@@ -74,7 +75,7 @@ class HeteroNSA(nn.Module):
 
     Raises:
         ValueError: Bad pattern, heads, node types, or data that does not fit; see the messages.
-        pydantic.ValidationError: An unknown kind or option.
+        ConfigError: Edge types, kinds or options that are wrong: all of them, each with its edge type.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class HeteroNSA(nn.Module):
         super().__init__()
         check_heads(hidden_channels, heads, "hidden_channels")
         self.relations = as_relations(edges, registry)
+        check_sizes("in_channels", in_channels, self.relations)
         for edge_type, relation in self.relations.items():
             check_add_self_loops(relation, [edge_type])
         self.wanted = wanted_fields(self.relations, registry)

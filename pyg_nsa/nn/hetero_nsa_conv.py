@@ -12,6 +12,7 @@ from torch_geometric.nn import HeteroConv
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.load import load_config
 from pyg_nsa.nn.collecting import collect, wanted_fields
+from pyg_nsa.nn.declared import check_sizes
 from pyg_nsa.nn.grouping import Aggr, check_aggr, group
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradient
 from pyg_nsa.nn.hetero_nsa import HeteroNSA
@@ -70,6 +71,7 @@ class HeteroNSAConv(HeteroConv):
     Raises:
         ValueError: See :class:`HeteroNSA`; a keyword that does not end in ``_dict``; declared kinds without
             ``hidden_channels``.
+        ConfigError: Edge types, kinds or options that are wrong: all of them, each with its edge type.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class HeteroNSAConv(HeteroConv):
         registry: Registry | None = None,
     ) -> None:
         relations = as_relations(convs, registry)
+        check_sizes("in_channels", in_channels, relations)
         check_aggr(aggr)
         declares = any(isinstance(relation, EdgeSpec) for relation in relations.values())
         name, size = "hidden_channels", hidden_channels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -22,8 +23,12 @@ def check_heads(channels: int, heads: int, what: str) -> int:
     """Channels of one head.
 
     Raises:
+        TypeError: One of them is no whole number.
         ValueError: ``heads`` does not divide ``channels``; the message names the nearest number that does.
     """
+    for name, value in ((what, channels), ("heads", heads)):
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            raise TypeError(f"{name} must be a whole number, got {value!r}")
     if heads < 1 or channels < 1:
         raise ValueError(f"{what} and heads must be positive, got {channels} and {heads}")
     if channels % heads:

@@ -9,6 +9,8 @@ from torch import nn
 
 from pyg_nsa.api import BuildContext, PairOptions
 from pyg_nsa.config import EdgeSpec
+from pyg_nsa.errors import ConfigError, Problem
+from pyg_nsa.nn.declared import declared_spec, wrong_key
 from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.hetero_inputs import EdgeType
 from pyg_nsa.nn.relation_attention import RelationAttention
@@ -26,41 +28,60 @@ def as_relations(
     """Every edge type with a conv module or a validated spec, in the declared order.
 
     Raises:
-        TypeError: A value that is none of :data:`Relation`.
+        TypeError: A value that is none of :data:`Relation`, or no mapping and no list of specs.
         ValueError: No relation, an edge type twice, or a spec under another edge type's key.
-        pydantic.ValidationError: An unknown kind or option.
+        ConfigError: Edge types, kinds or options that are wrong: all of them, each with its edge type.
     """
     if not isinstance(convs, Mapping):
-        specs = list(convs)
-        types = [s.edge_type for s in specs]
-        if len(set(types)) != len(types):
-            twice = next(t for t in types if types.count(t) > 1)
-            raise ValueError(f"edge type {twice} is declared twice")
-        convs = dict(zip(types, specs, strict=True))
+        convs = _by_edge_type(convs)
     if not convs:
         raise ValueError("no relation was given: declare at least one edge type")
     out: dict[EdgeType, nn.Module | EdgeSpec] = {}
+    problems: list[Problem] = []
     for edge_type, value in convs.items():
-        if isinstance(value, nn.Module):
-            out[edge_type] = value
+        problem = wrong_key(edge_type)
+        if problem is not None:
+            problems.append(problem)
             continue
+        if isinstance(value, str):
+            value = {"kind": value}
+        if isinstance(value, Mapping):
+            try:
+                value = declared_spec(edge_type, value, registry)
+            except ConfigError as error:
+                problems += error.problems
+                continue
         if isinstance(value, EdgeSpec):
             if tuple(value.edge_type) != tuple(edge_type):
                 raise ValueError(
                     f"the spec under key {edge_type} is for edge type {tuple(value.edge_type)}"
                 )
-            out[edge_type] = value
-            continue
-        if isinstance(value, str):
-            value = {"kind": value}
-        if not isinstance(value, Mapping):
+        elif not isinstance(value, nn.Module):
+            got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
             raise TypeError(
                 f"edge type {edge_type}: expected a conv module, an EdgeSpec, a kind's name such as "
-                f"'adjacency_mask', or {{'kind': …, 'options': …}}; got {type(value).__name__}"
+                f"'adjacency_mask', or {{'kind': …, 'options': …}}; got {got}"
             )
-        raw = {"edge_type": list(edge_type), **value}
-        out[edge_type] = EdgeSpec.model_validate(raw, context={"registry": registry})
+        out[edge_type] = value
+    if problems:
+        raise ConfigError(problems)
     return out
+
+
+def _by_edge_type(specs: Any) -> dict[EdgeType, EdgeSpec]:
+    """A list of specs as a mapping."""
+    found: dict[EdgeType, EdgeSpec] = {}
+    for spec in specs if isinstance(specs, list | tuple) else [specs]:
+        if not isinstance(spec, EdgeSpec):
+            raise TypeError(
+                f"expected a mapping of edge types, such as {{('gene', 'interacts', 'gene'): 'adjacency_mask'}}, or a "
+                f"list of EdgeSpec; got {spec!r} in the place of an EdgeSpec"
+            )
+        edge_type: EdgeType = tuple(spec.edge_type)  # type: ignore[assignment]
+        if edge_type in found:
+            raise ValueError(f"edge type {edge_type} is declared twice")
+        found[edge_type] = spec
+    return found
 
 
 def build_relation(

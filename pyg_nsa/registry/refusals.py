@@ -40,6 +40,8 @@ def unknown_name(
     suggestion = nearest(name, names)
     text = f"unknown {error.what} {name!r}"
     text += f", did you mean {suggestion!r}?" if suggestion is not None else "."
+    if "." in name:  # A vendor stands in front of it.
+        text += " Install the package that provides it."
     if names:
         text += f" Available: {', '.join(names)}."
     elif looks:

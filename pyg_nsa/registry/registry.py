@@ -51,7 +51,7 @@ from pyg_nsa.registry.discovery import (
 )
 from pyg_nsa.registry.plugin_contract import Declaration, answers_of, origin_of
 from pyg_nsa.registry.refusals import of_another_sort, unknown_name, unusable
-from pyg_nsa.registry.switches import Switches, name_list, sorted_out
+from pyg_nsa.registry.switches import Switches, name_list, note_misspelt, sorted_out
 
 if TYPE_CHECKING:
     from pyg_nsa.config import EdgeSpec
@@ -326,6 +326,7 @@ class Registry:
             # A list first: `discover` warns of what it cannot read, in the name of the frame that iterates.
             found = list(discover()) if self._discover else []
             self._installed = sorted_out(found, self._switches)
+            note_misspelt(found, self._switches)
         return self._installed
 
     def _owner(self, name: str) -> str | None:

@@ -7,15 +7,20 @@ a registry with more switched off has other ones.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from packaging.utils import canonicalize_name
 
+from pyg_nsa.errors import nearest
 from pyg_nsa.registry.discovery import Installed, spellings
 
-__all__ = ["Switches", "name_list", "sorted_out"]
+__all__ = ["Switches", "name_list", "note_misspelt", "sorted_out"]
+
+_DISABLE = "PYG_NSA_DISABLE_PLUGINS"
 
 
 @dataclass(frozen=True)
@@ -33,8 +38,8 @@ class Switches:
     def chosen(cls, disable: Iterable[str] | None, allow: Iterable[str] | None) -> Switches:
         """Takes the arguments of a registry, and asks the environment for those that are None."""
         if disable is None:
-            listed = _items(os.environ.get("PYG_NSA_DISABLE_PLUGINS", ""))
-            disabled = dict.fromkeys(listed, "PYG_NSA_DISABLE_PLUGINS")
+            listed = _items(os.environ.get(_DISABLE, ""))
+            disabled = dict.fromkeys(listed, _DISABLE)
         else:
             disabled = dict.fromkeys(name_list("disable", disable), "Registry(disable=…)")
         if allow is not None:
@@ -86,3 +91,22 @@ def name_list(argument: str, names: Iterable[str]) -> tuple[str, ...]:
 
 def _items(text: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in text.split(",") if item.strip())
+
+
+def note_misspelt(found: Iterable[Installed], switches: Switches) -> None:
+    """Warns of what `PYG_NSA_DISABLE_PLUGINS` lists that is almost, but not quite, the name of something installed.
+
+    What is not installed may well be switched off; a misspelt name would go on being used, and nobody would know.
+    """
+    known = sorted({name for one in found for name in one.record().spellings})
+    for item, by in switches.disabled.items():
+        if by != _DISABLE or spellings(item) & set(known):
+            continue
+        near = nearest(item, known, cutoff=0.85)
+        if near is not None:
+            # Where warnings are errors, a misspelt name must not stop everything.
+            with contextlib.suppress(UserWarning):
+                warnings.warn(
+                    f"{by} lists {item!r}, and nothing that is installed has that name; did you mean {near!r}?",
+                    stacklevel=2,
+                )

@@ -185,7 +185,9 @@ def _why_not(kind: str, graphs: Sequence[Any], edge_type: EdgeType, registry: Re
     except ValidationError as error:
         return error.errors()[0]["msg"]
     except ConfigError as error:
-        return error.problems[0].message
+        # Numbers of nodes decide about no kind; the comments about node types say them.
+        found = (p.message for p in error.problems if p.code in ("missing_input", "wrong_input"))
+        return next(found, "")
     return ""
 
 
@@ -200,7 +202,7 @@ def _reason(tried: Sequence[tuple[str, str]], fields: set[str]) -> str:
 
 def _fits(kind: EdgeKind, edge_type: EdgeType, fields: set[str]) -> bool:
     """Whether a kind with its default options has all that it requires."""
-    if kind.deprecated is not None:
+    if kind.deprecated is not None or (kind.within_one_type and edge_type[0] != edge_type[2]):
         return False
     try:
         return not kind.missing(kind.options(), fields)

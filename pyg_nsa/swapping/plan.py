@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from torch import nn
 
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
@@ -27,6 +27,11 @@ class SwapConfig(HeteroNSAConfig):
 
     edges: list[EdgeSpec] = Field(default_factory=list)
     """The edge types that take part; none means those of each layer, with default kinds."""
+
+    @field_validator("heads")
+    @classmethod
+    def _heads_divide(cls, heads: int, info: ValidationInfo) -> int:
+        return heads  # The width is that of each layer, unless it is set; `make_plan` compares.
 
 
 @dataclass

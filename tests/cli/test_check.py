@@ -34,6 +34,7 @@ def check(tmp_path, monkeypatch):
 def graph() -> HeteroData:
     data = HeteroData()
     data["gene"].x = torch.zeros(4, 2)
+    data["reaction"].x = torch.zeros(3, 1)
     data["reaction"].num_nodes = 3
     data[GG].edge_index = torch.tensor([[0, 3], [1, 2]])
     data[GR].hyperedge_index = torch.tensor([[0, 3], [2, 1]])
@@ -189,3 +190,94 @@ def test_what_is_no_file_of_torch(check, tmp_path):
     assert result.exit_code == 1
     assert "graph.pt: cannot be read as a file of torch.save (" in result.stderr
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("form", ["data", "list"])
+def test_a_graph_of_one_node_type_is_told_as_such(check, form):
+    data = Data(x=torch.zeros(3, 2), edge_index=torch.tensor([[0], [1]]))
+    torch.save(data if form == "data" else [data], "graph.pt")
+    result = check("good.yaml", "--data", "graph.pt")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(
+        "graph.pt: holds a Data, not a HeteroData; it has no node and edge types; turn it into a HeteroData with "
+        "data.to_heterogeneous(...)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("good.yaml", "by its name it is a configuration; the file of the graph belongs here"),
+        ("notes.txt", "it is neither a zip archive nor a pickle"),
+    ],
+)
+def test_a_file_that_torch_never_wrote(check, tmp_path, name, why):
+    (tmp_path / "notes.txt").write_text("edges\n")
+    result = check("good.yaml", "--data", name)
+    assert result.exit_code == 1
+    assert f"{name}: cannot be read as a file of torch.save ({why}); write it" in result.stderr
+    assert "weights_only" not in result.stderr
+
+
+def test_older_files_of_torch_are_read(check):
+    torch.save(graph().to_dict(), "graph.pt", _use_new_zipfile_serialization=False)
+    assert check("good.yaml", "--data", "graph.pt").exit_code == 0
+
+
+def test_nodes_are_compared(check, tmp_path):
+    (tmp_path / "sized.yaml").write_text(GOOD + "num_nodes: {gene: 2}\nin_channels: {gene: 3}\n")
+    torch.save(graph(), "graph.pt")
+    result = check("sized.yaml", "--data", "graph.pt")
+    assert result.exit_code == 1
+    assert (
+        "sized.yaml:4:13: num_nodes.gene: graph.pt: num_nodes says that the base graph has 2"
+        in (result.stderr)
+    )
+    assert "sized.yaml:5:15: in_channels.gene: graph.pt: in_channels says that x" in result.stderr
+
+
+# --- training runs --------------------------------------------------------------------------------
+
+RUN = "title: Mine\ntraining: {epochs: 2}\noperator:\n" + "".join(
+    f"  {line}\n" for line in GOOD.splitlines()
+)
+
+
+@pytest.mark.parametrize("command", ["check", "explain", "fill"])
+def test_a_training_run_without_the_option(check, tmp_path, command):
+    (tmp_path / "my.yaml").write_text(RUN)
+    result = CliRunner().invoke(main, [command, "my.yaml"])
+    assert result.exit_code == 1
+    assert "my.yaml:3:1: operator: this looks like a training run" in result.output
+    assert "fill take it with --training" in result.output
+    assert "unknown key" not in result.output and "required" not in result.output
+    assert CliRunner().invoke(main, [command, "my.yaml", "--training"]).exit_code == 0
+
+
+@pytest.mark.parametrize("command", [["check", "--training"], ["train"], ["compare"]])
+def test_an_operator_in_place_of_a_training_run(check, command):
+    result = CliRunner().invoke(main, [command[0], "good.yaml", *command[1:]])
+    assert result.exit_code == 1
+    assert (
+        "good.yaml:1:1: edges: this looks like the configuration of an operator alone; put all of it, indented, under "
+        "'operator:'"
+    ) in result.output
+    assert "unknown key" not in result.output
+
+
+def test_other_mistakes_in_a_training_run_are_listed_as_ever(check, tmp_path):
+    (tmp_path / "my.yaml").write_text(RUN.replace("title", "titel"))
+    result = check("my.yaml", "--training")
+    assert "my.yaml:1:1: titel: unknown key 'titel'" in result.stderr
+    (tmp_path / "both.yaml").write_text(f"operator: {{name: hgt}}\n{GOOD}")
+    assert "operator: input should be a valid string" in check("both.yaml").stderr
+
+
+def test_a_kind_that_needs_one_node_type(check, tmp_path):
+    (tmp_path / "far.yaml").write_text(GOOD.replace("incidence_mask", "distance_bias"))
+    result = check("far.yaml")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(
+        "far.yaml:3:40: edges[1].kind: edge kind 'distance_bias' cannot be used here: it needs an edge type within one node "
+        "type, but (gene, gpr, reaction) goes from 'gene' to 'reaction'; take another kind\n"
+    )

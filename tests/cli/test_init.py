@@ -134,7 +134,7 @@ def test_the_whole_text(run):
         "  # author -> paper: 2 edges, 3 of 4 targets isolated\n"
         "  # fields: edge_index [2, 2] int64, year [2] float32\n"
         "  # to attend by year: kind: edge_attr_bias, options: {edge_attr: year}\n"
-        "  # other kinds that fit: all_pairs, distance_bias, incidence_mask, pyg_conv\n"
+        "  # other kinds that fit: all_pairs, incidence_mask, pyg_conv\n"
         "  - {edge_type: [author, writes, paper], kind: adjacency_mask}\n"
     )
 

@@ -138,6 +138,7 @@ def test_show_tells_all(install):
         "revision": 3,
         "produces": ["bias", "mask"],
         "requires": [["edge_index", "adj_mask"], ["field"]],
+        "within_one_type": False,
         "aliases": ["rich"],
         "deprecated": "Use another one.",
     }

@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData
 
 from pages.error_case import Case, raised
 from pyg_nsa import EdgeKind, Options, default_registry, load_config
+from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cli.graphs import read_graphs
 from pyg_nsa.config import HeteroNSAConfig
 from pyg_nsa.suggest import suggest_from_data
@@ -43,11 +44,13 @@ def graph() -> HeteroData:
     return data
 
 
-def bound(change: Callable[[HeteroData], object]) -> Callable[[Path], BaseException]:
+def bound(
+    change: Callable[[HeteroData], object], more: str = ""
+) -> Callable[[Path], BaseException]:
     """Binds the configuration of one edge type to a changed graph."""
 
     def provoke(folder: Path) -> BaseException:
-        Path("nsa.yaml").write_text(EDGES)
+        Path("nsa.yaml").write_text(more + EDGES)
         data = graph()
         change(data)
         return raised(lambda: load_config("nsa.yaml").bind(data))
@@ -143,6 +146,11 @@ def override(text: str) -> Callable[[Path], BaseException]:
         return raised(lambda: load_config("nsa.yaml", HeteroNSAConfig, overrides=[text]))
 
     return provoke
+
+
+def operator_alone(folder: Path) -> BaseException:
+    Path("my.yaml").write_text(EDGES)
+    return raised(lambda: load_config("my.yaml", CellConfig))
 
 
 def nothing_decided(folder: Path) -> BaseException:
@@ -251,9 +259,9 @@ CONFIGURATIONS = [
     ),
     Case(
         "needs_one_node_type",
-        "An option that only makes sense within one node type.",
+        "An option, or a kind, that only makes sense within one node type.",
         edge("edge_type: [gene, gpr, reaction], kind: incidence_mask, options: {self_loops: true}"),
-        "remove the option.",
+        "remove the option, or take another kind.",
     ),
     Case(
         "unknown_node_type",
@@ -345,6 +353,20 @@ CONFIGURATIONS = [
         "correct it.",
     ),
     Case(
+        "training_run",
+        "A training run was given where the configuration of an operator is wanted.",
+        file(
+            "title: Mine\noperator:\n  edges:\n    - {edge_type: [gene, regulates, gene], kind: adjacency_mask}\n"
+        ),
+        "pass `--training`; in Python: `load_config(file, CellConfig)`, from `pyg_nsa.cell.config`.",
+    ),
+    Case(
+        "operator_alone",
+        "The configuration of an operator was given where a training run is wanted.",
+        operator_alone,
+        "put it under `operator:`; the other keys of a training run have defaults.",
+    ),
+    Case(
         "override",
         "A value that was set beside the file (`--set`) is not of the form KEY=VALUE.",
         override("heads"),
@@ -393,6 +415,31 @@ CONFIGURATIONS = [
             )
         ),
         "the text has the line of Python that converts it.",
+    ),
+    Case(
+        "no_nodes",
+        "Nothing says how many nodes there are of a type.",
+        bound(lambda d: d["gene"].__delattr__("x")),
+        "set `num_nodes` of the node type in the data, or give it an `x`.",
+    ),
+    Case(
+        "no_features",
+        "A node type has no features, and no learned embeddings either; for a stack of blocks.",
+        bound(lambda d: d["gene"].__setattr__("x", torch.zeros(3, 0))),
+        "add it to `num_nodes` of the configuration, or give it an `x`. A layer that gets its rows from another part of a model is no "
+        "problem: `build_operator` does not ask for it.",
+    ),
+    Case(
+        "too_few_embeddings",
+        "The graph has more nodes of a type than `num_nodes` of the configuration counts.",
+        bound(lambda d: None, "num_nodes: {gene: 2}\n"),
+        "write the number of nodes of the base graph.",
+    ),
+    Case(
+        "wrong_columns",
+        "`x` has another number of columns than `in_channels` says.",
+        bound(lambda d: None, "in_channels: {gene: 7}\n"),
+        "correct it, or leave it out: the first call says it.",
     ),
     Case(
         "unsafe_data",

@@ -70,7 +70,8 @@ def section(record: PluginRecord, facts: dict[str, Any]) -> Iterator[str]:
     if more:
         yield f"{more}\n"
     if facts["what"] == "edge kind":
-        yield f"Produces: {', '.join(facts['produces'])}. Reads: {reads(facts) or 'nothing of its own'}. Revision {facts['revision']}.\n"
+        where = " Within one node type only." if facts["within_one_type"] else ""
+        yield f"Produces: {', '.join(facts['produces'])}. Reads: {reads(facts) or 'nothing of its own'}. Revision {facts['revision']}.{where}\n"
     else:
         yield f"Revision {facts['revision']}.\n"
     if facts["options"]:

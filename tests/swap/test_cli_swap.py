@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from torch_geometric.data import Data
 
 from pyg_nsa.cli import main
 
@@ -104,3 +105,18 @@ def test_help_says_what_runs():
     text = " ".join(CliRunner().invoke(main, ["swap", "--help"]).output.split())
     assert "It is run, as" in text
     assert "never changes or writes a file" in text
+
+
+def test_data_that_are_no_graph(run):
+    torch.save(Data(x=torch.zeros(2, 1)), "data.pt")
+    Path("notes.txt").write_text("hello")
+    torch.save(3, "number.pt")
+    for name, said in (
+        ("data.pt", "data.pt: holds a Data, not a HeteroData; it has no node and edge types"),
+        ("notes.txt", "notes.txt: cannot be read as a file of torch.save (it is neither"),
+        ("nsa.yaml", "by its name it is a configuration"),
+        ("number.pt", "number.pt: holds a int, not a HeteroData"),
+    ):
+        result = run(f"{MODELS}:HAN", "-c", "nsa.yaml", "--data", name)
+        assert result.exit_code == 1
+        assert said in result.output

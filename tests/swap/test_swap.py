@@ -366,6 +366,10 @@ def test_hidden_channels_and_heads(data):
         swap(model, {"pattern": None, "heads": 4})
     with pytest.raises(SwapError, match="or set 'hidden_channels'"):
         swap(model, {"heads": 4})
+    # It is the layer's width that counts, and no default.
+    assert swap(models.Stack(hidden=48), {"heads": 6}, dry_run=True).rows[0].config["heads"] == 6
+    with pytest.raises(SwapError, match="heads=6 does not divide hidden_channels=32"):
+        swap(model, {"heads": 6, "hidden_channels": 32})
     swap(model, {"heads": 4, "hidden_channels": 8})
     assert model["conv"](data.x_dict, data.edge_index_dict)["paper"].shape == (24, 3)
 

@@ -67,3 +67,4 @@ def list_plugins(load: bool, as_json: bool) -> None:
             ("name", "status", "distribution", "module"),
             ((r.name, r.status, f"{r.dist} {r.version}", r.module or "") for r in records),
         )
+        click.echo("With --load: edge kind or operator, and a summary.", err=True)

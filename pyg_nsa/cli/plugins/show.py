@@ -89,6 +89,7 @@ def _facts(
         facts |= {
             "produces": sorted(declared.produces),
             "requires": _requires(declared, options),
+            "within_one_type": declared.within_one_type,
             "aliases": list(declared.aliases),
             "deprecated": declared.deprecated,
         }
@@ -156,6 +157,7 @@ def _as_text(facts: dict[str, Any]) -> None:
         "revision": facts["revision"],
         "produces": ", ".join(facts.get("produces", ())),
         "requires": "; ".join(" or ".join(names) for names in facts.get("requires", ())),
+        "edge types": "within one node type only" if facts.get("within_one_type") else "",
         "aliases": ", ".join(facts.get("aliases", ())),
         "deprecated": facts.get("deprecated"),
     }

@@ -1,0 +1,87 @@
+"""What is wrong with edge types that are declared in Python, said as it is said of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from numbers import Integral
+from typing import Any
+
+from pydantic import ValidationError
+
+from pyg_nsa.config import EdgeSpec
+from pyg_nsa.errors import ConfigError, Problem, nearest
+from pyg_nsa.load import Positions, explain
+from pyg_nsa.registry import Registry, default_registry
+
+__all__ = ["check_sizes", "declared_spec", "wrong_key"]
+
+EdgeType = tuple[str, str, str]
+
+
+def declared_spec(
+    edge_type: EdgeType, value: Mapping[str, Any], registry: Registry | None
+) -> EdgeSpec:
+    """The spec of an edge type from ``{"kind": …, "options": …}``.
+
+    Raises:
+        ConfigError: All that is wrong with it; each problem's path begins with the edge type.
+    """
+    chosen = registry if registry is not None else default_registry()
+    raw = {"edge_type": list(edge_type), **value}
+    try:
+        return EdgeSpec.model_validate(raw, context={"registry": chosen})
+    except ValidationError as error:
+        problems = explain(error, raw, Positions(), chosen, EdgeSpec)
+        raise ConfigError(
+            [
+                replace(p, path=": ".join(filter(None, [f"edge type {edge_type}", p.path])))
+                for p in problems
+            ]
+        ) from error
+
+
+def wrong_key(key: object) -> Problem | None:
+    """What is wrong with a key that stands for an edge type, if anything is."""
+    if isinstance(key, tuple) and len(key) == 3:
+        return None
+    suggestion = None
+    if isinstance(key, tuple) and len(key) == 2:  # as HeteroData completes it
+        suggestion = (key[0], "to", key[1])
+    elif isinstance(key, str):  # as PyG writes edge types in the names of parameters
+        parts = tuple(key.strip("<>").split("___" if "___" in key else "__"))
+        suggestion = parts if len(parts) == 3 else None
+    message = (
+        "an edge type is a tuple of three names, source node type, relation, target node type, such as "
+        f"('gene', 'interacts', 'gene'); got {key!r}"
+    )
+    if suggestion is not None:
+        message += f", did you mean {suggestion}?"
+    return Problem("", message, "edge_type")
+
+
+def check_sizes(what: str, sizes: Mapping[str, int] | Any, edge_types: Iterable[EdgeType]) -> None:
+    """Refuses what is neither a size nor one for each node type; sizes that name a node type which no edge type has.
+
+    Further node types do no harm beside all that there are: they may be those of a whole data set.
+
+    Raises:
+        TypeError: No whole number, and no mapping.
+        ValueError: An unknown node type, in place of one that has no size.
+    """
+    if not isinstance(sizes, Mapping):
+        if not isinstance(sizes, Integral) or isinstance(sizes, bool):
+            raise TypeError(
+                f"{what} must be a whole number, or one for each node type, got {sizes!r}"
+            )
+        return
+    known = list(dict.fromkeys(t for src, _, dst in edge_types for t in (src, dst)))
+    unknown = [name for name in sizes if name not in known]
+    unnamed = [name for name in known if name not in sizes]
+    if unknown and unnamed:
+        near = nearest(unknown[0], unnamed)
+        hint = f"; did you mean '{near}'?" if near is not None else ""
+        raise ValueError(
+            f"{what} names node type '{unknown[0]}', which no edge type has, and does not name "
+            f"{', '.join(map(repr, unnamed))}{hint}"
+        )
