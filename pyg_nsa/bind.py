@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyg_nsa.plain_index import plain_index
+
 __all__ = ["num_nodes", "num_rows", "wrong_inputs"]
 
 _Type = tuple[str, str, str]
@@ -79,7 +81,7 @@ def _wrong_index(data: Any, edge_type: _Type, name: str, value: Any) -> str | No
     if value.numel() == 0:
         return None
     sizes = [num_nodes(data, node_type) for node_type in (edge_type[0], edge_type[2])]
-    rows = value.as_subclass(Tensor)  # An EdgeIndex checks itself at every operation.
+    rows = plain_index(value)
     low, high = (side.tolist() for side in torch.aminmax(rows, dim=1))
     for row, size in enumerate(sizes):
         if size is not None and (low[row] < 0 or high[row] >= size):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch_geometric.nn import HGTConv
 from torch_geometric.utils import is_sparse, to_edge_index
 
+from pyg_nsa.plain_index import plain_index
 from pyg_nsa_plugins.call import EdgeType, by_name, edge_indices
 
 __all__ = ["HGTOperator"]
@@ -116,4 +116,4 @@ class HGTOperator(nn.Module):
 def _plain(index: Any) -> Tensor:
     if is_sparse(index):  # PyG stores either kind transposed
         index = to_edge_index(index)[0].flip(0)
-    return index.as_subclass(torch.Tensor)
+    return plain_index(index)

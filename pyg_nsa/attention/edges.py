@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from pyg_nsa.plain_index import plain_index
+
 __all__ = ["EdgeSet"]
 
 #: Edge sets by the tensor that they were built from, as long as that tensor lives: ``{tensor: (version, {options: set})}``.
@@ -116,14 +118,11 @@ class EdgeSet:
                 f"{option} needs source and target nodes of one type, got {num_keys} sources and "
                 f"{num_queries} targets"
             )
+        edge_index = plain_index(edge_index)
         built = _built_from(edge_index)
         options = (num_keys, num_queries, symmetrize, self_loops)
         if built is not None and options in built:
             return built[options]
-        if (
-            type(edge_index) is not Tensor
-        ):  # PyG's EdgeIndex; its operations keep caches that are of no use here
-            edge_index = edge_index.as_subclass(Tensor)
         edge_index = edge_index.long()
         key, query = edge_index[0], edge_index[1]
         if not torch.compiler.is_compiling():  # reading values would break the graph
@@ -302,7 +301,7 @@ def kept_tensors() -> contextlib.AbstractContextManager[None]:
 def _built_from(edge_index: Tensor) -> dict[Any, EdgeSet] | None:
     """Edge sets built from this tensor in its present state; ``None`` where nothing can be kept."""
     if torch.compiler.is_compiling() or type(edge_index) is not Tensor or edge_index.is_inference():
-        return None  # wrappers and tensors of inference mode count no versions
+        return None  # subclasses and tensors of inference mode count no versions
     known = _BUILT.get(edge_index)
     if known is None or known[0] != edge_index._version:
         known = _BUILT[edge_index] = (edge_index._version, {})

@@ -12,6 +12,7 @@ from torch_geometric.utils import is_sparse, to_edge_index
 
 from pyg_nsa.attention.edges import EdgeSet, check_bool_mask
 from pyg_nsa.nn.node_layout import NodeLayout
+from pyg_nsa.plain_index import plain_index
 
 __all__ = ["RelationInputs"]
 
@@ -107,9 +108,7 @@ class RelationInputs:
         well_formed = isinstance(index, Tensor) and index.dim() == 2 and index.size(0) == 2
         if not well_formed or index.is_floating_point() or index.dtype == torch.bool:
             return index  # EdgeSet names what is wrong with it
-        if type(index) is not Tensor:  # PyG's EdgeIndex, whose caches are of no use here
-            index = index.as_subclass(Tensor)
-        src, dst = index.long()
+        src, dst = plain_index(index).long()
         return torch.stack([self.src.rows(src), self.dst.rows(dst)])
 
     def edges_from_dense(

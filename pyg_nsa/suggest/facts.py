@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyg_nsa.plain_index import plain_index
+
 __all__ = ["edge_facts", "index_of", "node_facts", "rows_of"]
 
 EdgeType = tuple[str, str, str]
@@ -47,7 +49,7 @@ def index_of(store: Any) -> Tensor | None:
             and not value.is_floating_point()
             and value.dtype != torch.bool
         ):
-            return value.as_subclass(Tensor).long()
+            return plain_index(value).long()
     for name in _MASKS:
         value = store.get(name)
         if isinstance(value, Tensor) and value.dtype == torch.bool and value.dim() == 2:
