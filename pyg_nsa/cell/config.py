@@ -117,6 +117,10 @@ class ReadoutConfig(_Config):
     can't be reached from the nutrients any more if each reaction may borrow what one of its products pays back. They follow from
     the network's connections and amounts."""
 
+    response: bool = False
+    """Whether the deletion reading also reads what is left of growth if fluxes change as little as they can (MOMA without bounds, in
+    closed form). It follows from the network and the wildtype's fluxes (the feature flux)."""
+
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout in the head, and of the operator's rows where deletions are read (node features, which are read beside them, stay).
     The operator's own is operator.dropout: it acts in every block, and wants to be smaller."""

@@ -61,7 +61,7 @@ SIMULATED: dict[str, Deletions] = {
 }
 """Names of simulated labels."""
 
-GRAPH_VERSION = 3  # raised whenever build_graph gives something else for the same input
+GRAPH_VERSION = 4  # raised whenever build_graph gives something else for the same input
 
 
 class PerturbationDataset(Dataset):

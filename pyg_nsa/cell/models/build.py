@@ -183,6 +183,7 @@ def _with_readout(
             readout.blocked,
             readout.starved,
             readout.loans,
+            readout.response,
         )
     return HeteroCellNSA(
         operator,

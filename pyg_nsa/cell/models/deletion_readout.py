@@ -23,11 +23,15 @@ from torch_geometric.utils import scatter
 from pyg_nsa.cell.data.batch import PerturbationBatch
 from pyg_nsa.cell.models.touched_nodes import TouchedNodes, growth_nodes, touch_names
 from pyg_nsa.cell.network.blocked import BlockedReactions
+from pyg_nsa.cell.network.response import FluxResponse
 from pyg_nsa.nn.dropout import dropout
 
 __all__ = ["DeletionReadout", "Readings"]
 
 _ALL = 1 - 1e-4  # shares are sums of fractions
+
+# Shares of the objective's node by which growth is nothing for certain, whatever fluxes would do without bounds.
+_NO_GROWTH = ("blocked", "stopped")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +73,9 @@ class DeletionReadout(nn.Module):
     catalysed it.
 
     Behind :math:`\mathbf{z}` stands the same of what growth loses: :math:`\mathbf{s}_v` of the reaction that is the model's
-    objective, in the place of :math:`\mathbf{r}`.
+    objective, in the place of :math:`\mathbf{r}`. With ``response`` it has a share more, :math:`1 - \sqrt{\mu}`, where :math:`\mu` is what is left
+    of growth if fluxes change as little as they can (:class:`~pyg_nsa.cell.network.response.FluxResponse`), and 0 where growth is blocked or
+    stopped. The least change of squares lets growth fall further than it must, so that the root is nearer to optimal growth.
 
     Args:
         graph: The base graph, for its relations; the module does not keep it.
@@ -82,6 +88,7 @@ class DeletionReadout(nn.Module):
         blocked: Whether blocked reactions are touched, in a graph that says what is needed to find them.
         starved: Whether reactions and metabolites are touched that can't be reached from the nutrients any more, in such a graph.
         loans: Whether they are where no loan helps (:class:`~pyg_nsa.cell.network.loans.Loans`), in such a graph.
+        response: Whether growth's share of the flux response is read, in a graph that also has the wildtype's fluxes.
 
     Attributes:
         columns: Of each node type the names of its shares.
@@ -103,6 +110,7 @@ class DeletionReadout(nn.Module):
         blocked: bool = True,
         starved: bool = True,
         loans: bool = True,
+        response: bool = False,
     ) -> None:
         super().__init__()
         known = BlockedReactions.known(graph)
@@ -134,7 +142,8 @@ class DeletionReadout(nn.Module):
         self.dropout = dropout
         self.readouts = nn.ModuleList(aggregation_resolver(name) for name in aggregations)
         told = "reaction" in self.columns and growth_nodes(graph) is not None
-        self.growth_channels = 3 * len(self.columns["reaction"]) if told else 0
+        self.response = response and told and FluxResponse.known(graph)
+        self.growth_channels = 3 * (len(self.columns["reaction"]) + self.response) if told else 0
         read = len(self.columns) * len(aggregations) * hidden_channels
         self.out_channels = 3 * read + self.growth_channels
         self._known: tuple[Any, torch.device, TouchedNodes] | None = None
@@ -162,16 +171,18 @@ class DeletionReadout(nn.Module):
             (count > 1).nonzero().view(-1), count[count > 1], output_size=place.numel()
         )
         each = touched.rule.alive(genes.cpu(), torch.arange(genes.numel()), genes.numel())
-        gone = touched.gone(
-            {t: torch.cat([batch.alive_dict[t], mask.to(device)]) for t, mask in each.items()}
-        )
+        alive = {t: torch.cat([batch.alive_dict[t], mask.to(device)]) for t, mask in each.items()}
+        gone = touched.gone(alive)
         size = len(batch) + genes.numel()
         read, growth = [], []
         for t in self.columns:
             found = touched(t, gone)
             read += self._read(t, rows[t], cell_graph[t].get("x"), touched, found, size)
             if self.growth_channels and t == "reaction":
-                growth.append(touched.growth_loses(found, size).to(read[0]))
+                loses = touched.growth_loses(found, size)
+                if self.response:
+                    loses = torch.cat([loses, self._cost(loses, touched.growth_left(alive))], dim=1)
+                growth.append(loses.to(read[0]))
         together, alone = [], []
         for values in (read, growth):
             if values:
@@ -204,12 +215,19 @@ class DeletionReadout(nn.Module):
             response, instance = scatter(response, place, reduce="mean"), key // nodes
         return [aggr(response, instance, dim_size=size) for aggr in self.readouts]
 
+    def _cost(self, loses: Tensor, left: Tensor) -> Tensor:
+        """``[size, 1]`` float32: what the response takes of growth, all where there is none for certain."""
+        certain = [k for k, name in enumerate(self.columns["reaction"]) if name in _NO_GROWTH]
+        return torch.cat([loses[:, certain], (1 - left.sqrt())[:, None]], dim=1).amax(1, True)
+
     def _touched(self, cell_graph: HeteroData, device: torch.device) -> TouchedNodes:
         if self._known is not None:
             graph, known_device, touched = self._known
             if graph() is cell_graph and known_device == device:
                 return touched
-        touched = TouchedNodes(cell_graph, device, self.blocked, self.starved, self.loans)
+        touched = TouchedNodes(
+            cell_graph, device, self.blocked, self.starved, self.loans, self.response
+        )
         self._known = (weakref.ref(cell_graph), device, touched)
         return touched
 

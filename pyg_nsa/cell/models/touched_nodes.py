@@ -13,6 +13,7 @@ from torch_geometric.utils import scatter
 from pyg_nsa.cell.network.blocked import BlockedReactions
 from pyg_nsa.cell.network.deletion import DeletionRule
 from pyg_nsa.cell.network.loans import Loans
+from pyg_nsa.cell.network.response import FluxResponse
 from pyg_nsa.cell.network.scope import Scope
 
 __all__ = ["TouchedNodes", "growth_nodes", "touch_names"]
@@ -81,6 +82,7 @@ class TouchedNodes:
         blocked: Whether blocked reactions are touched.
         starved: Whether starved reactions and missing metabolites are.
         loans: Whether reactions and metabolites are for which there are no loans (:class:`~pyg_nsa.cell.network.loans.Loans`).
+        response: Whether :meth:`growth_left` will be asked (:class:`~pyg_nsa.cell.network.response.FluxResponse`).
 
     Attributes:
         rule: What dies with a gene.
@@ -91,7 +93,13 @@ class TouchedNodes:
     """
 
     def __init__(
-        self, graph: HeteroData, device: torch.device, blocked: bool, starved: bool, loans: bool
+        self,
+        graph: HeteroData,
+        device: torch.device,
+        blocked: bool,
+        starved: bool,
+        loans: bool,
+        response: bool = False,
     ) -> None:
         self.rule = DeletionRule(graph)
         counts = self.rule.num_nodes
@@ -99,6 +107,7 @@ class TouchedNodes:
         self._blocked = BlockedReactions(graph) if blocked else None
         self._scope = Scope(graph) if starved else None
         self._loans = Loans.of(graph) if loans else None
+        self._response = FluxResponse.of(graph) if response else None
         growth = growth_nodes(graph)
         self.growth = None if growth is None else growth.to(device)
         self.units: dict[str, Tensor] = {}
@@ -138,6 +147,18 @@ class TouchedNodes:
         if self._loans is not None:
             dead["stopped"], dead["unmade"] = self._loans(dead["reaction"])
         return {t: mask.nonzero(as_tuple=True) for t, mask in dead.items()}
+
+    def growth_left(self, alive_dict: Mapping[str, Tensor]) -> Tensor:
+        """What is left of growth by the response of the wildtype's fluxes.
+
+        Args:
+            alive_dict: ``[B, N]`` bool of ``"reaction"``.
+
+        Returns:
+            ``[B]`` float32, from 0 to 1.
+        """
+        assert self._response is not None
+        return self._response(~alive_dict["reaction"])
 
     def growth_loses(self, found: tuple[Tensor, Tensor, Tensor], size: int) -> Tensor:
         """Of each instance the shares of the objective's node; the largest of each where it has several.

@@ -89,7 +89,9 @@ def add_features(
     nodes: ReactionNodes,
     features: bool | Sequence[str] = True,
 ) -> None:
-    """Set ``x`` ([N, F] float32) and ``feature_names`` (list of F str) of every node type.
+    """Set ``x`` ([N, F] float32) and ``feature_names`` (list of F str) of every node type; with ``flux`` also the fluxes themselves.
+
+    These are ``data["reaction"].flux`` ([N] float32), the wildtype flux of each node's reaction, negative if it runs backwards.
 
     Args:
         data: The graph, its nodes and edges complete; changed in place.
@@ -116,6 +118,8 @@ def add_features(
         )
         data[node_type].x = torch.from_numpy(x.astype(np.float32))
         data[node_type].feature_names = list(named)
+    if "flux" in names:
+        data["reaction"].flux = torch.from_numpy(source.fluxes[nodes.reaction].astype(np.float32))
 
 
 def check_features(features: bool | Sequence[str]) -> tuple[str, ...]:

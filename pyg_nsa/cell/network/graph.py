@@ -79,7 +79,7 @@ def build_graph(
         int64); ``model_id`` is the model's name. ``data["reaction"]`` also has, each [N]: ``reaction_index`` (int64,
         the reaction in the model), ``direction`` (int64, 1 forward, -1 backward), ``reversible`` (bool, whether the
         bounds allow both directions), ``has_gene`` (bool) and ``objective`` (float32, what a unit of flux through the node adds to the
-        model's objective). Reaction nodes are named ``<reaction>|<number of the clause>|forward`` or ``…|backward``.
+        model's objective), and with the feature ``flux`` also ``flux`` (float32, the wildtype flux of the node's reaction). Reaction nodes are named ``<reaction>|<number of the clause>|forward`` or ``…|backward``.
 
     Raises:
         TableError: If a table cannot be read, or has unknown ids and ``unknown="error"``.

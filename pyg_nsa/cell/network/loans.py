@@ -28,8 +28,6 @@ is left over may be left, so that a by-product that can't leave the cell is seen
 
 from __future__ import annotations
 
-import weakref
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -39,6 +37,7 @@ from torch_geometric.data import HeteroData
 from pyg_nsa.cell.network.blocked import BlockedReactions
 from pyg_nsa.cell.network.given import fewest_given
 from pyg_nsa.cell.network.returns import Turns
+from pyg_nsa.cell.network.shared import once_per_graph
 
 __all__ = ["Loans"]
 
@@ -86,12 +85,7 @@ class Loans:
     @classmethod
     def of(cls, graph: HeteroData) -> Loans:
         """The same object for the same graph, for as long as the graph is there."""
-        key = id(graph)
-        known = _SHARED.get(key)
-        if known is None or known[0]() is not graph:
-            kept = weakref.ref(graph, lambda _: _SHARED.pop(key, None))
-            _SHARED[key] = known = (kept, cls(graph))
-        return known[1]
+        return once_per_graph(cls, graph)
 
     def __call__(self, dead: Tensor) -> tuple[Tensor, Tensor]:
         """Finds what has no means when nodes are removed.
@@ -203,10 +197,6 @@ class Loans:
         self.given = given
         runs, there = self._balanced(self._open)
         return bool(runs[self._needed].all()), there
-
-
-# By identity: graphs have no hash.
-_SHARED: dict[int, tuple[weakref.ref[HeteroData], Loans]] = {}
 
 
 def _network(
