@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from pyg_nsa.config import HeteroNSAConfig
 from pyg_nsa.scalars import StrictScalars
@@ -32,6 +33,13 @@ class _Config(StrictScalars):
         allow_inf_nan=False,
         validate_default=True,
     )
+
+
+def _numbers(values: Any, count: int, expected: str) -> Any:
+    """Says so where a list is too short or too long; pydantic would speak of `fractions[2]` as of a key that is missing."""
+    if isinstance(values, list | tuple) and len(values) != count:
+        raise ValueError(f"expected {expected}, got {list(values)}")
+    return values
 
 
 class DataConfig(_Config):
@@ -79,6 +87,11 @@ class DataConfig(_Config):
     evaluation_pairs: Annotated[int, Field(ge=0)] = 1000
     """How many pairs of a held-out part are evaluated, half of them interacting, and as many triples; 0: all. With split both: as
     many with a held-out gene, and as many of known genes."""
+
+    @field_validator("fractions", "rates", mode="before")
+    @classmethod
+    def _three(cls, shares: Any) -> Any:
+        return _numbers(shares, 3, "three numbers, such as [0.7, 0.1, 0.2]")
 
 
 class ReadoutConfig(_Config):
@@ -209,6 +222,11 @@ class TrainingConfig(_Config):
     strategy: Literal["auto", "ddp"] = "auto"
     """How processes work together: ddp, each on its share of every batch; auto: ddp where there are several."""
 
+    @field_validator("dropout_fade", mode="before")
+    @classmethod
+    def _two(cls, shares: Any) -> Any:
+        return _numbers(shares, 2, "two numbers, such as [0.3, 0.9]")
+
     @field_validator("dropout_fade")
     @classmethod
     def _in_order(cls, shares: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -257,6 +275,18 @@ class CellConfig(_Config):
     """What the model is compared with, on the same split: mean, product_of_singles and scope (no growth where the deletion cuts
     it off from the nutrients, else growth as before) compute; hetero_conv (GATv2 layers in HeteroConv), hgt, no_messages (the
     same readout of projected features) and embedding (a learned vector per gene, no graph) are trained as the model is."""
+
+    @field_validator("operator")
+    @classmethod
+    def _stack(cls, operator: HeteroNSAConfig) -> HeteroNSAConfig:
+        if operator.pattern is None:
+            error = PydanticCustomError(
+                "pattern",
+                "the pattern is null (one bare step); the cell model needs a stack, such as MSM",
+            )
+            details = InitErrorDetails(type=error, loc=("pattern",), input=None)
+            raise ValidationError.from_exception_data(cls.__name__, [details])
+        return operator
 
     @field_validator("baselines")
     @classmethod

@@ -24,8 +24,13 @@ cache_option = click.option(
 _RESUME = click.option(
     "--resume",
     is_flag=True,
-    help="Go on with the run in the output folder: what is done is not done again. Without it the run starts anew.",
+    help="Go on with the run in the output folder: what is done is not done again. Where there is none, it starts.",
 )
+_FORCE = click.option(
+    "--force", is_flag=True, help="Train anew over a run that is in the output folder already."
+)
+_DEMO = Path("runs/demo")
+_MARKS = ("run.json", "predictions.csv", "*/last.ckpt", "*/best.ckpt")  # what only a run leaves
 
 
 def _output(default: str) -> Callable[[F], F]:
@@ -43,6 +48,7 @@ def _output(default: str) -> Callable[[F], F]:
 @click.argument("config", type=click.Path(path_type=Path))
 @_output("runs/train")
 @_RESUME
+@_FORCE
 @click.option(
     "--set",
     "overrides",
@@ -62,6 +68,7 @@ def train(
     config: Path,
     output: Path,
     resume: bool,
+    force: bool,
     overrides: tuple[str, ...],
     dry_run: bool,
     cache: Path | None,
@@ -70,25 +77,39 @@ def train(
     """Train the perturbed-cell model that the file CONFIG describes, and write a report.
 
     Ctrl-C finishes the step, saves, and says how to go on; a second one stops at once. A checkpoint is also written after every
-    epoch, and within one as training.checkpoint_every says.
+    epoch, and within one as training.checkpoint_every says. A run that is in the output folder already is not written over
+    without --force.
 
     Exit status: 0 fine, 1 problems, 2 wrong usage, 130 interrupted.
     """
-    _run(config, output, cache, no_progress, resume=resume, overrides=overrides, dry_run=dry_run)
+    _run(
+        config,
+        output,
+        cache,
+        no_progress,
+        resume=resume,
+        force=force,
+        overrides=overrides,
+        dry_run=dry_run,
+    )
 
 
 @click.command()
-@_output("runs/demo")
+@_output(str(_DEMO))
 @_RESUME
+@_FORCE
 @cache_option
 @_QUIET
 @click.option(
     "--small", is_flag=True, help="The textbook model instead of iJO1366: seconds, not minutes."
 )
-def demo(output: Path, resume: bool, cache: Path | None, no_progress: bool, small: bool) -> None:
+def demo(
+    output: Path, resume: bool, force: bool, cache: Path | None, no_progress: bool, small: bool
+) -> None:
     """Train on an embedded E. coli model and write a report: graph, labels, training, figures."""
     source = files("pyg_nsa.cell") / ("textbook.yaml" if small else "demo.yaml")
-    _run(Path(str(source)), output, cache, no_progress, resume=resume)
+    force = force or (output == _DEMO and not resume)  # nobody keeps work of their own there
+    _run(Path(str(source)), output, cache, no_progress, resume=resume, force=force)
 
 
 def _run(
@@ -98,9 +119,13 @@ def _run(
     no_progress: bool,
     *,
     resume: bool = False,
+    force: bool = False,
     overrides: Sequence[str] = (),
     dry_run: bool = False,
 ) -> None:
+    if resume and force:
+        raise click.UsageError("--resume goes on with a run, --force trains it anew: give one of them")
+
     from pyg_nsa.load import load_config
 
     # Before torch is imported, so that a mistake in the file is reported at once.
@@ -112,6 +137,8 @@ def _run(
 
         click.echo(describe(config, cache))
         return
+    if not (resume or force):
+        _spare_run(output)
 
     from pyg_nsa.cell.training.distributed import is_first
     from pyg_nsa.cell.training.interrupt import TrainingInterrupted
@@ -134,6 +161,20 @@ def _run(
         raise click.exceptions.Exit(130) from error
 
 
+def _spare_run(folder: Path) -> None:
+    """Makes sure that nothing is written over a run, which may have taken days.
+
+    Raises:
+        click.ClickException: The folder holds one.
+    """
+    found = [file for mark in _MARKS for file in sorted(folder.glob(mark))]
+    if found:
+        raise click.ClickException(
+            f"{folder} holds a run already ({found[0].relative_to(folder)}); --resume goes on with it, -o names another folder, "
+            "--force trains anew over it"
+        )
+
+
 def _text(file: Path, overrides: Sequence[str]) -> str | None:
     """The configuration as YAML text, with what was set beside it."""
     from pyg_nsa.load.overrides import parse_override, set_in_text
@@ -146,7 +187,7 @@ def _text(file: Path, overrides: Sequence[str]) -> str | None:
 
 def _go_on() -> str:
     """The command that was given, with ``--resume``."""
-    words = ["pyg-nsa", *sys.argv[1:]]
+    words = ["pyg-nsa", *(word for word in sys.argv[1:] if word != "--force")]
     if "--resume" not in words:
         words.append("--resume")
     return shlex.join(words)

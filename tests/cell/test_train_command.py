@@ -177,7 +177,7 @@ def test_a_changed_configuration_is_refused_before_anything_is_built(invoke, mon
     assert "    seed: 0 before, 1 now\n" in result.output
     assert "    training.learning_rate: 0.002 before, 0.5 now\n" in result.output
     assert (
-        "Undo the changes, or train anew: without --resume, or into another folder (-o)."
+        "Undo the changes, or train anew: into another folder (-o), or with --force instead of --resume."
         in result.output
     )
     assert files_of("run") == before

@@ -32,7 +32,7 @@ from pyg_nsa.cell.files.sealed_file import (
     write_sealed,
 )
 from pyg_nsa.cell.files.tables import TableError
-from pyg_nsa.cell.labels.measured import UnknownRows, read_label_table, warn_left_out
+from pyg_nsa.cell.labels.measured import UnknownRows, read_label_table, warn_of_labels
 from pyg_nsa.cell.labels.simulated import Deletions, simulate_labels, simulated_label_file
 from pyg_nsa.cell.labels.table import PAD, LabelFileError, LabelTable
 from pyg_nsa.cell.network.deletion import DeletionRule
@@ -143,7 +143,7 @@ class PerturbationDataset(Dataset):
             name, count = found[0].model_id, len(found[1])
             logger.info("%s: %d instances from %s", name, count, self.processed_dir)
             if build:  # who only reads, to predict say, has been told
-                warn_left_out(found[1])
+                warn_of_labels(found[1])
         self.graph, self.table = found
         self._rule = DeletionRule(self.graph)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,10 +13,17 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch_geometric.data import HeteroData
 
-from pyg_nsa.cell.files.tables import TableError, problem_report, read_rows, row_name
+from pyg_nsa.cell.files.tables import (
+    TableError,
+    problem_report,
+    read_rows,
+    row_name,
+    separator_hint,
+)
+from pyg_nsa.cell.labels.doubts import doubtful_columns, doubtful_values
 from pyg_nsa.cell.labels.table import PAD, LabelTable
 
-__all__ = ["UnknownRows", "read_label_table", "warn_left_out"]
+__all__ = ["UnknownRows", "read_label_table", "warn_of_labels"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +47,9 @@ def read_label_table(
     """Join a table of measurements to a graph.
 
     Columns, by name in the header: ``genes`` (ids separated by ``,``, ``;``, ``|`` or spaces) and ``fitness`` (relative
-    to the wildtype), and optionally ``gene_interaction`` and ``fitness_std``; others are left alone. An empty cell,
-    ``NA`` or ``NaN`` is a missing value.
+    to the wildtype), and optionally ``gene_interaction`` and ``fitness_std``; others are left alone, with a warning if their
+    name is nearly one of these. An empty cell, ``NA`` or ``NaN`` is a missing value. Values that are hardly relative to the
+    wildtype are a warning, too (:mod:`pyg_nsa.cell.labels.doubts`).
 
     Args:
         path: A CSV, TSV or Parquet file, or a table in memory.
@@ -52,7 +61,8 @@ def read_label_table(
 
     Returns:
         One instance a row, in the table's order; ``provenance["left_out"]`` is the number of rows that were skipped, and
-        ``provenance["left_out_report"]`` the text of the warning (empty if there are none).
+        ``provenance["left_out_report"]`` the text of the warning (empty if there are none); ``provenance["doubts"]`` are the
+        other warnings.
 
     Raises:
         TableError: If the file cannot be read, a column is missing, or rows have unknown genes, numbers that are none,
@@ -71,7 +81,10 @@ def read_label_table(
             raise TableError(
                 f"{where}: expected one column {name!r}, got the columns {', '.join(map(repr, rows.columns))}. "
                 "Needed: genes, fitness; optional: gene_interaction, fitness_std."
+                f"{separator_hint(path)}"
             )
+    if not len(rows):
+        raise TableError(f"{where}: no rows below the header; every measured deletion needs one.")
     names: list[str] = graph["gene"].node_ids
     problems: _Problems = {_CONTRADICTING: [], _REPEATED: [], _WRONG: [], _UNKNOWN: []}
     numbers = {name: _numbers(rows, name, problems[_WRONG]) for name in _COLUMNS}
@@ -112,14 +125,20 @@ def read_label_table(
         },
         **{name: values[kept] for name, values in numbers.items()},
     )
-    warn_left_out(table)
+    doubts = doubtful_columns(list(rows.columns), ("genes", *_COLUMNS))
+    doubts += doubtful_values(table, lambda i: f"{row} {rows.index[kept[i]]}")
+    said = [f"{where}: {doubt}" for doubt in doubts]
+    table = replace(table, provenance={**table.provenance, "doubts": said})
+    warn_of_labels(table)
     return table
 
 
-def warn_left_out(table: LabelTable) -> None:
-    """Log which rows of the user's table a label table lacks, if it does."""
+def warn_of_labels(table: LabelTable) -> None:
+    """Log which rows of the user's table a label table lacks, and what in it is hardly meant."""
     if report := table.provenance.get("left_out_report"):
         logger.warning("%s", report)
+    for doubt in table.provenance.get("doubts", ()):
+        logger.warning("%s", doubt)
 
 
 def _numbers(rows: pd.DataFrame, name: str, problems: list[tuple[int, str]]) -> NDArray[np.float32]:

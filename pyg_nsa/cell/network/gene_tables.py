@@ -11,7 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pyg_nsa.cell.files.tables import TableError, problem_list, read_rows, row_name
+from pyg_nsa.cell.files.tables import (
+    TableError,
+    problem_list,
+    read_rows,
+    row_name,
+    separator_hint,
+)
 
 __all__ = ["GenePairs", "UnknownGenes", "check_unknown", "read_gene_pairs"]
 
@@ -72,18 +78,24 @@ def read_gene_pairs(
         The pairs, and what was left out.
 
     Raises:
-        TableError: If the table cannot be read, or has unknown ids and ``unknown="error"``.
+        TableError: If the table cannot be read, holds no pairs, or has unknown ids and ``unknown="error"``.
     """
     rows, where, has_first_line = read_rows(table, f"gene_tables[{name!r}]")
     if rows.shape[1] < 2:
         raise TableError(
             f"{where}: expected two columns of gene ids, got {rows.shape[1]}. "
             "Columns are separated by commas in .csv and by tabs in .tsv files."
+            f"{separator_hint(table)}"
         )
     index = {gene: i for i, gene in enumerate(gene_ids)}
     cells = rows.iloc[:, :2]
     if has_first_line and len(cells) and not any(cell in index for cell in cells.iloc[0]):
         cells = cells.iloc[1:]
+    if not len(cells):
+        head = f" below the header {', '.join(map(repr, rows.iloc[0]))}" if len(rows) else ""
+        raise TableError(
+            f"{where}: no pairs of genes{head}. Fill the table, or take gene_tables[{name!r}] and its edge type out."
+        )
     row = row_name(has_first_line)
     found: dict[tuple[int, int], int] = {}
     result = GenePairs(np.empty((2, 0), np.int64), len(cells))
@@ -107,7 +119,8 @@ def read_gene_pairs(
         if unknown != "skip":
             raise TableError(
                 f"{where}: gene ids that the model does not have, {share}. "
-                f"Correct them, or pass unknown='skip' to leave those pairs out, or unknown='add' to add the genes:\n"
+                f"Correct them, or leave those pairs out (data.unknown_genes: skip in a configuration, unknown='skip' in Python), "
+                f"or add the genes ('add' there):\n"
                 f"{listed}"
             )
         if not quiet:

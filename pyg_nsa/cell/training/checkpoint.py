@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 import pyg_nsa
-from pyg_nsa.cell.config import CellConfig
+from pyg_nsa.cell.config import BaselineName, CellConfig
 from pyg_nsa.cell.data.splits import Split
 from pyg_nsa.cell.labels.table import LabelTable
 from pyg_nsa.errors import path_text
@@ -36,6 +38,8 @@ __all__ = [
     "read_checkpoint",
     "training_fingerprint",
 ]
+
+_ZIP_BEGINS = b"PK\x03\x04"
 
 # They change what is said about a run, where it runs, or what it is compared with, and no parameter of a model.
 _IRRELEVANT = (
@@ -86,24 +90,56 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if path.is_dir():
-        raise CheckpointError(
-            f"{path}: is a folder; name a checkpoint in it, such as {path / 'hetero_nsa' / 'best.ckpt'}"
-        )
+        raise CheckpointError(f"{path}: is a folder{_checkpoints_of(path)}")
     if not path.is_file():
         raise CheckpointError(
             f"{path}: no such file; 'pyg-nsa train' writes checkpoints to RUN/MODEL/best.ckpt"
         )
+    if damage := _damage(path):
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {damage}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise CheckpointError(
-            f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0][:200]})"
+            f"{path}: cannot be read as a checkpoint: it holds something else than plain values and tensors, or was written by "
+            "another program"
         ) from error
     if not isinstance(state, dict) or not {"pyg_nsa", "pyg_nsa_config"} <= set(state):
         raise CheckpointError(
             f"{path}: not a checkpoint of 'pyg-nsa train' (it has no 'pyg_nsa'); this version is {pyg_nsa.__version__}"
         )
     return state
+
+
+def _checkpoints_of(folder: Path) -> str:
+    """Which checkpoints a folder holds, for an error."""
+    found = [*folder.glob("best.ckpt"), *folder.glob("*/best.ckpt")]
+    if not found:
+        return " without best.ckpt, which 'pyg-nsa train' writes to RUN/MODEL/best.ckpt"
+    baselines = get_args(BaselineName)
+    first = min(found, key=lambda file: (file.parent.name in baselines, file))
+    return f"; name a checkpoint in it, such as {first}"
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with a file as the zip archive that `torch.save` writes; empty if nothing is.
+
+    `torch.load` compares no checksums: one flipped bit would be another parameter.
+    """
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            begins = file.read(len(_ZIP_BEGINS))
+        if begins == _ZIP_BEGINS:
+            return "its end is missing, as where a copy was broken off; copy it again, or train anew"
+        return "it is no file of torch.save"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError):
+        broken = "its directory"
+    if broken is None:
+        return ""
+    return f"it is damaged ({broken} does not fit its checksum); copy it again, or train anew"
 
 
 def check_fits(
@@ -157,7 +193,7 @@ def check_same(state: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) 
         lines = "".join(f"\n    {change}" for change in changes)
         raise CheckpointError(
             f"{path}: cannot be resumed, since what matters for the result has changed:{lines}\n"
-            "Undo the changes, or train anew: without --resume, or into another folder (-o)."
+            "Undo the changes, or train anew: into another folder (-o), or with --force instead of --resume."
         )
 
 

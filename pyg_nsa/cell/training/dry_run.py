@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.data.batch import PerturbationCollate
 from pyg_nsa.cell.data.dataset import PerturbationDataset
+from pyg_nsa.cell.data.known_labels import part_lines
 from pyg_nsa.cell.data.splits import Split, make_split
 from pyg_nsa.cell.files.cache import open_dataset
 from pyg_nsa.cell.training.experiment import builders
@@ -78,7 +79,7 @@ def _describe(config: CellConfig, dataset: PerturbationDataset, cached: bool) ->
 
 def _instances(dataset: PerturbationDataset, split: Split) -> list[str]:
     lines = [f"instances  {len(dataset):,}, {dataset.bytes_per_instance:.0f} bytes each"]
-    return lines + [f"           {line}" for line in split.lines()]
+    return lines + [f"           {line}" for line in part_lines(split, dataset.table)]
 
 
 # ---- parameters ------------------------------------------------------------------------------------------------------

@@ -12,7 +12,13 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_nsa.cell.data.batch import Perturbation, PerturbationCollate
-from pyg_nsa.cell.files.tables import TableError, problem_list, read_rows, row_name
+from pyg_nsa.cell.files.tables import (
+    TableError,
+    problem_list,
+    read_rows,
+    row_name,
+    separator_hint,
+)
 from pyg_nsa.cell.labels.table import PAD, LabelTable
 from pyg_nsa.cell.network.names import genes_by_name
 from pyg_nsa.cell.training.restore import Restored
@@ -29,6 +35,8 @@ __all__ = [
 
 Deletion = tuple[str, ...]
 """Ids of the genes that are deleted together, each once."""
+
+_SEPARATORS = re.compile(r"[+,;|\s]+")  # of genes in a cell of a table; on a command line it is + alone
 
 
 class UnknownGenesError(ValueError):
@@ -74,9 +82,11 @@ def read_deletions(file: str | Path) -> list[Deletion]:
         rows = rows.iloc[1:].set_axis(list(rows.iloc[0]), axis=1)
     if "genes" not in rows.columns:
         got = ", ".join(map(str, rows.columns)) or "an empty file"
-        raise TableError(f"{where}: no column 'genes' in the header; got {got}.")
+        raise TableError(
+            f"{where}: no column 'genes' in the header; got {got}.{separator_hint(file)}"
+        )
     found = [
-        tuple(dict.fromkeys(filter(None, re.split(r"[+,;|\s]+", cell)))) for cell in rows["genes"]
+        tuple(dict.fromkeys(filter(None, _SEPARATORS.split(cell)))) for cell in rows["genes"]
     ]
     empty = [
         f"{row_name(has_first_line)} {number}: no genes"
@@ -107,7 +117,13 @@ def perturbations(
         lines = []
         called = {} if model is None else genes_by_name(model)
         for gene in unknown:
-            near = called.get(gene.lower()) or nearest(gene, index)
+            named = called.get(gene.lower())
+            parts = [part for part in _SEPARATORS.split(gene) if part]
+            if named is None and len(parts) > 1:
+                joined = "+".join(parts)
+                lines.append(f"{gene!r}: join genes that are deleted together with '+': {joined}")
+                continue
+            near = named or nearest(gene, index)
             lines.append(f"{gene!r}" + (f", did you mean {near!r}?" if near else ""))
         some = ", ".join(list(index)[:3])
         raise UnknownGenesError(

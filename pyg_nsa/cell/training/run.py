@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.data.dataset import PerturbationDataset
+from pyg_nsa.cell.data.known_labels import part_lines
 from pyg_nsa.cell.data.splits import HELD_OUT, Split, make_split
 from pyg_nsa.cell.evaluation.metrics import evaluate
 from pyg_nsa.cell.files.cache import cache_folder, open_dataset
@@ -201,14 +202,14 @@ def _check_config(folder: Path, config: CellConfig) -> None:
         before = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(
-            f"{file}: not valid JSON ({error}); train anew, without --resume"
+            f"{file}: not valid JSON ({error}); train anew, with --force instead of --resume"
         ) from error
     changes = differences(before, config.model_dump(mode="json"))
     if changes:
         lines = "".join(f"\n    {change}" for change in changes)
         raise CheckpointError(
             f"{folder}: cannot be resumed, since what matters for the result has changed in the configuration:{lines}\n"
-            "Undo the changes, or train anew: without --resume, or into another folder (-o)."
+            "Undo the changes, or train anew: into another folder (-o), or with --force instead of --resume."
         )
 
 
@@ -239,7 +240,7 @@ def _print_data(
     nodes = ", ".join(f"{dataset.graph[t].num_nodes:,} {t}s" for t in dataset.graph.node_types)
     console.print(f"    {nodes}; {len(dataset):,} labelled instances ({seconds:.1f} s)")
     console.print(f"    {dataset.sizes}")
-    for line in split.lines():
+    for line in part_lines(split, dataset.table):
         console.print(f"    {line}")
 
 
