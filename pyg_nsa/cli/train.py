@@ -124,7 +124,9 @@ def _run(
     dry_run: bool = False,
 ) -> None:
     if resume and force:
-        raise click.UsageError("--resume goes on with a run, --force trains it anew: give one of them")
+        raise click.UsageError(
+            "--resume goes on with a run, --force trains it anew: give one of them"
+        )
 
     from pyg_nsa.load import load_config
 

@@ -248,8 +248,8 @@ def test_unknown_genes_are_reported_with_lines(tmp_path, toy, caplog):
     with pytest.raises(TableError) as error:
         build_graph(toy, gene_tables={"physical": path})
     assert str(error.value) == (
-        f"{path}: gene ids that the model does not have, in 3 of 4 pairs. Correct them, or pass unknown='skip' to "
-        "leave those pairs out, or unknown='add' to add the genes:\n"
+        f"{path}: gene ids that the model does not have, in 3 of 4 pairs. Correct them, or leave those pairs out "
+        "(data.unknown_genes: skip in a configuration, unknown='skip' in Python), or add the genes ('add' there):\n"
         "  line 4: 'zz'\n  line 5: an empty cell\n  line 6: 'yy'"
     )
     graph = build_graph(toy, gene_tables={"physical": path}, unknown="skip", features=False)

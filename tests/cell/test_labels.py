@@ -190,6 +190,7 @@ def test_measured_table(tmp_path, toy_graph):
         "model": "toy",
         "left_out": 0,
         "left_out_report": "",
+        "doubts": [],
     }
     table.check_graph(toy_graph)
 

@@ -98,6 +98,10 @@ def test_all_unknown_genes_are_listed_with_what_was_meant(restored):
     assert "\n  'b0720x', did you mean 'b0720'?" in str(caught.value)
     assert "\n  'GltA', did you mean 'b0720'?" in str(caught.value)  # by the gene's name
     assert str(caught.value).endswith("\n  'zzzz'")
+    with pytest.raises(
+        UnknownGenesError, match=r"'b0720,b2464': join genes .* with '\+': b0720\+b2464"
+    ):
+        predict_deletions(restored, [("b0720,b2464",)])
     with pytest.raises(UnknownGenesError, match="1 gene that"):
         perturbations(restored.module.graph, [("zzzz",)])
 

@@ -167,6 +167,20 @@ def test_resuming_what_is_not_there_starts(invoke, monkeypatch):
     assert Path("run/config.yaml").read_text() == TEXT
 
 
+def test_a_run_is_not_written_over_unless_forced(invoke, monkeypatch, tiny_run):
+    shutil.copytree(tiny_run, "run")
+    before = files_of("run")
+    monkeypatch.setattr(run_module, "open_dataset", far_enough)
+    result = train(invoke)
+    assert result.exit_code == 1
+    assert "run holds a run already" in result.output
+    assert "--resume goes on with it, -o names another folder, --force trains anew" in result.output
+    assert files_of("run") == before
+    assert "far enough" in train(invoke, "--force").output
+    both = train(invoke, "--force", "--resume")
+    assert both.exit_code == 2 and "give one of them" in both.output
+
+
 def test_a_changed_configuration_is_refused_before_anything_is_built(invoke, monkeypatch, tiny_run):
     shutil.copytree(tiny_run, "run")
     before = files_of("run")

@@ -276,6 +276,14 @@ def test_a_damaged_checkpoint_says_so(experiment):
     torch.save({"state_dict": {}}, experiment.last)
     with pytest.raises(CheckpointError, match="not a checkpoint of 'pyg-nsa train'"):
         experiment(resume=True)
+    torch.save({"numbers": torch.ones(100)}, experiment.last)
+    content = bytearray(experiment.last.read_bytes())
+    at = content.find(torch.ones(100).numpy().tobytes())
+    assert at > 0
+    content[at + 7] ^= 0x80  # the sign of one number: torch reads it without a word
+    experiment.last.write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged .* does not fit its checksum"):
+        experiment(resume=True)
 
 
 def test_checkpoints_within_an_epoch(experiment, monkeypatch):

@@ -35,6 +35,8 @@ def rows(model: type[BaseModel]) -> Iterator[str]:
             yield line([f"`{row.name}`", "", default, "", row.description])
         elif row.name == "edges" or row.name.startswith("edges."):
             if "." not in row.name:
-                yield line(["`edges`", "list of entries", "required", "at least 1", row.description])
+                yield line(
+                    ["`edges`", "list of entries", "required", "at least 1", row.description]
+                )
         else:
             yield line_of(row)

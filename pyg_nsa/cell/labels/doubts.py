@@ -21,9 +21,7 @@ _PLAUSIBLE = {
     "gene_interaction": (-3.0, 3.0),
     "fitness_std": (0.0, 3.0),
 }
-_SCALE = (
-    "Expected is growth relative to the wildtype: 1 where a deletion changes nothing, 0 where nothing grows"
-)
+_SCALE = "Expected is growth relative to the wildtype: 1 where a deletion changes nothing, 0 where nothing grows"
 
 
 def doubtful_columns(columns: Collection[str], known: Sequence[str]) -> list[str]:

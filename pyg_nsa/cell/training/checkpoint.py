@@ -130,7 +130,9 @@ def _damage(path: Path) -> str:
         with path.open("rb") as file:
             begins = file.read(len(_ZIP_BEGINS))
         if begins == _ZIP_BEGINS:
-            return "its end is missing, as where a copy was broken off; copy it again, or train anew"
+            return (
+                "its end is missing, as where a copy was broken off; copy it again, or train anew"
+            )
         return "it is no file of torch.save"
     try:
         with zipfile.ZipFile(path) as archive:

@@ -36,7 +36,9 @@ __all__ = [
 Deletion = tuple[str, ...]
 """Ids of the genes that are deleted together, each once."""
 
-_SEPARATORS = re.compile(r"[+,;|\s]+")  # of genes in a cell of a table; on a command line it is + alone
+_SEPARATORS = re.compile(
+    r"[+,;|\s]+"
+)  # of genes in a cell of a table; on a command line it is + alone
 
 
 class UnknownGenesError(ValueError):
@@ -85,9 +87,7 @@ def read_deletions(file: str | Path) -> list[Deletion]:
         raise TableError(
             f"{where}: no column 'genes' in the header; got {got}.{separator_hint(file)}"
         )
-    found = [
-        tuple(dict.fromkeys(filter(None, _SEPARATORS.split(cell)))) for cell in rows["genes"]
-    ]
+    found = [tuple(dict.fromkeys(filter(None, _SEPARATORS.split(cell)))) for cell in rows["genes"]]
     empty = [
         f"{row_name(has_first_line)} {number}: no genes"
         for number, genes in zip(rows.index, found, strict=True)

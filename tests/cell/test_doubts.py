@@ -1,0 +1,72 @@
+"""Tables of measurements that are read, and yet are hardly meant like that."""
+
+import logging
+
+import pandas as pd
+import pytest
+
+from pyg_nsa.cell.files.tables import TableError
+from pyg_nsa.cell.labels.measured import read_label_table
+from pyg_nsa.cell.network.gene_tables import read_gene_pairs
+from pyg_nsa.cell.network.graph import build_graph
+
+
+@pytest.fixture(scope="module")
+def graph(textbook):
+    return build_graph(textbook)
+
+
+def _table(graph, fitness, **columns):
+    genes = graph["gene"].node_ids[: len(fitness)]
+    return pd.DataFrame({"genes": genes, "fitness": fitness, **columns})
+
+
+def _said(graph, table, caplog):
+    with caplog.at_level(logging.WARNING):
+        read = read_label_table(table, graph)
+    return read, caplog.text
+
+
+def test_nothing_is_said_of_usual_labels(graph, caplog):
+    table = _table(graph, [1.0, 0.0, 0.98, 1.02, 1.0, 0.4], replicate=1, fitness_2=1.0)
+    read, text = _said(graph, table, caplog)
+    assert text == "" and read.provenance["doubts"] == []
+
+
+@pytest.mark.parametrize(
+    ("column", "meant"),
+    [("gene_interactions", "gene_interaction"), ("fitness_sd", "fitness_std")],
+)
+def test_a_column_that_is_nearly_one_that_is_read(graph, caplog, column, meant):
+    _, text = _said(graph, _table(graph, [1.0, 0.5], **{column: 0.1}), caplog)
+    assert f"column {column!r} is not used; did you mean {meant!r}?" in text
+
+
+def test_percent(graph, caplog):
+    _, text = _said(graph, _table(graph, [100.0, 99.0, 101.0, 0.0, 97.0]), caplog)
+    assert "the median fitness of 5 single deletions is 99." in text
+    assert "divide them by 100" in text and "line" not in text
+
+
+def test_single_values_that_no_cell_has(graph, caplog):
+    _, text = _said(graph, _table(graph, [1.0, 1.0, -3.0, 1.2e9, 1.0, 0.9]), caplog)
+    names = graph["gene"].node_ids
+    assert f"fitness -3 of {names[2]}" in text and f"fitness 1.2e+09 of {names[3]}" in text
+    assert "2 values are far from what a cell does" in text
+
+
+def test_a_table_without_rows_is_refused(graph, tmp_path):
+    labels, pairs = tmp_path / "labels.csv", tmp_path / "pairs.tsv"
+    labels.write_text("genes,fitness\n")
+    with pytest.raises(TableError, match="no rows below the header"):
+        read_label_table(labels, graph)
+    pairs.write_text("gene_a\tgene_b\n")
+    with pytest.raises(TableError, match=r"no pairs of genes below the header 'gene_a', 'gene_b'"):
+        read_gene_pairs("physical", pairs, graph["gene"].node_ids)
+
+
+def test_another_separator_is_named(graph, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("genes;fitness\nb0008;1\n")
+    with pytest.raises(TableError, match="separated by semicolons, and .csv files by commas"):
+        read_label_table(labels, graph)
