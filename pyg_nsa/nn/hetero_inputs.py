@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pyg_nsa.attention import EdgeSet
 from pyg_nsa.attention.renumbering import permute_rows, renumbered
+from pyg_nsa.errors import nearest
 from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.node_layout import NodeLayout, Numbering
 from pyg_nsa.nn.relation_inputs import RelationInputs
@@ -48,7 +49,7 @@ class HeteroInputs:
 
     Raises:
         ValueError: A keyword that does not end in ``_dict`` (HeteroConv's error).
-        TypeError: No node features.
+        TypeError: No node features, or not as a dictionary.
     """
 
     def __init__(
@@ -72,6 +73,11 @@ class HeteroInputs:
             fields.setdefault(name, values)
         if "x" not in fields:
             raise TypeError(f"'{owner}' needs node features: pass x_dict first or by keyword")
+        if not isinstance(fields["x"], Mapping):
+            raise TypeError(
+                f"'{owner}' takes node features as a dictionary by node type (x_dict), got "
+                f"{type(fields['x']).__name__}; of a HeteroData: conv(**conv.collect(data))"
+            )
         self.fields = fields
         self.x_dict: Mapping[str, Tensor] = fields["x"]
         self.numbering = numbering
@@ -87,6 +93,30 @@ class HeteroInputs:
             if edge_type in values:
                 return True
         return False
+
+    def check_edge_types(self, declared: Collection[EdgeType]) -> None:
+        """Whether any declared edge type is in a call that has some; a stack would take all of them for relations without edges.
+
+        Raises:
+            ValueError: None is.
+        """
+        if any(self.has_edges(edge_type) for edge_type in declared):
+            return
+        given = {key for values in self.fields.values() for key in values if isinstance(key, tuple)}
+        given |= set(self.fields.get("edge_index", ()))
+        if not given:
+            return
+        named = {str(edge_type): edge_type for edge_type in declared}
+        first = next(key for values in self.fields.values() for key in values if key in given)
+        spelled = tuple(first.split("__")) if isinstance(first, str) else first
+        meant = nearest(str(spelled), named)
+        hint = f"; did you mean {meant}?" if meant else ""
+        raise ValueError(
+            f"none of the edge types of this call is declared: got {first!r}"
+            + (f" and {len(given) - 1} more" if len(given) > 1 else "")
+            + hint
+            + f" Declared: {', '.join(named)}"
+        )
 
     def layout(self, node_type: str) -> NodeLayout:
         """How the rows of a node type are organised (resolved once per call)."""

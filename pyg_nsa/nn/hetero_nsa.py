@@ -250,6 +250,7 @@ class HeteroNSA(nn.Module):
 
     def run(self, inputs: HeteroInputs) -> dict[str, Tensor]:
         """Runs the stack on arguments that are sorted already."""
+        inputs.check_edge_types(self.relations)
         h: dict[str, Tensor] = {}
         for node_type in self.node_types:
             if node_type in inputs.x_dict:

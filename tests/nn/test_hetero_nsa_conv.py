@@ -558,3 +558,29 @@ def test_a_configuration_for_another_operator_is_refused(registry):
     assert HeteroNSAConv.from_config(config, registry=registry).pattern == "MS"
     with pytest.raises(ValueError, match="is for operator 'other'; HeteroNSAConv is operator"):
         HeteroNSAConv.from_config({**config, "operator": "other"}, registry=registry)
+
+
+@pytest.mark.parametrize(
+    "edge_index_dict",
+    [
+        {("p", "cite", "p"): torch.tensor([[0, 1], [1, 2]])},
+        {"p__cites__p": torch.tensor([[0, 1], [1, 2]])},
+    ],
+)
+def test_a_stack_refuses_a_call_with_no_edge_type_that_is_declared(edge_index_dict):
+    """It would take all relations for empty ones, and give rows all the same."""
+    declared = {("p", "cites", "p"): "adjacency_mask"}
+    conv = HeteroNSAConv(declared, hidden_channels=16, in_channels=4, pattern="M")
+    with pytest.raises(ValueError, match=r"got .*cite.*; did you mean \('p', 'cites', 'p'\)\?"):
+        conv({"p": torch.randn(3, 4)}, edge_index_dict)
+    # Beside a declared one, HeteroConv's rule: others are passed over.
+    both = {**edge_index_dict, ("p", "cites", "p"): torch.tensor([[0, 1], [1, 2]])}
+    assert conv({"p": torch.randn(3, 4)}, both)["p"].shape == (3, 16)
+
+
+def test_data_in_the_place_of_a_dictionary_is_refused():
+    conv = HeteroNSAConv({("p", "cites", "p"): "adjacency_mask"}, hidden_channels=16, in_channels=4)
+    with pytest.raises(
+        TypeError, match=r"by node type \(x_dict\), got HeteroData; .*collect\(data\)"
+    ):
+        conv(HeteroData())
