@@ -43,13 +43,24 @@ class NodeInput(nn.Module):
         """``[*, N, F]`` to ``[*, N, channels]``.
 
         Raises:
-            ValueError: ``x`` has no columns and there is no embedding; or the number of rows of a graph differs from
+            TypeError: ``x`` holds integers.
+            ValueError: ``x`` has another number of columns, or none and there is no embedding; or the number of rows of a graph differs from
                 the number of embeddings.
         """
         if x.size(-1) == 0 and self.embedding is None:
             raise ValueError(
                 f"x of node type '{self.node_type}' has no columns, so its nodes can't be told apart: give them learned "
                 f"embeddings with num_nodes={{'{self.node_type}': <nodes of the base graph>}}"
+            )
+        if not x.is_floating_point():
+            raise TypeError(
+                f"x of node type '{self.node_type}' must be of floating point, got {x.dtype}: x.float(), or learned embeddings of what "
+                "the integers name"
+            )
+        if self.lin.in_channels not in (-1, x.size(-1)):
+            raise ValueError(
+                f"x of node type '{self.node_type}' has {x.size(-1)} columns, but this module was made for "
+                f"{self.lin.in_channels} (in_channels, or its first call)"
             )
         if layout.is_shared:
             # All copies of the base graph have the same nodes; features that are one tensor expanded are projected once.

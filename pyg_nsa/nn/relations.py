@@ -103,7 +103,11 @@ def build_relation(
     context = BuildContext(
         edge_type=edge_type, heads=heads, in_channels=in_channels, out_channels=out_channels
     )
-    term = kind.build(context, spec.options)
+    try:
+        term = kind.build(context, spec.options)
+    except Exception as error:
+        error.add_note(f"edge kind '{spec.kind}' could not be built for edge type {edge_type}")
+        raise
     if "message" in kind.produces and isinstance(term, nn.Module):
         return term
     if not isinstance(term, EdgeTerm):

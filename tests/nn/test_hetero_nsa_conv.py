@@ -584,3 +584,27 @@ def test_data_in_the_place_of_a_dictionary_is_refused():
         TypeError, match=r"by node type \(x_dict\), got HeteroData; .*collect\(data\)"
     ):
         conv(HeteroData())
+
+
+def test_rows_of_another_width_or_of_integers_are_named():
+    edges = {("p", "cites", "p"): torch.tensor([[0, 1], [1, 2]])}
+    conv = HeteroNSAConv({("p", "cites", "p"): "adjacency_mask"}, hidden_channels=16, pattern="M")
+    conv({"p": torch.randn(3, 4)}, edges)
+    with pytest.raises(ValueError, match="x of node type 'p' has 5 columns, .* made for 4"):
+        conv({"p": torch.randn(3, 5)}, edges)
+    with pytest.raises(
+        TypeError, match=r"x of node type 'p' must be of floating point, got torch.int64"
+    ):
+        conv({"p": torch.ones(3, 4, dtype=torch.long)}, edges)
+
+
+def test_an_error_in_a_kinds_build_says_which_kind_and_edge_type():
+    def build(context, options):
+        raise KeyError("boom")
+
+    registry = Registry(discover=False)
+    registry.register(EdgeKind(name="broken", summary="Breaks.", build=build))
+    with pytest.raises(KeyError) as caught:
+        HeteroNSAConv({("p", "cites", "p"): "broken"}, hidden_channels=16, registry=registry)
+    (note,) = caught.value.__notes__
+    assert "'broken'" in note and "('p', 'cites', 'p')" in note
