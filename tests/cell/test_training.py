@@ -223,7 +223,7 @@ def test_a_changed_configuration_is_refused_with_the_difference(experiment, stop
     for line in (
         "training.learning_rate: 0.002 before, 0.5 now",
         "data.rates[0]: 0.3 before, 0.2 now",
-        "Undo the changes, or train anew: into another folder (-o), or with --force instead of --resume.",
+        "Undo the changes, or train anew into another folder (-o); 'pyg-nsa train' can also do so over this one, by --force instead of --resume.",
     ):
         assert line in str(caught.value)
     assert "epochs" not in str(caught.value)

@@ -52,9 +52,8 @@ def build_model(config: CellConfig, graph: HeteroData) -> HeteroCellNSA:
     node_types = _node_types(declared)
     # HeteroConv finds edge_attr under that name, which the cell's own data do not have.
     graph = with_edge_attr(graph)
-    declared.bind(
-        graph
-    )  # the copies below no longer know the file and the lines that they came from
+    # The copies below no longer know the file and the lines that they came from.
+    declared.bind(graph)
     num_nodes = _num_nodes(config, graph, node_types)
     whole = build_operator(declared.model_copy(update={"num_nodes": num_nodes}), graph)
     if isinstance(whole, HeteroNSAConv) and whole.stack is not None:

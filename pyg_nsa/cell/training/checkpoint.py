@@ -195,7 +195,7 @@ def check_same(state: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) 
         lines = "".join(f"\n    {change}" for change in changes)
         raise CheckpointError(
             f"{path}: cannot be resumed, since what matters for the result has changed:{lines}\n"
-            "Undo the changes, or train anew: into another folder (-o), or with --force instead of --resume."
+            "Undo the changes, or train anew into another folder (-o); 'pyg-nsa train' can also do so over this one, by --force instead of --resume."
         )
 
 

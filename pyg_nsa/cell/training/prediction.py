@@ -36,9 +36,8 @@ __all__ = [
 Deletion = tuple[str, ...]
 """Ids of the genes that are deleted together, each once."""
 
-_SEPARATORS = re.compile(
-    r"[+,;|\s]+"
-)  # of genes in a cell of a table; on a command line it is + alone
+#: Of genes in a cell of a table; on a command line it is + alone.
+_SEPARATORS = re.compile(r"[+,;|\s]+")
 
 
 class UnknownGenesError(ValueError):
