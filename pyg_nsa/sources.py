@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from pyg_nsa.errors import Problem, path_text
 
-__all__ = ["Positions", "place_of", "remember_source", "source_of"]
+__all__ = ["Positions", "keep_source", "place_of", "remember_source", "source_of"]
 
 
 class Positions(Protocol):
@@ -35,6 +35,13 @@ def remember_source(
     """Keeps where a configuration came from, for as long as it lives, so that `bind` can name the lines."""
     key = id(config)
     _sources[key] = (weakref.ref(config, lambda _: _sources.pop(key, None)), positions, prefix)
+
+
+def keep_source(config: BaseModel, copy: BaseModel) -> None:
+    """Lets a copy that was filled in come from where the original came from, if that is known."""
+    reference, positions, prefix = _sources.get(id(config), (None, None, ()))
+    if reference is not None and reference() is config and positions is not None:
+        remember_source(copy, positions, prefix)
 
 
 def place_of(

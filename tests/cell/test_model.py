@@ -18,6 +18,7 @@ from pyg_nsa.cell.network.graph import build_graph
 from pyg_nsa.cell.network.materialise import perturbed_graph
 from pyg_nsa.cell.network.metabolic_model import load_model
 from pyg_nsa.cell.report.attention_map import attention_around
+from pyg_nsa.errors import ConfigError
 from pyg_nsa.load import load_config
 
 EDGES = [
@@ -293,3 +294,29 @@ def test_mistakes_in_the_configuration_are_named(graph):
         build_model(make_config(operator={"pattern": None}), graph)
     with pytest.raises(ValueError, match="readout.node_types names 'protein'"):
         build_model(make_config(readout={"node_types": ["protein"]}), graph)
+
+
+def test_embeddings_take_the_place_of_features():
+    """They are filled in after the configuration was read: what it says by itself would not be enough."""
+    bare = build_graph(load_model("textbook"), features=False)
+    model = build_model(make_config(data={"model": "textbook", "features": False}), bare)
+    prediction, _ = model(bare, make_batch(bare, [], [3]))
+    assert prediction.shape == (2, 2) and bool(prediction.isfinite().all())
+
+
+def test_an_edge_type_that_the_graph_lacks_is_named_with_its_line(graph, tmp_path):
+    file = tmp_path / "cell.yaml"
+    file.write_text(
+        "data: {model: textbook}\n"
+        "operator:\n"
+        "  pattern: M\n"
+        "  unmatched: skip\n"
+        "  edges:\n"
+        "    - {edge_type: [gene, gprr, reaction], kind: incidence_mask}\n"
+    )
+    config = load_config(file, CellConfig)
+    with pytest.raises(ConfigError) as caught:
+        build_model(config, graph)
+    (problem,) = caught.value.problems
+    assert (problem.file, problem.line) == (str(file), 6)
+    assert problem.path == "operator.edges[0].edge_type"

@@ -21,6 +21,7 @@ from pyg_nsa.cell.models.union_operator import UnionOperator, with_edge_attr
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.nn import HeteroNSAConv
 from pyg_nsa.operators import build_operator
+from pyg_nsa.sources import keep_source
 
 __all__ = [
     "TRAINED_BASELINES",
@@ -41,21 +42,16 @@ def build_model(config: CellConfig, graph: HeteroData) -> HeteroCellNSA:
 
     Raises:
         ConfigError: The operator's edge types or fields do not fit the graph.
-        ValueError: A readout node type that the operator does not have, or an operator without a pattern, or with one that a
-            stack of PyG convs can't follow.
+        ValueError: A readout node type that the operator does not have, or a pattern that a stack of PyG convs can't follow.
     """
     declared = config.operator
-    if declared.pattern is None:
-        raise ValueError(
-            "operator.pattern is null (one bare step); the cell model needs a stack such as 'MSM'"
-        )
     node_types = _node_types(declared)
     # HeteroConv finds edge_attr under that name, which the cell's own data do not have.
     graph = with_edge_attr(graph)
-    # The copies below no longer know the file and the lines that they came from.
-    declared.bind(graph)
     num_nodes = _num_nodes(config, graph, node_types)
-    whole = build_operator(declared.model_copy(update={"num_nodes": num_nodes}), graph)
+    filled = declared.model_copy(update={"num_nodes": num_nodes})
+    keep_source(declared, filled)  # so that an error names file and line
+    whole = build_operator(filled, graph)
     if isinstance(whole, HeteroNSAConv) and whole.stack is not None:
         size = declared.out_channels or declared.hidden_channels
         return _with_readout(config, graph, whole.stack, node_types, size)
