@@ -13,14 +13,17 @@ from typing import Any
 from pydantic import BaseModel, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
-__all__ = ["StrictScalars", "whole"]
+__all__ = ["StrictScalars", "is_whole", "whole"]
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number, of Python or numpy; a truth value is none."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def whole(value: Any) -> Any:
     """Returns a whole number as int, be it written `4.0` or of numpy; anything else as it is."""
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, numbers.Integral) or (isinstance(value, float) and value.is_integer()):
+    if is_whole(value) or (isinstance(value, float) and value.is_integer()):
         return int(value)
     return value
 

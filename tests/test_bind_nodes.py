@@ -25,6 +25,15 @@ def graph(nodes=5):
     return data
 
 
+def without_x(**facts):
+    """The graph with a node type of which only these facts are known."""
+    data = graph()
+    del data["reaction"].x
+    for name, value in facts.items():
+        data["reaction"][name] = value
+    return data
+
+
 def config(**changes):
     return load_config({"hidden_channels": 8, "edges": EDGES, **changes})
 
@@ -36,6 +45,10 @@ def only_problem(data, **changes):
     return problem
 
 
+def facts(problem):
+    return problem.path, problem.code, problem.message
+
+
 def fails(data, **changes):
     conv = HeteroNSAConv.from_config(config(**changes))
     with pytest.raises((ValueError, RuntimeError)):
@@ -43,11 +56,11 @@ def fails(data, **changes):
 
 
 def test_more_nodes_than_embeddings():
-    problem = only_problem(graph(), num_nodes={"gene": 4, "reaction": 3})
-    assert (problem.path, problem.code) == ("num_nodes.gene", "too_few_embeddings")
-    assert problem.message == (
+    assert facts(only_problem(graph(), num_nodes={"gene": 4, "reaction": 3})) == (
+        "num_nodes.gene",
+        "too_few_embeddings",
         "num_nodes says that the base graph has 4 nodes of type 'gene', but the graph has 5; set it to the number of nodes of "
-        "the base graph (5, if this is it)"
+        "the base graph (5, if this is it)",
     )
     fails(graph(), num_nodes={"gene": 4})
     both = Batch.from_data_list([graph(), graph(7)])
@@ -80,13 +93,12 @@ def test_deleted_nodes_are_not_counted_twice(numbering, copies):
 
 @pytest.mark.filterwarnings("ignore:Unable to accurately infer")
 def test_nothing_says_how_many_nodes_there_are():
-    data = graph()
-    del data["reaction"].x
-    problem = only_problem(data)
-    assert (problem.path, problem.code) == ("edges[1].edge_type", "no_nodes")
-    assert problem.message == (
+    data = without_x()
+    assert facts(only_problem(data)) == (
+        "edges[1].edge_type",
+        "no_nodes",
         "node type 'reaction' of the graph has neither x nor num_nodes; set data['reaction'].num_nodes, or data['reaction'].x to "
-        "its features"
+        "its features",
     )
     fails(data)
     del data["reaction"]
@@ -98,17 +110,15 @@ def test_nothing_says_how_many_nodes_there_are():
 
 
 def test_columns():
-    problem = only_problem(graph(), in_channels={"gene": 3})
-    assert (problem.path, problem.code) == ("in_channels.gene", "wrong_columns")
-    assert problem.message == (
+    assert facts(only_problem(graph(), in_channels={"gene": 3})) == (
+        "in_channels.gene",
+        "wrong_columns",
         "in_channels says that x of node type 'gene' has 3 columns, but its x has 2; set it to 2, or to -1, which takes it from "
-        "the first call"
+        "the first call",
     )
     fails(graph(), in_channels={"gene": 3})
     assert only_problem(graph(), in_channels=2).path == "in_channels"
-    data = graph()
-    del data["reaction"].x
-    data["reaction"].num_nodes = 3
+    data = without_x(num_nodes=3)
     more = {"num_nodes": {"reaction": 3}}
     problem = only_problem(data, in_channels={"reaction": 4}, **more)
     assert "but it has no x; set it to 0" in problem.message
@@ -139,14 +149,12 @@ def test_the_line_is_named(tmp_path, monkeypatch):
 
 
 def test_nodes_that_nothing_tells_apart():
-    data = graph()
-    del data["reaction"].x
-    data["reaction"].num_nodes = 3
-    problem = only_problem(data)
-    assert (problem.path, problem.code) == ("num_nodes.reaction", "no_features")
-    assert problem.message == (
+    data = without_x(num_nodes=3)
+    assert facts(only_problem(data)) == (
+        "num_nodes.reaction",
+        "no_features",
         "node type 'reaction' has no x, so its nodes cannot be told apart; add num_nodes: {reaction: 3}, which gives each a "
-        "learned embedding"
+        "learned embedding",
     )
     fails(data)
     config(num_nodes={"reaction": 3}).bind(data)

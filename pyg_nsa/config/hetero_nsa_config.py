@@ -38,7 +38,7 @@ from pyg_nsa.config.validation import (
 )
 from pyg_nsa.errors import ConfigError, PluginWarning, nearest
 from pyg_nsa.registry import Registry, default_registry
-from pyg_nsa.scalars import whole
+from pyg_nsa.scalars import is_whole, whole
 
 __all__ = ["HeteroNSAConfig", "PluginsConfig", "SABConfig"]
 
@@ -182,9 +182,8 @@ class HeteroNSAConfig(ConfigModel):
         found = []
         for node_type, columns in value.items() if isinstance(value, Mapping) else [(None, value)]:
             columns = whole(columns)
-            is_whole = isinstance(columns, int) and not isinstance(columns, bool)
             if (
-                not is_whole
+                not is_whole(columns)
                 or columns < -1
                 or not (node_type is None or isinstance(node_type, str))
             ):

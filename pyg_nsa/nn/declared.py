@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from numbers import Integral
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,8 +12,9 @@ from pyg_nsa.config import EdgeSpec
 from pyg_nsa.errors import ConfigError, Problem, nearest
 from pyg_nsa.load import Positions, explain
 from pyg_nsa.registry import Registry, default_registry
+from pyg_nsa.scalars import is_whole
 
-__all__ = ["check_sizes", "declared_spec", "wrong_key"]
+__all__ = ["check_sizes", "declared_spec", "meant_edge_type", "wrong_key"]
 
 EdgeType = tuple[str, str, str]
 
@@ -41,20 +41,25 @@ def declared_spec(
         ) from error
 
 
+def meant_edge_type(key: object) -> tuple[Any, ...] | None:
+    """The edge type that is written in another way: two names, or one name of PyG's; ``None`` for all else."""
+    if isinstance(key, tuple) and len(key) == 2:  # as HeteroData completes it
+        return (key[0], "to", key[1])
+    if isinstance(key, str):  # as PyG writes edge types in the names of parameters
+        parts = tuple(key.strip("<>").split("___" if "___" in key else "__"))
+        return parts if len(parts) == 3 else None
+    return None
+
+
 def wrong_key(key: object) -> Problem | None:
     """What is wrong with a key that stands for an edge type, if anything is."""
     if isinstance(key, tuple) and len(key) == 3:
         return None
-    suggestion = None
-    if isinstance(key, tuple) and len(key) == 2:  # as HeteroData completes it
-        suggestion = (key[0], "to", key[1])
-    elif isinstance(key, str):  # as PyG writes edge types in the names of parameters
-        parts = tuple(key.strip("<>").split("___" if "___" in key else "__"))
-        suggestion = parts if len(parts) == 3 else None
     message = (
         "an edge type is a tuple of three names, source node type, relation, target node type, such as "
         f"('gene', 'interacts', 'gene'); got {key!r}"
     )
+    suggestion = meant_edge_type(key)
     if suggestion is not None:
         message += f", did you mean {suggestion}?"
     return Problem("", message, "edge_type")
@@ -70,7 +75,7 @@ def check_sizes(what: str, sizes: Mapping[str, int] | Any, edge_types: Iterable[
         ValueError: An unknown node type, in place of one that has no size.
     """
     if not isinstance(sizes, Mapping):
-        if not isinstance(sizes, Integral) or isinstance(sizes, bool):
+        if not is_whole(sizes):
             raise TypeError(
                 f"{what} must be a whole number, or one for each node type, got {sizes!r}"
             )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pyg_nsa.attention import EdgeSet
 from pyg_nsa.attention.renumbering import permute_rows, renumbered
 from pyg_nsa.errors import nearest
+from pyg_nsa.nn.declared import meant_edge_type
 from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.node_layout import NodeLayout, Numbering
 from pyg_nsa.nn.relation_inputs import RelationInputs
@@ -106,16 +107,15 @@ class HeteroInputs:
         given |= set(self.fields.get("edge_index", ()))
         if not given:
             return
-        named = {str(edge_type): edge_type for edge_type in declared}
+        names = [str(edge_type) for edge_type in declared]
         first = next(key for values in self.fields.values() for key in values if key in given)
-        spelled = tuple(first.split("__")) if isinstance(first, str) else first
-        meant = nearest(str(spelled), named)
-        hint = f"; did you mean {meant}?" if meant else ""
+        meant = nearest(str(meant_edge_type(first) or first), names)
+        hint = f"; did you mean {meant}?" if meant else "."
         raise ValueError(
             f"none of the edge types of this call is declared: got {first!r}"
             + (f" and {len(given) - 1} more" if len(given) > 1 else "")
             + hint
-            + f" Declared: {', '.join(named)}"
+            + f" Declared: {', '.join(names)}"
         )
 
     def layout(self, node_type: str) -> NodeLayout:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from pyg_nsa.attention import EdgeSet, attention_weights, edge_attention
 from pyg_nsa.attention.projected import fits, projected_attention
 from pyg_nsa.nn.dropout import dropout
 from pyg_nsa.nn.projection import apply, is_plain, project
+from pyg_nsa.scalars import is_whole
 
 __all__ = ["NSAConv", "check_heads"]
 
@@ -27,7 +27,7 @@ def check_heads(channels: int, heads: int, what: str) -> int:
         ValueError: ``heads`` does not divide ``channels``; the message names the nearest number that does.
     """
     for name, value in ((what, channels), ("heads", heads)):
-        if not isinstance(value, Integral) or isinstance(value, bool):
+        if not is_whole(value):
             raise TypeError(f"{name} must be a whole number, got {value!r}")
     if heads < 1 or channels < 1:
         raise ValueError(f"{what} and heads must be positive, got {channels} and {heads}")

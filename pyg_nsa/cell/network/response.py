@@ -76,10 +76,10 @@ class FluxResponse:
             csr_array((share[chosen], (metabolite[chosen], of[chosen])), shape=size)
         )
         grows = reactions.objective.cpu().double().numpy()[first] * way[first]
-        self._start, self._gains = self._project(
+        self._start, gains = self._project(
             np.stack([self.weight * self.flux, grows / self.weight], axis=1)
         ).T
-        self._gains = self._gains / (self._gains @ self._start)
+        self._gains = gains / (gains @ self._start)
         self._known: dict[bytes, float] = {}
         self._ways: dict[int, tuple[NDArray[np.float64], float]] = {}
 
@@ -135,17 +135,16 @@ class FluxResponse:
 
         Lengths do not matter, and some reactions run a million times slower than others.
         """
-        new = np.array([q for q in lost.tolist() if q not in self._ways], np.int64)
         if len(self._ways) * self.flux.size > _KEPT_WAYS:
             self._ways.clear()
-            new = lost
-        unit = np.zeros((self.flux.size, new.size))
-        unit[new, np.arange(new.size)] = 1.0
-        ways = self._project(unit)
-        for q, way in zip(new.tolist(), ways.T, strict=True):
-            size = float(np.linalg.norm(way))
-            scale = 1 / size if size > _BLOCKED else 0.0
-            self._ways[q] = way * scale, scale
+        new = [q for q in lost.tolist() if q not in self._ways]
+        if new:
+            unit = np.zeros((self.flux.size, len(new)))
+            unit[new, np.arange(len(new))] = 1.0
+            for q, way in zip(new, self._project(unit).T, strict=True):
+                size = float(np.linalg.norm(way))
+                scale = 1 / size if size > _BLOCKED else 0.0
+                self._ways[q] = way * scale, scale
         found = [self._ways[q] for q in lost.tolist()]
         return np.stack([way for way, _ in found]), np.array([scale for _, scale in found])
 
