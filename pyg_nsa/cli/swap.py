@@ -55,7 +55,7 @@ def swap(
     holds one model.
 
     A model lives in your program, so the swap happens there, too: the report ends with the lines to add. Exit status: 0 fine,
-    1 problems (a swap that is refused, or one whose model would fail as it stands), 2 wrong usage.
+    1 problems (a swap that is refused, or one whose report warns), 2 wrong usage.
     """
     model, shown = read_model(model_file)
     from pyg_nsa.swapping import swap as swap_layers

@@ -50,6 +50,7 @@ def find(model: nn.Module, where: str | Sequence[str]) -> tuple[list[Layer], lis
         for p in transformed
     ]
     _check_places(model, chosen)
+    _check_wrappers(model, chosen)
     return chosen, notes
 
 
@@ -90,6 +91,31 @@ def _check_places(model: nn.Module, layers: list[Layer]) -> None:
         raise SwapError(problems)
 
 
+def _check_wrappers(model: nn.Module, layers: list[Layer]) -> None:
+    """Refuses layers inside of what has looked at the model's parameters or code already."""
+    problems = []
+    for path, module in model.named_modules():
+        prefix = f"{path}." if path else ""
+        what = _wrapper(module)
+        if what and any(p.startswith(prefix) for layer in layers for p in layer.paths):
+            problems.append(
+                Problem(
+                    path,
+                    f"{'the module' if path else 'the model'} went through {what} already, which would go on with the old layers: swap "
+                    f"first, then {what}",
+                    "wrapped",
+                )
+            )
+    if problems:
+        raise SwapError(problems)
+
+
+def _wrapper(module: nn.Module) -> str:
+    if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return type(module).__name__
+    return "torch.compile" if hasattr(module, "_orig_mod") else ""
+
+
 def _nothing(
     places: dict[nn.Module, list[str]],
     globs: list[str],
@@ -103,7 +129,7 @@ def _nothing(
             f"where={' or '.join(map(repr, globs))} matches no layer; layers that swap can replace: {listed}",
             "no_match",
         )
-        raise SwapError([Problem("", *message, suggestion=nearest(globs[0], names))])
+        raise SwapError([Problem("", *message, suggestion=_wider(globs[0], names))])
     if transformed:
         raise SwapError([Problem(p, _refusal(t), "to_hetero") for p, t in transformed.items()])
     like = [
@@ -121,6 +147,14 @@ def _nothing(
             )
         ]
     )
+
+
+def _wider(glob: str, names: list[str]) -> str | None:
+    """A glob near to one that matches none of the names, which matches some."""
+    for near in (glob.replace(".*", "*"), f"{glob}*", f"*.{glob}", f"*{glob}*"):
+        if any(fnmatchcase(name, near) for name in names):
+            return near
+    return nearest(glob, names)
 
 
 # --- to_hetero ------------------------------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ class Plan:
         relations: Rows for the report.
         unused: Edge types of the configuration that the layer does not have.
         notes: Sentences for the report.
+        warnings: The same, for what would go wrong without a word once the model runs.
     """
 
     layer: Layer
@@ -55,6 +56,7 @@ class Plan:
     relations: list[RelationRow]
     unused: list[EdgeType]
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def lacks_fields(self) -> bool:
@@ -114,7 +116,8 @@ def _specs(
 ) -> tuple[dict[EdgeType, EdgeSpec | None], list[Problem]]:
     """The spec of each edge type of a layer, in the layer's order; None for one that is left out."""
     if not config.edges:
-        return {e: _default_spec(layer, e, call, registry) for e in layer.convs}, []
+        lookup = config.registry(registry)
+        return {e: _default_spec(layer, e, call, lookup) for e in layer.convs}, []
     declared: dict[EdgeType, EdgeSpec] = {
         (spec.edge_type[0], spec.edge_type[1], spec.edge_type[2]): spec for spec in config.edges
     }
@@ -140,20 +143,30 @@ def _specs(
 
 
 def _default_spec(
-    layer: Layer, edge_type: EdgeType, call: Call | None, registry: Registry | None
+    layer: Layer, edge_type: EdgeType, call: Call | None, registry: Registry
 ) -> EdgeSpec:
+    conv = layer.convs[edge_type]
     passed = call.fields.get(edge_type, set()) if call is not None else set()
     by_hyperedges = bool(passed & {"hyperedge_index", "inc_mask"}) and "edge_index" not in passed
     raw: dict[str, Any] = {
         "edge_type": list(edge_type),
         "kind": "incidence_mask" if by_hyperedges else "adjacency_mask",
     }
-    if edge_type[0] == edge_type[2] and getattr(layer.convs[edge_type], "add_self_loops", False):
+    if edge_type[0] == edge_type[2] and getattr(conv, "add_self_loops", False):
         raw["options"] = {"self_loops": True}
     try:
-        return EdgeSpec.model_validate(raw, context={"registry": registry})
+        default = EdgeSpec.model_validate(raw, context={"registry": registry})
     except ValidationError as error:
         raise _Stop("; ".join(e["msg"] for e in error.errors())) from error
+    if conv is None or by_hyperedges:
+        return default
+    # What a plugin says that the conv is: an attention conv that reads edge attributes keeps them.
+    known = registry.spec_from_module(conv, edge_type)
+    if known is None or "message" in registry.edge_kind(known.kind).produces:
+        return default
+    if call is not None and registry.edge_kind(known.kind).missing(known.options, passed):
+        return default
+    return known
 
 
 def _relation(
@@ -161,9 +174,11 @@ def _relation(
     edge_type: EdgeType,
     spec: EdgeSpec | None,
     by_default: bool,
+    reads_kinds: bool,
     call: Call | None,
     registry: Registry,
     notes: list[str],
+    warnings: list[str],
 ) -> RelationRow:
     before = layer.describe_conv(edge_type)
     if spec is None:
@@ -177,11 +192,16 @@ def _relation(
     unread = sorted(passed - {"x", "edge_index"} - set(kind.fields(spec.options)))
     if call is None and getattr(layer.convs[edge_type], "edge_dim", None) is not None:
         unread = [] if "edge_attr" in kind.fields(spec.options) else ["edge_attr"]
-    if unread:
-        notes.append(
+    if unread and reads_kinds:
+        text = (
             f"{', '.join(unread)} of {show(edge_type)} went into the {before}; kind '{kind.name}' does not read "
             f"{'it' if len(unread) == 1 else 'them'}"
         )
+        if by_default:  # nobody has chosen to leave it out
+            mend = f"give the edge type an entry in edges, for example with kind 'edge_attr_bias' and options: {{edge_attr: {unread[0]}}}"
+            warnings.append(f"{text}: {mend}")
+        else:
+            notes.append(text)
     missing = tuple(" or ".join(names) for names in kind.missing(spec.options, passed))
     return RelationRow(
         edge_type,
@@ -212,8 +232,11 @@ def _plan(
     aggr = _aggr(layer, config, notes)
     widths = _widths(layer, call)
     lookup = config.registry(registry)
+    warnings: list[str] = []
+    # Another operator says itself which kinds it reads, if any.
+    reads_kinds = config.operator == "hetero_nsa"
     relations = [
-        _relation(layer, e, spec, not config.edges, call, lookup, notes)
+        _relation(layer, e, spec, not config.edges, reads_kinds, call, lookup, notes, warnings)
         for e, spec in specs.items()
     ]
     different = len(set(widths.values())) > 1
@@ -239,7 +262,7 @@ def _plan(
     for name in ("in_channels", "out_channels"):
         if name in given and getattr(config, name) not in (-1, None):
             notes.append(f"{name} of the configuration is not used: the layer says it")
-    if config.operator != "hetero_nsa":
+    if not reads_kinds:
         notes.append(
             f"operator '{config.operator}' says which parts of the configuration, kinds included, it reads"
         )
@@ -277,7 +300,7 @@ def _plan(
         for s in config.edges
         if s.edge_type not in layer.convs
     ]
-    return Plan(layer, own, widths, project_from, relations, unused, notes)
+    return Plan(layer, own, widths, project_from, relations, unused, notes, warnings)
 
 
 #: Fields that each layer has a say in; all others go on as the user set them.

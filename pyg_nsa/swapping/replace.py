@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from pyg_nsa.config import HeteroNSAConfig
@@ -17,12 +17,18 @@ from pyg_nsa.load import load_config
 from pyg_nsa.registry import Registry
 from pyg_nsa.swapping.find import find
 from pyg_nsa.swapping.layers import Layer, describe
+from pyg_nsa.swapping.mixing import graph_of_nodes, mixes_graphs
 from pyg_nsa.swapping.plan import Plan, SwapConfig, build, make_plan
 from pyg_nsa.swapping.problems import SwapError, show
 from pyg_nsa.swapping.report import SwapReport, SwapRow
 from pyg_nsa.swapping.trial import Call, gpus, in_evaluation, watch
 
 __all__ = ["swap"]
+
+_MIXES = (
+    "graphs of a batch see each other (self-attention, S, and kinds that pair nodes without edges), since the call does not say which "
+    "graph a node is of: let the model's forward pass batch_dict=data.batch_dict, or use 'pattern: M'"
+)
 
 
 def swap(
@@ -57,29 +63,47 @@ def swap(
     Raises:
         SwapError: All that stands in the way, with the paths of the layers; the model is as it was.
         ConfigError: The configuration is not valid.
+        TypeError: ``model`` is no module, or ``data`` no data.
     """
+    _check_arguments(model, config)
     if not isinstance(config, HeteroNSAConfig):
         config = load_config(config, SwapConfig, registry=registry)
     layers, notes = find(model, where)
     calls: dict[str, Call] = {}
     if data is not None:
-        calls, missed = watch(model, layers, data)
+        calls, missed = watch(model, layers, data, _fields(config, registry))
         notes += missed
     plans = _plans(layers, config, calls, registry)
     with torch.random.fork_rng(devices=gpus(model), enabled=dry_run):
-        built = _build_all(plans, calls, registry)
+        built = _build_all(plans, calls, graph_of_nodes(data), registry)
     notes += _strangers(layers, config)
     notes += _sharing(model, layers)
-    rows = tuple(
-        _row(plan, module, _was_tried(plan, calls))
-        for plan, module in zip(plans, built, strict=True)
-    )
+    rows = tuple(_row(plan, module, calls) for plan, module in zip(plans, built, strict=True))
     if not dry_run:
         for layer, module in zip(layers, built, strict=True):
             for path in layer.paths:
                 parent, _, name = path.rpartition(".")
                 model.get_submodule(parent)._modules[name] = module
     return SwapReport(rows, dry_run, tuple(notes))
+
+
+def _check_arguments(model: Any, config: Any) -> None:
+    if isinstance(model, nn.Module) and not isinstance(config, nn.Module):
+        return
+    got = f"a {type(model).__name__}"
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        got = f"the class {model.__name__}: make a model of it first, {model.__name__}(...)"
+    elif isinstance(config, nn.Module):
+        got += ", and a module as its configuration: the model comes first, swap(model, config)"
+    raise TypeError(f"swap expects a torch.nn.Module as its model, got {got}")
+
+
+def _fields(config: HeteroNSAConfig, registry: Registry | None) -> set[str]:
+    """Fields that the kinds of a configuration read."""
+    lookup = config.registry(registry)
+    return {
+        name for spec in config.edges for name in lookup.edge_kind(spec.kind).fields(spec.options)
+    }
 
 
 def _plans(
@@ -109,7 +133,10 @@ def _plans(
 
 
 def _build_all(
-    plans: list[Plan], calls: Mapping[str, Call], registry: Registry | None
+    plans: list[Plan],
+    calls: Mapping[str, Call],
+    graph_of: Mapping[str, Tensor],
+    registry: Registry | None,
 ) -> list[nn.Module]:
     built: list[nn.Module] = []
     problems: list[Problem] = []
@@ -128,6 +155,8 @@ def _build_all(
             module.train(layer.module.training)
             if _was_tried(plan, calls):
                 _try(plan, module, calls[layer.path])
+                if graph_of and mixes_graphs(module, calls[layer.path], graph_of):
+                    plan.warnings.append(_MIXES)
         except Exception as error:
             problems.append(Problem(layer.path, str(error), "build"))
             cause = cause or error
@@ -158,8 +187,10 @@ def _try(plan: Plan, module: nn.Module, call: Call) -> None:
         )
 
 
-def _row(plan: Plan, module: nn.Module, tried: bool) -> SwapRow:
+def _row(plan: Plan, module: nn.Module, calls: Mapping[str, Call]) -> SwapRow:
     layer = plan.layer
+    tried = _was_tried(plan, calls)
+    unknown_before = calls[layer.path].unknown_before if layer.path in calls else ()
     path, *others = layer.paths
     new = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     gone = [n for n, _ in layer.module.named_parameters(remove_duplicate=False) if n not in new]
@@ -173,12 +204,16 @@ def _row(plan: Plan, module: nn.Module, tried: bool) -> SwapRow:
     notes = list(plan.notes)
     if hooked:
         notes.append(f"hooks go with the old modules: {', '.join(hooked)}")
+    if unknown_before:
+        notes.append(
+            f"tried without {', '.join(unknown_before)} before the swap, which only its replacement takes"
+        )
     if layer.name == "HANConv":
         notes.append("return_semantic_attention_weights=True is refused: there are no such weights")
     own = plan.config
-    shown = [f"pattern={own.pattern!r}", f"heads={own.heads}"]
-    if own.pattern is not None:
-        shown.insert(1, f"hidden={own.hidden_channels}")
+    shown = [f"hidden={own.hidden_channels}", f"heads={own.heads}"]
+    if own.operator == "hetero_nsa":  # the others are one step, whatever the pattern
+        shown = [f"pattern={own.pattern!r}", *shown[own.pattern is None :]]
     before, after = (_count(m) for m in (layer.module, module))
     sizes = own.in_channels if isinstance(own.in_channels, dict) else {}
     return SwapRow(
@@ -198,6 +233,7 @@ def _row(plan: Plan, module: nn.Module, tried: bool) -> SwapRow:
         own.model_dump(mode="json", exclude_defaults=True),
         tried,
         tuple(notes),
+        tuple(plan.warnings),
     )
 
 

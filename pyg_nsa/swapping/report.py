@@ -62,6 +62,7 @@ class SwapRow:
         config: The configuration of what stands there now.
         tried: Whether it was called as the layer was called, on `data`.
         notes: What differs, in sentences.
+        warnings: What would go wrong without a word once the model runs.
     """
 
     path: str
@@ -80,6 +81,7 @@ class SwapRow:
     config: dict[str, Any]
     tried: bool = False
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,10 @@ class SwapReport:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Why a call of the swapped model would fail as it stands; empty if nothing is known to be missing."""
-        return tuple(_missing(row, known=True) for row in self.rows if _missing(row, known=True))
+        """Why a call of the swapped model would fail as it stands, or give something else than is meant; empty if nothing is known."""
+        missing = [_missing(row, row.path, known=True) for row in self.rows]
+        others = [f"{row.path}: {text}" for row in self.rows for text in row.warnings]
+        return (*filter(None, missing), *others)
 
     def render(self) -> str:
         """The report as plain text: a table of before and after, then what to know about each layer."""
@@ -127,8 +131,12 @@ class SwapReport:
             for line in table
         ]
         lines.insert(1, "  ".join("-" * w for w in wide))
+        alike: dict[tuple[str, ...], list[SwapRow]] = {}
         for row in self.rows:
-            lines += ["", *_details(row)]
+            alike.setdefault(tuple(_details(row, "")), []).append(row)
+        for rows in alike.values():
+            lines += ["", ", ".join(map(_places, rows))]
+            lines += _details(rows[0], rows[0].path if len(rows) == 1 else "each of them")
         lines.append("")
         if self.dry_run:
             lines.append("Dry run: the model is as it was.")
@@ -150,20 +158,32 @@ class SwapReport:
         return self.render()
 
 
-def _details(row: SwapRow) -> list[str]:
-    lines = [row.path + (f" (also at {', '.join(row.also_at)})" if row.also_at else "")]
+def _places(row: SwapRow) -> str:
+    return row.path + (f" (also at {', '.join(row.also_at)})" if row.also_at else "")
+
+
+def _details(row: SwapRow, called: str) -> list[str]:
+    """What there is to say about a layer that the text calls so."""
+    lines = []
+    operator = row.config.get("operator", "hetero_nsa")
     names = [show(r.edge_type) for r in row.relations]
     wide = max(map(len, names))
     for name, r in zip(names, row.relations, strict=True):
         options = "".join(f", {key}={value!r}" for key, value in r.options.items())
         after = f"{r.kind}{options}" if r.kind else "left out (unmatched: skip)"
         chosen = " [default]" if r.chosen_by == "default" else ""
+        if r.kind and operator != "hetero_nsa":
+            # It may not read kinds; one that nobody has chosen says nothing then.
+            after = operator if chosen else f"{operator} (kind {after})"
+            chosen = ""
         lines.append(f"  {name.ljust(wide)}  {r.before} -> {after}{chosen}")
     if row.unused:
         lines += _wrapped(f"specs of edge types it does not have: {_list(row.unused)}", "  ")
     for known, sign in ((True, "WARNING: "), (False, "")):
-        if text := _missing(row, known):
+        if text := _missing(row, called, known):
             lines += _wrapped(sign + text, "  ")
+    for text in row.warnings:
+        lines += _wrapped(f"WARNING: {text}", "  ")
     if row.tried:
         lines.append(
             "  tried: called as the layer was called on data; outputs have the same shapes"
@@ -182,7 +202,7 @@ def _details(row: SwapRow) -> list[str]:
     return lines
 
 
-def _missing(row: SwapRow, known: bool) -> str:
+def _missing(row: SwapRow, called: str, known: bool) -> str:
     parts = [
         f"{' and '.join(r.missing)} of {show(r.edge_type)}"
         for r in row.relations
@@ -198,7 +218,7 @@ def _missing(row: SwapRow, known: bool) -> str:
     )
     call = ", ".join(f"{name}_dict=…" for name in names)
     what = "its kinds need, and the call does not pass," if known else "its kinds need"
-    return f"{what} {', '.join(parts)}: the model's forward must call {row.path} with {call}"
+    return f"{what} {', '.join(parts)}: the model's forward must call {called} with {call}"
 
 
 def _list(edge_types: Sequence[EdgeType]) -> str:

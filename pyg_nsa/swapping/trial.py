@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn import HeteroConv
 
 from pyg_nsa.errors import Problem
-from pyg_nsa.nn.hetero_inputs import HeteroInputs
+from pyg_nsa.nn.hetero_inputs import NODE_FIELDS, HeteroInputs
 from pyg_nsa.swapping.layers import EdgeType, Layer
 from pyg_nsa.swapping.problems import SwapError
 from pyg_nsa.swapping.swapped_conv import without_semantic
@@ -23,27 +24,43 @@ __all__ = ["Call", "gpus", "in_evaluation", "watch"]
 
 @dataclass
 class Call:
-    """What a layer was called with, and what it returned."""
+    """What a layer was called with, and what it returned.
+
+    Attributes:
+        args: Dictionaries by place.
+        kwargs: Dictionaries by name.
+        out: What the layer returned.
+        sizes: Columns of `x` of each node type.
+        fields: What was passed for each edge type, without `_dict`.
+        unknown_before: Arguments of `kwargs` that only its replacement takes, so that the layer was called without them.
+    """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     out: dict[str, Any]
     sizes: dict[str, int]
     fields: dict[EdgeType, set[str]]
+    unknown_before: tuple[str, ...] = ()
 
     def widths(self) -> dict[str, int]:
         """Size of the output rows of each node type that got some."""
         return {t: h.size(-1) for t, h in self.out.items() if isinstance(h, Tensor)}
 
 
-def watch(model: nn.Module, layers: list[Layer], data: Any) -> tuple[dict[str, Call], list[str]]:
+def watch(
+    model: nn.Module, layers: list[Layer], data: Any, new_fields: Collection[str] = ()
+) -> tuple[dict[str, Call], list[str]]:
     """Calls a copy of the model, and keeps each layer's first call, by the layer's path.
+
+    A forward that is written for the replacements already may pass what the layers before do not take, such as `batch_dict`:
+    each is called without.
 
     Args:
         model: The model; it is not touched, nor is the state of random numbers.
         layers: What to watch.
         data: A `HeteroData`, from which the arguments of `forward` are taken by name; or the arguments themselves: a tuple, or
             a mapping by name.
+        new_fields: Fields by edge type that the configured kinds read, without `_dict`.
 
     Returns:
         The calls, and notes about layers that were not called.
@@ -59,10 +76,12 @@ def watch(model: nn.Module, layers: list[Layer], data: Any) -> tuple[dict[str, C
             f"data is given, but the model can't be copied for a trial: {error}"
         ) from error
     seen: dict[str, Call] = {}
+    new = {f"{name}_dict" for name in (*NODE_FIELDS, *new_fields)}
     for layer in layers:
-        twin.get_submodule(layer.path).register_forward_hook(
-            _keep(seen, layer.path), with_kwargs=True
-        )
+        part = twin.get_submodule(layer.path)
+        held: dict[str, Any] = {}
+        part.register_forward_pre_hook(_hold_back(held, new), with_kwargs=True)
+        part.register_forward_hook(_keep(seen, layer.path, held), with_kwargs=True)
     try:
         with in_evaluation(twin), torch.random.fork_rng(devices=gpus(model)):
             twin(*args, **kwargs)
@@ -92,7 +111,30 @@ def gpus(model: nn.Module) -> list[int]:
     return sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
 
 
-def _keep(seen: dict[str, Call], path: str) -> Any:
+def _hold_back(held: dict[str, Any], new: Collection[str]) -> Any:
+    """A hook that calls a layer without the arguments that only its replacement takes, and keeps them in ``held``."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        held.clear()
+        taken = _taken(module)
+        if taken is not None:
+            held.update({k: v for k, v in kwargs.items() if k in new and k not in taken})
+        return args, {k: v for k, v in kwargs.items() if k not in held}
+
+    return hook
+
+
+def _taken(layer: nn.Module) -> set[str] | None:
+    """Names of the arguments that a layer takes; None if any."""
+    convs = layer.convs.values() if isinstance(layer, HeteroConv) else [layer]
+    parameters = [p for conv in convs for p in inspect.signature(conv.forward).parameters.values()]
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    end = "_dict" if isinstance(layer, HeteroConv) else ""
+    return {f"{p.name}{end}" for p in parameters}
+
+
+def _keep(seen: dict[str, Call], path: str, held: dict[str, Any]) -> Any:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         if path in seen:
             return
@@ -100,7 +142,7 @@ def _keep(seen: dict[str, Call], path: str) -> Any:
             # The copy is called as the model calls it, HANConv's semantic attention weights included.
             without_semantic(args, kwargs)
         dictionaries = tuple(a for a in args if isinstance(a, Mapping))
-        named = {k: v for k, v in kwargs.items() if k.endswith("_dict")}
+        named = {k: v for k, v in {**kwargs, **held}.items() if k.endswith("_dict")}
         inputs = HeteroInputs("swap", dictionaries, named)
         fields: dict[EdgeType, set[str]] = {}
         for name, values in inputs.fields.items():
@@ -108,7 +150,7 @@ def _keep(seen: dict[str, Call], path: str) -> Any:
                 if isinstance(key, tuple) and value is not None:
                     fields.setdefault(key, set()).add(name)
         sizes = {t: x.size(-1) for t, x in inputs.x_dict.items() if isinstance(x, Tensor)}
-        seen[path] = Call(dictionaries, named, out, sizes, fields)
+        seen[path] = Call(dictionaries, named, out, sizes, fields, tuple(held))
 
     return hook
 

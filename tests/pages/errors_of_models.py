@@ -151,6 +151,12 @@ MODELS = [
         "use `torch.nn.ModuleList` or `ModuleDict`.",
     ),
     Case(
+        "wrapped",
+        "The model went through `torch.compile`, `DataParallel` or `DistributedDataParallel` already.",
+        swapped(lambda: torch.nn.DataParallel(Model(layer()))),
+        "swap first, then wrap or compile.",
+    ),
+    Case(
         "to_hetero",
         "The model was made by `to_hetero`, which leaves no layer to replace.",
         swapped(transformed),

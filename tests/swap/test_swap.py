@@ -9,7 +9,9 @@ import torch
 from swap import swap_models as models
 from swap.swap_models import BY, CITES, HOLDS, IN, SIZES, WRITES, call, train_an_epoch
 from torch import nn
+from torch_geometric.data import Batch
 from torch_geometric.nn import (
+    GATConv,
     GCNConv,
     GINConv,
     HANConv,
@@ -103,10 +105,13 @@ def test_edge_types_and_channels_are_inferred(pattern, data):
     assert (row.path, row.before) == ("conv", "HeteroConv(aggr='sum')")
     assert [r.edge_type for r in row.relations] == [CITES, WRITES]
     assert [r.before for r in row.relations] == ["TransformerConv", "SAGEConv"]
-    assert [(r.kind, r.chosen_by) for r in row.relations] == [("adjacency_mask", "default")] * 2
+    assert [(r.kind, r.chosen_by) for r in row.relations] == [
+        ("edge_attr_bias", "default"),  # its TransformerConv reads edge attributes
+        ("adjacency_mask", "default"),
+    ]
     assert row.in_channels == {"paper": 7, "author": 6}
     assert row.out_channels == {"paper": 8}  # 4 x 2 heads
-    assert row.lazy_after == 0
+    assert row.lazy_after == (1 if pattern is None else len(pattern))  # columns of the attributes
     model = models.HGT(hidden=16, heads=2)
     (row, _) = swap(model, config).rows
     assert row.before == "HGTConv(16, heads=2)"
@@ -257,12 +262,56 @@ def test_edge_attributes_reach_the_kind_that_reads_them(data):
     out = call(model, data)
     data[CITES].edge_attr = data[CITES].edge_attr * 5
     assert not torch.allclose(call(model, data), out)
+
+
+def test_attributes_of_an_attention_conv_stay_in_its_logits_by_default(data):
     for given in (None, data):
-        (row,) = swap(models.WithAttributes(), {"pattern": None}, given).rows
-        assert (
-            "edge_attr of (paper, cites, paper) went into the TransformerConv; kind 'adjacency_mask' does not read it"
-            in row.notes
-        )
+        model = models.WithAttributes()
+        report = swap(model, {"pattern": None}, given)
+        assert [r.kind for r in report.rows[0].relations] == ["edge_attr_bias", "adjacency_mask"]
+        assert report.warnings == ()
+        out = call(model, data)
+        data[CITES].edge_attr = data[CITES].edge_attr * 5
+        assert not torch.allclose(call(model, data), out)
+    # Here a trial shows that the forward does not pass them.
+    model = models.Stack(layers=1)
+    model.convs[0].convs[CITES] = GATConv((-1, -1), 16, add_self_loops=False, edge_dim=2)
+    (row,) = swap(model, {"pattern": None}, data).rows
+    assert {r.kind for r in row.relations} == {"adjacency_mask"}
+
+
+def test_what_a_kind_leaves_unread_is_a_warning_unless_somebody_chose_the_kind(data):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = HeteroConv({CITES: GCNConv(7, 8, add_self_loops=False)})
+
+        def forward(self, x_dict, edge_index_dict, edge_weight_dict):
+            return self.conv(x_dict, edge_index_dict, edge_weight_dict=edge_weight_dict)
+
+    data[CITES].edge_weight = torch.rand(60)
+    said = "edge_weight of (paper, cites, paper) went into the GCNConv; kind 'adjacency_mask' does not read it"
+    report = swap(Model(), {"pattern": None}, data)
+    assert report.warnings == (
+        f"conv: {said}: give the edge type an entry in edges, for example with kind 'edge_attr_bias' and options: "
+        "{edge_attr: edge_weight}",
+    )
+    assert f"WARNING: {said}" in " ".join(report.render().split())
+    report = swap(Model(), {"pattern": None, "edges": adjacency(CITES)}, data)
+    assert report.warnings == ()
+    assert said in report.rows[0].notes
+    # The entry that the warning proposes:
+    biased = {
+        "edge_type": list(CITES),
+        "kind": "edge_attr_bias",
+        "options": {"edge_attr": "edge_weight"},
+    }
+    report = swap(Model(), {"pattern": None, "edges": [biased]}, data)
+    assert report.warnings == ()
+    assert not any("does not read" in note for note in report.rows[0].notes)
+    # Which kinds another operator reads is its own affair.
+    report = swap(Model(), {"operator": "hetero_conv"}, data)
+    assert report.warnings == ()
 
 
 @pytest.mark.parametrize("given", [False, True])
@@ -713,6 +762,132 @@ def test_a_trial_that_cannot_be_made(data):
     assert report.notes == ("convs.1 was not called by the model on this data",)
 
 
+# ---- batches -----------------------------------------------------------------------------------------------------------------
+
+
+class Batched(models.Stack):
+    """Its forward is written for the layers to come."""
+
+    def forward(self, x_dict, edge_index_dict, batch_dict):
+        for conv in self.convs:
+            x_dict = conv(x_dict, edge_index_dict, batch_dict=batch_dict)
+            x_dict = {key: x.relu() for key, x in x_dict.items()}
+        return self.lin(x_dict["paper"])
+
+
+ALL_PAIRS = [
+    *adjacency(WRITES, BY, IN, HOLDS),
+    {"edge_type": list(CITES), "kind": "all_pairs"},
+]
+
+
+@pytest.mark.parametrize(
+    ("config", "mixes"),
+    [
+        ({"pattern": "MS"}, True),
+        ({"pattern": "M"}, False),
+        ({"pattern": None}, False),
+        ({"pattern": "MS", "sab": {"node_types": []}}, False),
+        ({"pattern": "MS", "sab": {"node_types": ["venue"]}}, True),
+        ({"pattern": None, "edges": ALL_PAIRS}, True),
+        ({"operator": "hetero_conv"}, False),
+    ],
+)
+@pytest.mark.parametrize("by_name", [False, True])
+def test_graphs_of_a_batch_that_would_see_each_other_are_warned_of(config, mixes, by_name, data):
+    other = models.make_data()
+    other["paper"].x = other["paper"].x + 1
+    batch = Batch.from_data_list([data, other])
+
+    class ByName(models.Stack):
+        def forward(self, data):
+            x_dict = data.x_dict
+            for conv in self.convs:
+                x_dict = conv(x_dict=x_dict, edge_index_dict=data.edge_index_dict)
+            return self.lin(x_dict["paper"])
+
+    report = swap(ByName() if by_name else models.Stack(), config, batch)
+    if mixes:
+        assert [w.split(":")[0] for w in report.warnings] == ["convs.0", "convs.1"]
+        assert all("let the model's forward pass batch_dict=" in w for w in report.warnings)
+        assert "WARNING: graphs of a batch see each other" in report.render()
+        # One graph has nothing to be mixed with.
+        assert swap(models.Stack(), config, data).warnings == ()
+    else:
+        assert report.warnings == ()
+
+
+@pytest.mark.parametrize("config", [{"pattern": "MS"}, {"pattern": None, "edges": ALL_PAIRS}])
+def test_a_forward_that_says_which_graph_a_node_is_of_can_be_tried(config, data):
+    batch = Batch.from_data_list([data, models.make_data()])
+    model = Batched()
+    report = swap(model, config, batch)
+    assert [row.tried for row in report.rows] == [True, True]
+    assert report.warnings == ()
+    assert "tried without batch_dict before the swap, which only its replacement takes" in str(
+        report
+    )
+    model.eval()
+    with torch.no_grad():
+        both = model(batch.x_dict, batch.edge_index_dict, batch.batch_dict)
+        alone = model(data.x_dict, data.edge_index_dict, {})
+    assert torch.allclose(both[: SIZES["paper"]], alone, atol=1e-5)
+
+
+def test_a_field_for_the_new_kinds_can_be_passed_before_the_swap(data):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = HeteroConv({CITES: SAGEConv(7, 8), WRITES: SAGEConv((6, 7), 8)})
+
+        def forward(self, x_dict, edge_index_dict, stoichiometry_dict):
+            return self.conv(x_dict, edge_index_dict, stoichiometry_dict=stoichiometry_dict)
+
+    data[CITES].stoichiometry = torch.randn(60)
+    edges = [{"edge_type": list(CITES), "kind": "stoichiometry_bias"}, *adjacency(WRITES)]
+    report = swap(Model(), {"edges": edges}, data)
+    assert report.rows[0].tried
+    assert report.warnings == ()
+    # No kind of this configuration reads it, so the old layer's refusal stands.
+    with pytest.raises(SwapError, match="before any swap, fails on this data: .*stoichiometry"):
+        swap(Model(), {}, data)
+
+
+# ---- arguments ---------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_model():
+    with pytest.raises(TypeError, match=r"got the class Stack: make a model of it first, Stack\("):
+        swap(models.Stack, {})
+    with pytest.raises(TypeError, match=r"the model comes first, swap\(model, config\)"):
+        swap({}, models.Stack())
+    with pytest.raises(TypeError, match=r"expects a torch.nn.Module as its model, got a str"):
+        swap("model.py", {})
+
+
+def test_swap_comes_before_wrappers():
+    model = torch.compile(models.Stack(), backend="eager")
+    with pytest.raises(
+        SwapError, match="the model went through torch.compile already, .*swap first"
+    ):
+        swap(model, {})
+    with pytest.raises(SwapError, match="the model went through DataParallel already"):
+        swap(nn.DataParallel(models.Stack()), {})
+    inside = nn.Module()
+    inside.compiled, inside.conv = model, HeteroConv({CITES: SAGEConv(7, 8)})
+    with pytest.raises(SwapError, match="compiled: the module went through torch.compile"):
+        swap(inside, {})
+    assert swap(inside, {}, where="conv").rows[0].path == "conv"
+
+
+def test_a_glob_that_matches_nothing_gets_a_wider_one():
+    for glob, near in {"conv.*": "conv*", "conv": "conv*", "onvs.0": "*onvs.0*"}.items():
+        with pytest.raises(SwapError) as caught:
+            swap(models.Stack(), {}, where=glob)
+        assert caught.value.problems[0].suggestion == near
+        assert len(swap(models.Stack(), {}, where=near).rows) > 0
+
+
 # ---- the report --------------------------------------------------------------------------------------------------------------
 
 
@@ -758,3 +933,24 @@ def test_the_configuration_in_a_row_builds_the_same_operator():
         n: getattr(p, "shape", None) if not is_uninitialized_parameter(p) else None
         for n, p in model.convs[0].named_parameters()
     }
+
+
+def test_layers_that_are_alike_are_told_of_once(data):
+    text = swap(models.Stack(layers=3), {"pattern": "M"}, data).render()
+    assert text.count("(paper, cites, paper)") == 1
+    assert "\nconvs.0, convs.1, convs.2\n" in text
+    model = models.Stack(layers=3)
+    model.convs[1].convs[CITES] = SAGEConv((-1, -1), 16)
+    text = swap(model, {"pattern": "M"}, data).render()
+    assert text.count("(paper, cites, paper)") == 2
+    assert "\nconvs.0, convs.2\n" in text
+    assert "\nconvs.1\n" in text
+
+
+def test_the_report_of_another_operator_shows_no_kind_that_nobody_chose(data):
+    report = swap(models.Stack(), {"operator": "hgt", "pattern": "MS"}, data)
+    assert report.rows[0].after == "hgt(hidden=16, heads=4)"
+    assert "GATConv -> hgt\n" in report.render()
+    assert "adjacency_mask" not in report.render()
+    chosen = {"operator": "hgt", "edges": adjacency(CITES, WRITES, BY, IN, HOLDS)}
+    assert "GATConv -> hgt (kind adjacency_mask)\n" in swap(models.Stack(), chosen).render()

@@ -1,9 +1,10 @@
-"""The example of docs/swap.md runs."""
+"""The examples of docs/swap.md run."""
 
 import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from pyg_nsa import HeteroNSAConv
 
@@ -11,11 +12,21 @@ PAGE = (Path(__file__).parents[2] / "docs" / "swap.md").read_text()
 
 
 @pytest.mark.filterwarnings("ignore:There exist node types")
-def test_the_example_runs(capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)
+def test_the_examples_run(capsys):
+    example, batches = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)
     namespace = {}
     exec(example, namespace)
     assert namespace["out"].shape == (9, 4)
     assert "Dry run" in capsys.readouterr().out
     assert all(isinstance(conv, HeteroNSAConv) for conv in namespace["model"].convs)
     assert namespace["report"].warnings == ()
+    alone = namespace["data"]
+    exec(batches, namespace)
+    assert namespace["report"].warnings == ()
+    model = namespace["model"].eval()
+    with torch.no_grad():
+        out = model(alone.x_dict, alone.edge_index_dict, {})
+        both = model(
+            *(getattr(namespace["batch"], f"{n}_dict") for n in ("x", "edge_index", "batch"))
+        )
+    assert torch.allclose(both, torch.cat([out, out]), atol=1e-5)

@@ -1,0 +1,66 @@
+"""Whether a replacement lets the graphs of a batch see each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyg_nsa.swapping.trial import Call, in_evaluation
+
+__all__ = ["graph_of_nodes", "mixes_graphs"]
+
+
+def graph_of_nodes(data: Any) -> dict[str, Tensor]:
+    """The graph of each node by node type, where what a model was tried on is (or holds) a batch of several graphs; else empty."""
+    parts = (data,)
+    if isinstance(data, tuple | list):
+        parts = tuple(data)
+    elif isinstance(data, Mapping):
+        parts = tuple(data.values())
+    for part in parts:
+        if hasattr(part, "collect") and getattr(part, "num_graphs", 1) > 1:
+            return dict(part.collect("batch", allow_empty=True))
+    return {}
+
+
+def mixes_graphs(module: nn.Module, call: Call, graph_of: Mapping[str, Tensor]) -> bool:
+    """Calls a replacement twice, with other features in all graphs but the first, and sees whether the first one's rows move.
+
+    Whatever lets a node see other graphs (self-attention, a kind that pairs nodes without edges) is found that way, and nothing has to
+    declare it.
+
+    Args:
+        module: The replacement.
+        call: What it is called with.
+        graph_of: ``[N]`` int64 by node type, the graph of each row.
+    """
+    x_dict: Mapping[str, Tensor] = call.args[0] if call.args else call.kwargs["x_dict"]
+    first = {
+        t: graph_of[t].to(x.device) == 0
+        for t, x in x_dict.items()
+        if t in graph_of and x.dim() == 2 and x.size(0) == graph_of[t].numel()
+    }
+    others = {t: x if t not in first else _change(x, ~first[t]) for t, x in x_dict.items()}
+    args, kwargs = call.args, dict(call.kwargs)
+    if args:
+        args = (others, *args[1:])
+    else:
+        kwargs["x_dict"] = others
+    with in_evaluation(module):
+        before, after = module(*call.args, **call.kwargs), module(*args, **kwargs)
+    for node_type, rows in first.items():
+        was, now = before.get(node_type), after.get(node_type)
+        if was is None or now is None or was.size(0) != rows.numel():
+            continue
+        was, now = was[rows].double(), now[rows].double()
+        # The same sums in the same order; what differs is more than rounding.
+        if was.numel() and float((now - was).abs().max()) > 1e-4 * float(was.abs().max()):
+            return True
+    return False
+
+
+def _change(x: Tensor, rows: Tensor) -> Tensor:
+    return torch.where(rows.unsqueeze(-1), 1 - x, x) if x.is_floating_point() else x
