@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.dense.linear import Linear
 from torch_geometric.typing import SparseTensor
 from torch_geometric.utils import is_sparse, to_edge_index
 
-from pyg_nsa.attention import EdgeSet, attention_weights, edge_attention
+from pyg_nsa.attention import EdgeSet, attention_weights
+from pyg_nsa.attention.partial import partial_edge_attention
 from pyg_nsa.attention.projected import fits, projected_attention
 from pyg_nsa.nn.dropout import dropout
+from pyg_nsa.nn.explanation import is_explained, parts_of_pairs, show_weights, wants_weights
 from pyg_nsa.nn.projection import apply, is_plain, project
 from pyg_nsa.scalars import is_whole
 
@@ -41,7 +44,7 @@ def check_heads(channels: int, heads: int, what: str) -> int:
     return channels // heads
 
 
-class NSAConv(nn.Module):
+class NSAConv(MessagePassing):
     r"""Dot-product attention over the edges of one relation, with a learned bias from edge attributes.
 
     .. math::
@@ -55,7 +58,8 @@ class NSAConv(nn.Module):
     edge attributes enter as one projected number per head that is added to the logit (not to keys and values);
     dropout acts on the messages, not on attention probabilities, which FlexAttention never materialises; and an edge
     that occurs twice is one pair with the attributes summed. It works as a value of
-    :class:`torch_geometric.nn.HeteroConv`.
+    :class:`torch_geometric.nn.HeteroConv`, in :func:`torch_geometric.nn.to_hetero`, and with the edge masks and
+    attention weights that :class:`torch_geometric.explain.Explainer` asks for.
 
     Args:
         in_channels: Size of each input row, a tuple for sources and targets, or ``-1`` to take it from the first call.
@@ -93,7 +97,7 @@ class NSAConv(nn.Module):
         root_weight: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(aggr="add", node_dim=0)
         for name, only in (("aggr", "add"), ("flow", "source_to_target"), ("node_dim", 0)):
             if kwargs.pop(name, only) not in (only, "sum" if name == "aggr" else only):
                 raise ValueError(f"NSAConv supports {name}={only!r} only")
@@ -169,7 +173,8 @@ class NSAConv(nn.Module):
 
         asks_weights = isinstance(return_attention_weights, bool)
         query = key = None
-        if not asks_weights and self._is_compiled(x_src, x_dst):
+        explained = is_explained(self)
+        if not asks_weights and not explained and self._is_compiled(x_src, x_dst):
             # Message and skip connection are one sum unless something comes between them.
             dropped = self.training and self.dropout > 0
             as_one = self.lin_skip is not None and self.concat and not self.beta and not dropped
@@ -179,9 +184,12 @@ class NSAConv(nn.Module):
             skip = None if self.lin_skip is None else apply(self.lin_skip, x_dst)
         else:
             query, key, value, skip = self._project(x_src, x_dst)
-            out = edge_attention(
-                query, key, value, edges, bias, alive_keys=alive[0], alive_queries=alive[1]
+            parts = parts_of_pairs(self, edges) if explained else None
+            out = partial_edge_attention(
+                query, key, value, edges, parts, bias, alive_keys=alive[0], alive_queries=alive[1]
             ).flatten(-2)
+            if explained and wants_weights(self):
+                show_weights(self, _weights(query, key, edges, bias, alive), edges, out)
         if not self.concat:
             out = out.unflatten(-1, (self.heads, -1)).mean(dim=-2)
         out = dropout(out, self.dropout, self.training)

@@ -9,6 +9,7 @@ from pyg_nsa.attention import EdgeSet
 from pyg_nsa.attention.joint import RelationCall, fits_joint
 from pyg_nsa.compiled.dropping import STEPS, steps_of
 from pyg_nsa.nn.edge_term import EdgeTerm
+from pyg_nsa.nn.explanation import is_explained
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs
 from pyg_nsa.nn.nsa_conv import NSAConv, check_heads
 from pyg_nsa.nn.projection import apply, is_plain
@@ -77,7 +78,7 @@ class RelationAttention(nn.Module):
     ) -> RelationCall | None:
         """The same for :func:`~pyg_nsa.attention.joint.summed_messages`, or nothing if that would not be the same.
 
-        It is not if a hook waits for a message, or dropout takes all of it.
+        It is not if a hook or an explainer waits for a message, or dropout takes all of it.
 
         Args:
             x: Rows of sources and targets.
@@ -89,6 +90,7 @@ class RelationAttention(nn.Module):
         p = conv.dropout if conv.training else 0.0
         dropped = steps_of(p)
         plain = is_plain(self, RelationAttention) and is_plain(conv, NSAConv)
+        plain = plain and not is_explained(conv)
         if (
             (p != 0 and not 0 < dropped < STEPS)
             or not plain

@@ -13,7 +13,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "swap.md").read_text()
 
 @pytest.mark.filterwarnings("ignore:There exist node types")
 def test_the_examples_run(capsys):
-    example, batches = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)
+    example, batches, explaining = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)
     namespace = {}
     exec(example, namespace)
     assert namespace["out"].shape == (9, 4)
@@ -30,3 +30,8 @@ def test_the_examples_run(capsys):
             *(getattr(namespace["batch"], f"{n}_dict") for n in ("x", "edge_index", "batch"))
         )
     assert torch.allclose(both, torch.cat([out, out]), atol=1e-5)
+    namespace["data"] = alone
+    exec(explaining, namespace)
+    edge_mask = namespace["explanation"]["paper", "cites", "paper"].edge_mask
+    assert edge_mask.shape == (20,)
+    assert edge_mask.max() > 0
