@@ -228,6 +228,32 @@ class HeteroNSAConfig(ConfigModel):
             context,
         )
 
+    @field_validator("sab", "num_nodes")
+    @classmethod
+    def _of_a_stack(cls, value: Any, info: ValidationInfo) -> Any:
+        is_bare = info.data.get("pattern", "") is None
+        # Other operators leave unread what is about blocks.
+        if not is_bare or info.data.get("operator") != cls.model_fields["operator"].default:
+            return value
+        given: dict[str, tuple[str, ...]] = {}
+        if info.field_name == "num_nodes":
+            given = {"num_nodes": ()} if value else {}
+        else:
+            names = ("node_types", "induced_points")
+            given = {f"sab.{name}": (name,) for name in names if getattr(value, name)}
+        found = []
+        for name, loc in given.items():
+            error = PydanticCustomError(
+                "needs_a_stack",
+                "{name} belongs to a stack of blocks, but the pattern is null (one bare step); set pattern: MS (or another), or "
+                "leave {name} out",
+                {"name": name},
+            )
+            found.append(InitErrorDetails(type=error, loc=loc, input=value))
+        if found:
+            raise ValidationError.from_exception_data(cls.__name__, found)
+        return value
+
     @model_validator(mode="wrap")
     @classmethod
     def _as_a_whole(
