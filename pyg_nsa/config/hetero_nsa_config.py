@@ -33,6 +33,7 @@ from pyg_nsa.config.validation import (
     ConfigModel,
     as_pydantic,
     checked_options,
+    kept,
     registry_of,
     switched_off,
 )
@@ -266,7 +267,7 @@ class HeteroNSAConfig(ConfigModel):
                 config = handler(data)
             except ValidationError as error:
                 # Checks across fields run even so: a user should see all problems at once.
-                found = [_kept(entry) for entry in error.errors()] + list(across(data))
+                found = [kept(entry) for entry in error.errors()] + list(across(data))
                 raise ValidationError.from_exception_data(cls.__name__, found) from None
         found = list(across(config))
         if found:
@@ -308,13 +309,3 @@ def _is_absent_default(operator: str, registry: Registry) -> bool:
 
 def _no_module(context: Any, options: Any) -> Any:
     raise AssertionError("a stand-in for an operator that is not there is never built")
-
-
-def _kept(entry: Any) -> InitErrorDetails:
-    """Turns a reported error into one that can be raised again, with its type, text and context."""
-    context = {key: value for key, value in entry.get("ctx", {}).items() if key != "error"}
-    return InitErrorDetails(
-        type=PydanticCustomError(entry["type"], entry["msg"], context),
-        loc=entry["loc"],
-        input=entry["input"],
-    )

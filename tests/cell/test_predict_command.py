@@ -179,6 +179,34 @@ def test_mistakes_have_no_traceback(invoke, best, tiny_run, words, message):
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize(
+    "command", [["explain"], ["explain", "--training"], ["fill"], ["check"], ["train"]]
+)
+def test_a_run_or_a_checkpoint_in_the_place_of_a_configuration(
+    invoke, best, tiny_run, tmp_path, command
+):
+    result = invoke(*command, tiny_run)
+    assert result.exit_code == 1
+    assert (
+        f"{tiny_run}: cannot be read: it is a folder, of a training run, it seems; its configuration is {tiny_run}/config.yaml"
+        in result.output
+    )
+    (tmp_path / "empty").mkdir()
+    result = invoke(*command, tmp_path / "empty")
+    assert (
+        "empty: cannot be read: it is a folder; name a configuration, a file .yaml, .yml, .json or .toml"
+        in (result.output)
+    )
+    if command != ["check"]:
+        result = invoke(*command, best)
+        assert result.exit_code == 1
+        assert (
+            f"{best}: is a file of torch by its suffix, and no configuration; 'pyg-nsa check {best}' says what"
+            in result.output
+        )
+    assert invoke("explain", "--training", f"{tiny_run}/config.yaml").exit_code == 0
+
+
 def test_wrong_usage(invoke, best):
     assert invoke("predict", best).exit_code == 2
     result = invoke("predict", best, "b3916", "-o", "out.xlsx")
