@@ -96,8 +96,11 @@ class Options(StrictScalars):
     """The options of one edge kind or operator: derive from it and add fields.
 
     Unknown keys are refused, instances are frozen, infinite and NaN numbers are refused, and so are numbers in quotes (see
-    `pyg_nsa.scalars`); defaults are validated like any other value. The string below a field is its description; it appears in listings and in the JSON Schema, so write one for
-    every field.
+    `pyg_nsa.scalars`); defaults are validated like any other value. The string below a field is its description; it appears in
+    listings and in the JSON Schema, so write one for every field.
+
+    A validator that has to know the relation finds it in `(info.context or {}).get("edge_type")`: source node type, name and target
+    node type, or None where options are made apart from any relation.
 
     Example:
         >>> class ClipOptions(Options):

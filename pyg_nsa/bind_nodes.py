@@ -31,8 +31,11 @@ def no_nodes(data: Any, node_type: str) -> str | None:
     )
 
 
-def no_features(data: Any, node_type: str) -> str | None:
-    """Says that nothing tells the nodes of a type apart, if so; for a stack without learned embeddings of them."""
+def no_features(data: Any, node_type: str, is_bare: bool = False) -> str | None:
+    """Says that nothing tells the nodes of a type apart, if so.
+
+    For a stack without learned embeddings of them, and for attention in a bare step, which has no embeddings.
+    """
     if node_type not in data.node_types:
         return None
     store = data[node_type]
@@ -42,9 +45,16 @@ def no_features(data: Any, node_type: str) -> str | None:
     # Of a batch nothing says how many nodes the base graph has.
     count = num_rows(store) if store.get("ptr") is None else None
     what = "no x" if x is None else "an x without columns"
+    embeddings = f"num_nodes: {{{node_type}: {count or '<nodes of the base graph>'}}}"
+    if is_bare:
+        return (
+            f"node type {node_type!r} has {what}, so attention along this edge type has nothing to go by; set "
+            f"data[{node_type!r}].x to its features, or use a stack, pattern: M (or another), with {embeddings}, which gives each "
+            "node a learned embedding"
+        )
     return (
-        f"node type {node_type!r} has {what}, so its nodes cannot be told apart; add num_nodes: "
-        f"{{{node_type}: {count or '<nodes of the base graph>'}}}, which gives each a learned embedding"
+        f"node type {node_type!r} has {what}, so its nodes cannot be told apart; add {embeddings}, which gives each a learned "
+        "embedding"
     )
 
 

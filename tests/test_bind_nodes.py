@@ -162,7 +162,30 @@ def test_nodes_that_nothing_tells_apart():
     assert "has an x without columns" in only_problem(data).message
     both = Batch.from_data_list([data, data])
     assert "{reaction: <nodes of the base graph>}" in only_problem(both).message
-    # A bare step and other operators may have a use for them, and a layer inside of a model gets rows from elsewhere.
-    config(pattern=None).bind(data)
+    # Other operators may have a use for them, and a layer inside of a model gets rows from elsewhere.
     config(operator="hetero_conv").bind(data)
     build_operator(config(), data)
+    build_operator(config(pattern=None), data)
+
+
+@pytest.mark.parametrize("edge_type", [GR, ("reaction", "back", "gene")])
+def test_attention_in_a_bare_step_needs_features(edge_type):
+    data = without_x(num_nodes=3)
+    data[edge_type].edge_index = torch.tensor([[0, 1], [2, 0]])
+    edges = [{"edge_type": GG, "kind": "adjacency_mask"}]
+    attended = [*edges, {"edge_type": edge_type, "kind": "adjacency_mask"}]
+    bare = {"pattern": None, "unmatched": "skip"}
+    assert facts(only_problem(data, edges=attended, **bare)) == (
+        "edges[1]",
+        "no_features",
+        "node type 'reaction' has no x, so attention along this edge type has nothing to go by; set data['reaction'].x to its "
+        "features, or use a stack, pattern: M (or another), with num_nodes: {reaction: 3}, which gives each node a learned "
+        "embedding",
+    )
+    fails(data, edges=attended, **bare)
+    # A conv does without.
+    conv = {"edge_type": edge_type, "kind": "pyg_conv", "options": {"conv": "SAGEConv"}}
+    fitting = config(edges=[*edges, conv], **bare)
+    fitting.bind(data)
+    module = HeteroNSAConv.from_config(fitting)
+    assert module(**module.collect(data))[edge_type[2]].shape[1] == 8

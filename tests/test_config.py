@@ -195,6 +195,22 @@ def test_good_patterns(pattern):
     assert make(pattern=pattern).pattern == pattern
 
 
+def test_a_bare_step_has_nothing_that_belongs_to_blocks():
+    stack = {"sab": {"node_types": ["gene"], "induced_points": 4}, "num_nodes": {"gene": 3}}
+    found = problems(pattern=None, **stack)
+    assert sorted(found) == ["num_nodes", "sab.induced_points", "sab.node_types"]
+    assert found["num_nodes"] == (
+        "num_nodes belongs to a stack of blocks, but the pattern is null (one bare step); set pattern: MS (or another), or "
+        "leave num_nodes out"
+    )
+    assert make(pattern="M", **stack).num_nodes == {"gene": 3}
+    assert make(**stack).pattern == "MS"
+    assert make(pattern=None, sab={"node_types": None}, num_nodes={}).pattern is None
+    # Where the pattern itself is wrong, that alone is said; other operators leave unread what is about blocks.
+    assert set(problems(pattern="X", **stack)) == {"pattern"}
+    assert make(operator="other_conv", pattern=None, **stack).num_nodes == {"gene": 3}
+
+
 @pytest.mark.parametrize("pattern", ["", "MX", "ms", "M S", "MS\n"])
 def test_bad_patterns(pattern):
     assert problems(pattern=pattern)["pattern"].endswith(f"or is null; got {pattern!r}")
@@ -408,6 +424,7 @@ def test_require(install):
 
 def full() -> HeteroNSAConfig:
     return make(
+        operator="other_conv",  # hetero_nsa would refuse a bare step with what belongs to blocks
         in_channels={"gene": 0, "reaction": 3},
         pattern=None,
         aggr=None,

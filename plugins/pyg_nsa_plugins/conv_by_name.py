@@ -24,6 +24,7 @@ __all__ = [
     "make_conv",
     "named_as",
     "needed_fields",
+    "why_not_between",
 ]
 
 #: What a conv may need of its edges; anything else of the data is not the relation's own.
@@ -38,13 +39,16 @@ def conv_names() -> tuple[str, ...]:
     return tuple(sorted(n for n in pyg_convs.__all__ if _why_not(n) is None))
 
 
-def check_conv(name: str) -> str:
+def check_conv(name: str, edge_type: tuple[str, str, str] | None = None) -> str:
     """Checks the name of a class.
 
     Raises:
-        PydanticCustomError: There is no such class, or it can't be the conv of one relation.
+        PydanticCustomError: There is no such class, or it can't be the conv of one relation, or not of this one.
     """
     if name in conv_names():
+        why = None if edge_type is None else why_not_between(name, edge_type)
+        if why is not None:
+            raise PydanticCustomError("needs_one_node_type", "{why}", {"why": why})
         return name
     if name in pyg_convs.__all__:
         why = f"{name} cannot be named here: {_why_not(name)}; pass the module itself in Python, or take another conv"
@@ -153,11 +157,9 @@ def make_conv(
             made["in_channels"] = in_channels
         elif source == target:
             made["in_channels"] = in_channels[1]
-    if source != target and not _takes_two(name):
-        raise ValueError(
-            f"edge type {edge_type}: {name} works within one node type, but this relation goes from '{source}' to "
-            f"'{target}'; take a conv for two, such as SAGEConv, GATv2Conv or TransformerConv"
-        )
+    why = why_not_between(name, edge_type)
+    if why is not None:
+        raise ValueError(f"edge type {edge_type}: {why}")
     made["out_channels"] = out_channels
     if {"heads", "concat"} <= set(parameters):
         made.setdefault("heads", heads)
@@ -177,6 +179,17 @@ def make_conv(
     except Exception as error:
         raise ValueError(f"edge type {edge_type}: {name} cannot be made: {error}") from error
     return conv
+
+
+def why_not_between(name: str, edge_type: tuple[str, str, str]) -> str | None:
+    """Why a conv can't be that of this relation, if it works within one node type alone."""
+    source, _, target = edge_type
+    if source == target or _takes_two(name):
+        return None
+    return (
+        f"{name} works within one node type, but this relation goes from '{source}' to '{target}'; take a conv for two, such as "
+        "SAGEConv, GATv2Conv or TransformerConv"
+    )
 
 
 def named_as(module: nn.Module) -> tuple[str, dict[str, Any]] | None:

@@ -33,10 +33,10 @@ class PygConvOptions(Options):
 
     @field_validator("conv")
     @classmethod
-    def _is_known(cls, conv: str) -> str:
+    def _is_known(cls, conv: str, info: ValidationInfo) -> str:
         from pyg_nsa_plugins.conv_by_name import check_conv
 
-        return check_conv(conv)
+        return check_conv(conv, (info.context or {}).get("edge_type"))
 
     @field_validator("args")
     @classmethod
@@ -101,10 +101,10 @@ def pyg_nsa_edge_kinds() -> Iterable[EdgeKind]:
 def pyg_nsa_spec_from_module(module: nn.Module, edge_type: tuple[str, str, str]) -> EdgeSpec | None:
     """A conv of PyG by its class, unless it attends: then `adjacency_mask` or `edge_attr_bias` has the answer."""
     from pyg_nsa_plugins.attention_convs import attends
-    from pyg_nsa_plugins.conv_by_name import named_as
+    from pyg_nsa_plugins.conv_by_name import named_as, why_not_between
 
     found = None if attends(module, edge_type) is not None else named_as(module)
-    if found is None:
+    if found is None or why_not_between(found[0], edge_type) is not None:
         return None
     name, args = found
     raw = {"edge_type": edge_type, "kind": "pyg_conv", "options": {"conv": name, "args": args}}

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from pyg_nsa.config import HeteroNSAConfig
+from pyg_nsa.config.validation import kept
 from pyg_nsa.scalars import StrictScalars
 
 __all__ = [
@@ -276,17 +285,26 @@ class CellConfig(_Config):
     it off from the nutrients, else growth as before) compute; hetero_conv (GATv2 layers in HeteroConv), hgt, no_messages (the
     same readout of projected features) and embedding (a learned vector per gene, no graph) are trained as the model is."""
 
-    @field_validator("operator")
+    @field_validator("operator", mode="wrap")
     @classmethod
-    def _stack(cls, operator: HeteroNSAConfig) -> HeteroNSAConfig:
-        if operator.pattern is None:
-            error = PydanticCustomError(
-                "pattern",
-                "the pattern is null (one bare step); the cell model needs a stack, such as MSM",
-            )
-            details = InitErrorDetails(type=error, loc=("pattern",), input=None)
-            raise ValidationError.from_exception_data(cls.__name__, [details])
-        return operator
+    def _stack(cls, operator: Any, handler: ValidatorFunctionWrapHandler) -> HeteroNSAConfig:
+        error = PydanticCustomError(
+            "pattern",
+            "the pattern is null (one bare step); the cell model needs a stack, such as MSM",
+        )
+        null = InitErrorDetails(type=error, loc=("pattern",), input=None)
+        is_bare = isinstance(operator, Mapping) and operator.get("pattern", "") is None
+        try:
+            checked: HeteroNSAConfig = handler(operator)
+        except ValidationError as refused:
+            if not is_bare:
+                raise
+            # What a bare step cannot have goes with a stack.
+            rest = [kept(e) for e in refused.errors() if e["type"] != "needs_a_stack"]
+            raise ValidationError.from_exception_data(cls.__name__, [null, *rest]) from None
+        if checked.pattern is None:
+            raise ValidationError.from_exception_data(cls.__name__, [null])
+        return checked
 
     @field_validator("baselines")
     @classmethod

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 __all__ = ["check_checkpoint", "is_checkpoint", "lines_of"]
 
-_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
-
 
 def is_checkpoint(file: Path) -> bool:
     """Whether a file is one of torch by its name, and no configuration."""
-    return file.suffix.lower() in _SUFFIXES
+    from pyg_nsa.load.config_files import TORCH_SUFFIXES
+
+    return file.suffix.lower() in TORCH_SUFFIXES
 
 
 def check_checkpoint(file: Path) -> tuple[dict[str, MadeOf], list[Problem]]:

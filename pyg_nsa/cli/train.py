@@ -30,6 +30,7 @@ _FORCE = click.option(
     "--force", is_flag=True, help="Train anew over a run that is in the output folder already."
 )
 _DEMO = Path("runs/demo")
+_DEMOS = ("demo.yaml", "textbook.yaml")  # iJO1366, and with --small
 _MARKS = ("run.json", "predictions.csv", "*/last.ckpt", "*/best.ckpt")  # what only a run leaves
 
 
@@ -107,8 +108,8 @@ def demo(
     output: Path, resume: bool, force: bool, cache: Path | None, no_progress: bool, small: bool
 ) -> None:
     """Train on an embedded E. coli model and write a report: graph, labels, training, figures."""
-    source = files("pyg_nsa.cell") / ("textbook.yaml" if small else "demo.yaml")
-    force = force or (output == _DEMO and not resume)  # nobody keeps work of their own there
+    source = files("pyg_nsa.cell") / _DEMOS[small]
+    force = force or (output == _DEMO and not resume and _is_demo(output))
     _run(Path(str(source)), output, cache, no_progress, resume=resume, force=force)
 
 
@@ -175,6 +176,22 @@ def _spare_run(folder: Path) -> None:
             f"{folder} holds a run already ({found[0].relative_to(folder)}); --resume goes on with it, -o names another folder, "
             "--force trains anew over it"
         )
+
+
+def _is_demo(folder: Path) -> bool:
+    """Whether the run in a folder is an earlier demo, over which another one may be written."""
+    import json
+
+    from ruamel.yaml import YAML
+
+    try:
+        title = json.loads((folder / "config.json").read_text(encoding="utf-8"))["title"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    sources = (files("pyg_nsa.cell") / name for name in _DEMOS)
+    return title in [
+        YAML(typ="safe", pure=True).load(s.read_text("utf-8"))["title"] for s in sources
+    ]
 
 
 def _text(file: Path, overrides: Sequence[str]) -> str | None:

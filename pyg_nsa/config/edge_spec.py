@@ -107,7 +107,8 @@ class EdgeSpec(ConfigModel):
         if name is None:
             return options  # The kind is a problem already, and who could check its options?
         registry = registry_of(info)
-        return checked_options(registry.edge_kind(name), options, info.context, registry)
+        context = {**(info.context or {}), "edge_type": info.data.get("edge_type")}
+        return checked_options(registry.edge_kind(name), options, context, registry)
 
     @model_validator(mode="after")
     def _one_node_type(self, info: ValidationInfo) -> EdgeSpec:

@@ -57,7 +57,7 @@ def misfits(
     if getattr(data, "node_types", ()):
         problems.extend(
             source(path, **wrong)
-            for path, wrong in _wrong_nodes(config, data, present, columns, features)
+            for path, wrong in _wrong_nodes(config, data, present, registry, columns, features)
         )
     if config.unmatched == "error":
         declared = {spec.edge_type for spec in config.edges}
@@ -125,19 +125,29 @@ def _wrong_inputs(spec: EdgeSpec, registry: Registry, data: Any) -> Iterator[dic
 
 
 def _wrong_nodes(
-    config: HeteroNSAConfig, data: Any, present: list[_Type], columns: bool, features: bool
+    config: HeteroNSAConfig,
+    data: Any,
+    present: list[_Type],
+    registry: Registry,
+    columns: bool,
+    features: bool,
 ) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
     from pyg_nsa.bind_nodes import no_features, no_nodes, too_few_embeddings, wrong_columns
 
     first: dict[str, int] = {}
+    attending: dict[str, int] = {}
     for index, spec in enumerate(config.edges):
         if spec.edge_type in present:
-            first.setdefault(spec.edge_type[0], index)
-            first.setdefault(spec.edge_type[2], index)
-    # Other operators, and a bare step, may have a use for rows without columns.
-    default = type(config).model_fields["operator"].default
-    features = features and config.operator == default and config.pattern is not None
+            attends = "message" not in spec.resolved(registry).produces
+            for node_type in (spec.edge_type[0], spec.edge_type[2]):
+                first.setdefault(node_type, index)
+                if attends:
+                    attending.setdefault(node_type, index)
+    # Other operators may have a use for rows without columns, and so may a conv in a bare step; attention has none.
+    features = features and config.operator == type(config).model_fields["operator"].default
+    is_bare = config.pattern is None
     sizes = config.in_channels
+    path: tuple[str | int, ...]
     for node_type, index in first.items():
         message = no_nodes(data, node_type)
         if message is not None:
@@ -147,10 +157,11 @@ def _wrong_nodes(
             message = too_few_embeddings(data, node_type, config.num_nodes[node_type])
             if message is not None:
                 yield ("num_nodes", node_type), {"message": message, "code": "too_few_embeddings"}
-        elif features:
-            message = no_features(data, node_type)
+        elif features and (not is_bare or node_type in attending):
+            message = no_features(data, node_type, is_bare)
             if message is not None:
-                yield ("num_nodes", node_type), {"message": message, "code": "no_features"}
+                path = ("edges", attending[node_type]) if is_bare else ("num_nodes", node_type)
+                yield path, {"message": message, "code": "no_features"}
         if columns:
             each = sizes.get(node_type, -1) if isinstance(sizes, dict) else sizes
             message = wrong_columns(data, node_type, each)

@@ -33,6 +33,7 @@ from pyg_nsa.config.validation import (
     ConfigModel,
     as_pydantic,
     checked_options,
+    kept,
     registry_of,
     switched_off,
 )
@@ -228,6 +229,32 @@ class HeteroNSAConfig(ConfigModel):
             context,
         )
 
+    @field_validator("sab", "num_nodes")
+    @classmethod
+    def _of_a_stack(cls, value: Any, info: ValidationInfo) -> Any:
+        is_bare = info.data.get("pattern", "") is None
+        # Other operators leave unread what is about blocks.
+        if not is_bare or info.data.get("operator") != cls.model_fields["operator"].default:
+            return value
+        given: dict[str, tuple[str, ...]] = {}
+        if info.field_name == "num_nodes":
+            given = {"num_nodes": ()} if value else {}
+        else:
+            names = ("node_types", "induced_points")
+            given = {f"sab.{name}": (name,) for name in names if getattr(value, name)}
+        found = []
+        for name, loc in given.items():
+            error = PydanticCustomError(
+                "needs_a_stack",
+                "{name} belongs to a stack of blocks, but the pattern is null (one bare step); set pattern: MS (or another), or "
+                "leave {name} out",
+                {"name": name},
+            )
+            found.append(InitErrorDetails(type=error, loc=loc, input=value))
+        if found:
+            raise ValidationError.from_exception_data(cls.__name__, found)
+        return value
+
     @model_validator(mode="wrap")
     @classmethod
     def _as_a_whole(
@@ -240,7 +267,7 @@ class HeteroNSAConfig(ConfigModel):
                 config = handler(data)
             except ValidationError as error:
                 # Checks across fields run even so: a user should see all problems at once.
-                found = [_kept(entry) for entry in error.errors()] + list(across(data))
+                found = [kept(entry) for entry in error.errors()] + list(across(data))
                 raise ValidationError.from_exception_data(cls.__name__, found) from None
         found = list(across(config))
         if found:
@@ -282,13 +309,3 @@ def _is_absent_default(operator: str, registry: Registry) -> bool:
 
 def _no_module(context: Any, options: Any) -> Any:
     raise AssertionError("a stand-in for an operator that is not there is never built")
-
-
-def _kept(entry: Any) -> InitErrorDetails:
-    """Turns a reported error into one that can be raised again, with its type, text and context."""
-    context = {key: value for key, value in entry.get("ctx", {}).items() if key != "error"}
-    return InitErrorDetails(
-        type=PydanticCustomError(entry["type"], entry["msg"], context),
-        loc=entry["loc"],
-        input=entry["input"],
-    )

@@ -12,14 +12,14 @@ from contextvars import ContextVar
 from typing import Any
 
 from pydantic import ConfigDict, ValidationError, ValidationInfo
-from pydantic_core import PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from pyg_nsa.api import EdgeKind, Operator, Options
 from pyg_nsa.errors import RegistryError, UnknownNameError
 from pyg_nsa.registry import Registry, default_registry
 from pyg_nsa.scalars import StrictScalars
 
-__all__ = ["ConfigModel", "as_pydantic", "checked_options", "registry_of", "switched_off"]
+__all__ = ["ConfigModel", "as_pydantic", "checked_options", "kept", "registry_of", "switched_off"]
 
 # The registry that the configuration under validation leaves over (`plugins.disable`). A context variable, because pydantic's own
 # context belongs to the caller, and an edge spec does not see the model that it is a part of.
@@ -107,3 +107,13 @@ def as_pydantic(code: str) -> Iterator[None]:
         raise PydanticCustomError(code, "{reason}", context) from error
     except RegistryError as error:
         raise PydanticCustomError("unusable_plugin", "{reason}", {"reason": str(error)}) from error
+
+
+def kept(entry: Any) -> InitErrorDetails:
+    """Turns a reported error into one that can be raised again, with its type, text and context."""
+    context = {key: value for key, value in entry.get("ctx", {}).items() if key != "error"}
+    return InitErrorDetails(
+        type=PydanticCustomError(entry["type"], entry["msg"], context),
+        loc=entry["loc"],
+        input=entry["input"],
+    )

@@ -19,7 +19,10 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from pyg_nsa.errors import ConfigError, Problem, path_text
 from pyg_nsa.load.positions import Positions
 
-__all__ = ["read_file", "refused"]
+__all__ = ["TORCH_SUFFIXES", "read_file", "refused"]
+
+TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
+"""Of files that torch.save wrote, by custom."""
 
 _Path = tuple[str | int, ...]
 
@@ -38,7 +41,17 @@ def read_file(source: str | Path) -> tuple[Any, Positions]:
             "or write it to a file",
             "not_a_file",
         )
+    if Path(source).is_dir():
+        raise refused(
+            file, f"cannot be read: it is a folder{_configuration_in(Path(source))}", "unreadable"
+        )
     suffix = Path(source).suffix.lower()
+    if suffix in TORCH_SUFFIXES:
+        raise refused(
+            file,
+            f"is a file of torch by its suffix, and no configuration; 'pyg-nsa check {file}' says what a checkpoint was made from",
+            "suffix",
+        )
     readers = {".yaml": _read_yaml, ".yml": _read_yaml, ".json": _read_json, ".toml": _read_toml}
     if suffix not in readers:
         raise refused(
@@ -84,6 +97,14 @@ def read_file(source: str | Path) -> tuple[Any, Positions]:
             *top,
         )
     return raw, positions
+
+
+def _configuration_in(folder: Path) -> str:
+    """What to name in the place of a folder: in that of a training run its configuration."""
+    file = folder / "config.yaml"
+    if file.is_file():
+        return f", of a training run, it seems; its configuration is {file}"
+    return "; name a configuration, a file .yaml, .yml, .json or .toml"
 
 
 _EMPTY = (

@@ -107,16 +107,24 @@ def build_relation(
         term = kind.build(context, spec.options)
     except Exception as error:
         error.add_note(f"edge kind '{spec.kind}' could not be built for edge type {edge_type}")
+        _let_name(error, edge_type)
         raise
     if "message" in kind.produces and isinstance(term, nn.Module):
         return term
     if not isinstance(term, EdgeTerm):
         wanted = "torch.nn.Module" if "message" in kind.produces else "pyg_nsa.EdgeTerm"
-        raise TypeError(
+        unfit = TypeError(
             f"edge kind '{kind.name}' built a {type(term).__name__} for edge type {edge_type}; build(context, "
             f"options) must return a {wanted}"
         )
+        _let_name(unfit, edge_type)
+        raise unfit
     edge_dropout = spec.options.edge_dropout if isinstance(spec.options, PairOptions) else 0.0
     return RelationAttention(
         edge_type, in_channels, out_channels, heads, term, edge_dropout, dropout
     )
+
+
+def _let_name(error: Exception, edge_type: EdgeType) -> None:
+    """Lets an error of any class say which edge type it is about; `pyg_nsa.trial_build` finds the line of the file by it."""
+    error.__dict__["edge_type"] = edge_type

@@ -33,6 +33,11 @@ class SwapConfig(HeteroNSAConfig):
     def _heads_divide(cls, heads: int, info: ValidationInfo) -> int:
         return heads  # The width is that of each layer, unless it is set; `make_plan` compares.
 
+    @field_validator("sab", "num_nodes")
+    @classmethod
+    def _of_a_stack(cls, value: Any, info: ValidationInfo) -> Any:
+        return value  # Each layer's own configuration says so, with the path of the layer.
+
 
 @dataclass
 class Plan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 import cobra.io
@@ -22,7 +23,7 @@ from pyg_nsa.cell.files.tables import TableError
 from pyg_nsa.cell.models.build import build_model
 from pyg_nsa.cell.network.metabolic_model import load_model
 from pyg_nsa.cell.network.names import node_names
-from pyg_nsa.cell.training.checkpoint import CheckpointError, identity
+from pyg_nsa.cell.training.checkpoint import CheckpointError, identity, read_checkpoint
 from pyg_nsa.cell.training.prediction import (
     UnknownGenesError,
     parse_deletions,
@@ -177,6 +178,58 @@ def test_mistakes_have_no_traceback(invoke, best, tiny_run, words, message):
     assert result.exit_code == 1
     assert message.format(**names) in result.output.replace("\n", "")
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    "command", [["explain"], ["explain", "--training"], ["fill"], ["check"], ["train"]]
+)
+def test_a_run_or_a_checkpoint_in_the_place_of_a_configuration(
+    invoke, best, tiny_run, tmp_path, command
+):
+    result = invoke(*command, tiny_run)
+    assert result.exit_code == 1
+    assert (
+        f"{tiny_run}: cannot be read: it is a folder, of a training run, it seems; its configuration is {tiny_run}/config.yaml"
+        in result.output
+    )
+    (tmp_path / "empty").mkdir()
+    result = invoke(*command, tmp_path / "empty")
+    assert (
+        "empty: cannot be read: it is a folder; name a configuration, a file .yaml, .yml, .json or .toml"
+        in (result.output)
+    )
+    if command != ["check"]:
+        result = invoke(*command, best)
+        assert result.exit_code == 1
+        assert (
+            f"{best}: is a file of torch by its suffix, and no configuration; 'pyg-nsa check {best}' says what"
+            in result.output
+        )
+    assert invoke("explain", "--training", f"{tiny_run}/config.yaml").exit_code == 0
+
+
+def test_what_is_loaded_is_what_was_checked(best, tmp_path, monkeypatch):
+    """A training that goes on may write the next checkpoint in between."""
+    file = tmp_path / "last.ckpt"
+    shutil.copy(best, file)
+    checked = zipfile.ZipFile.testzip
+
+    def replaced(archive):
+        file.write_bytes(b"another one")
+        return checked(archive)
+
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", replaced)
+    assert read_checkpoint(file)["pyg_nsa"]["name"] == "hetero_nsa"
+    assert file.read_bytes() == b"another one"
+
+
+def test_a_checkpoint_that_may_not_be_read(best, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(CheckpointError, match=r"best.ckpt: cannot be read: Permission denied"):
+        read_checkpoint(best)
 
 
 def test_wrong_usage(invoke, best):

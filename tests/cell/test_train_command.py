@@ -197,6 +197,107 @@ def test_a_changed_configuration_is_refused_before_anything_is_built(invoke, mon
     assert files_of("run") == before
 
 
+@pytest.fixture
+def stopped(monkeypatch):
+    """Lets a run end before it takes time."""
+
+    def stop(*arguments, **options):
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(run_module, "open_dataset", stop)
+
+
+def test_a_demo_is_written_over_by_another(invoke, stopped):
+    for words in (
+        ["--small"],
+        ["--small"],
+        [],
+    ):  # nothing, the small one, and the small one again is there
+        assert "far enough" in invoke("demo", "--no-progress", *words).output
+        assert json.loads(Path("runs/demo/config.json").read_text())["title"]
+        Path("runs/demo/run.json").write_text("{}")
+    result = invoke("demo", "--no-progress", "-o", "runs/demo")
+    assert "far enough" in result.output
+
+
+@pytest.mark.parametrize("config", ["tiny", "none", "broken", "list"])
+def test_a_demo_spares_a_run_that_is_none(invoke, stopped, tiny_run, config):
+    shutil.copytree(tiny_run, "runs/demo")
+    file = Path("runs/demo/config.json")
+    if config == "none":
+        file.unlink()
+    elif config != "tiny":
+        file.write_text({"broken": "{", "list": "[]"}[config])
+    before = files_of("runs/demo")
+    result = invoke("demo", "--small", "--no-progress")
+    assert result.exit_code == 1
+    assert "runs/demo holds a run already (run.json); --resume goes on with it, -o" in result.output
+    assert files_of("runs/demo") == before
+    assert "far enough" in invoke("demo", "--small", "--no-progress", "--force").output
+
+
+def test_a_demo_elsewhere_spares_even_a_demo(invoke, stopped):
+    assert "far enough" in invoke("demo", "--small", "--no-progress", "-o", "mine").output
+    Path("mine/run.json").write_text("{}")
+    result = invoke("demo", "--small", "--no-progress", "-o", "mine")
+    assert "mine holds a run already (run.json)" in result.output
+
+
+# ---- mistakes in the file --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (
+            "[gene, gpr, reaction]",
+            "[gene, gprr, reaction]",
+            "tiny.yaml:16:8: operator.edges[0].edge_type: the graph has no edge type (gene, gprr, reaction)\n"
+            "    did you mean '(gene, gpr, reaction)'?\n",
+        ),
+        (
+            "pattern: MSM",
+            "pattern: null",
+            "tiny.yaml:12:3: operator.pattern: the pattern is null (one bare step); the cell model needs a stack, such as MSM",
+        ),
+        (
+            "pattern: MSM",
+            "pattern: null\n  edgse: []",  # with another mistake
+            "tiny.yaml:12:3: operator.pattern: the pattern is null (one bare step); the cell model needs a stack, such as MSM\n"
+            "tiny.yaml:13:3: operator.edgse: unknown key 'edgse'\n",
+        ),
+        (
+            "  evaluation_pairs: 40",
+            "  fractions: [0.7, 0.3]",
+            "tiny.yaml:6:3: data.fractions: expected three numbers, such as [0.7, 0.1, 0.2], got [0.7, 0.3]",
+        ),
+        (
+            "  evaluation_pairs: 40",
+            "  rates: [0.7, 0.3]",
+            "tiny.yaml:6:3: data.rates: expected three numbers, such as [0.7, 0.1, 0.2], got [0.7, 0.3]",
+        ),
+    ],
+)
+def test_a_mistake_in_the_file_is_told_with_its_line(invoke, before, after, said, dry):
+    file = Path("tiny.yaml")
+    assert before in file.read_text()
+    file.write_text(file.read_text().replace(before, after))
+    result = train(invoke, *dry)
+    assert result.exit_code == 1
+    assert said in result.output.replace("Error: ", "")
+    assert "needs_a_stack" not in result.output and "belongs to a stack" not in result.output
+    assert "Traceback" not in result.output
+
+
+def test_two_fractions_beside_the_file(invoke):
+    result = train(invoke, "--set", "data.fractions=[0.8, 0.2]")
+    assert (
+        "Error: --set data.fractions=[0.8, 0.2]: data.fractions: expected three numbers, such as [0.7, 0.1, 0.2], got"
+        in result.output
+    )
+
+
 # ---- --set -----------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from torch_geometric.data import Batch, Data, HeteroData, InMemoryDataset
 from pyg_nsa.cli import main
 from pyg_nsa.cli.graphs import read_graphs
 from pyg_nsa.load import migrations
+from pyg_nsa.registry import Registry, use_registry
 
 GG, GR = ("gene", "regulates", "gene"), ("gene", "gpr", "reaction")
 GOOD = (
@@ -280,4 +281,122 @@ def test_a_kind_that_needs_one_node_type(check, tmp_path):
     assert result.stderr.startswith(
         "far.yaml:3:40: edges[1].kind: edge kind 'distance_bias' cannot be used here: it needs an edge type within one node "
         "type, but (gene, gpr, reaction) goes from 'gene' to 'reaction'; take another kind\n"
+    )
+
+
+# --- what can be built ----------------------------------------------------------------------------
+
+FRAGILE = """
+from pyg_nsa.api import EdgeKind, Options, hookimpl
+
+class FragileOptions(Options):
+    wants: str = "nothing"
+    "What is wrong with it."
+
+def build(context, options):
+    if options.wants == "value":
+        raise ValueError("no such radius; take a larger one")
+    if options.wants == "module":
+        import no_such_module
+    import torch
+    from pyg_nsa import EdgeTerm
+
+    class Fragile(EdgeTerm):
+        def __init__(self):
+            super().__init__()
+            self.size = torch.arange(3).sum().item()  # not possible without memory
+
+        def pairs(self, inputs):
+            return inputs.edges_from_index("edge_index")
+
+    return Fragile()
+
+@hookimpl
+def pyg_nsa_edge_kinds():
+    return [EdgeKind(name="fragile", options=FragileOptions, build=build, summary="Breaks.", requires=("edge_index",))]
+"""
+
+
+@pytest.fixture
+def fragile(check, tmp_path, install):
+    install("fragile-kinds", {"fragile": "fragile_module"}, {"fragile_module": FRAGILE})
+    torch.save(graph(), "graph.pt")
+
+    def checked(wants, *arguments):
+        entry = f"kind: fragile, options: {{wants: {wants}}}"
+        (tmp_path / "it.yaml").write_text(GOOD.replace("kind: adjacency_mask", entry))
+        with use_registry(Registry()):  # the default one was made before the plugin was installed
+            return check("it.yaml", *arguments)
+
+    return checked
+
+
+@pytest.mark.parametrize("option", [["--build"], ["--data", "graph.pt"]])
+@pytest.mark.parametrize(
+    ("wants", "said"),
+    [
+        ("value", "cannot be built: no such radius; take a larger one\n"),
+        ("module", "cannot be built: ModuleNotFoundError: No module named 'no_such_module'\n"),
+    ],
+)
+def test_what_a_build_raises_stands_at_its_edge_type(fragile, option, wants, said):
+    result = fragile(wants, *option)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(
+        f"it.yaml:2:5: edges[0]: {said}    checked by: edge kind 'fragile' of fragile-kinds 1.0\n"
+    )
+    assert result.stderr.endswith("1 problem in it.yaml\n")
+    assert fragile(wants).exit_code == 0  # nothing was asked to build it
+
+
+@pytest.mark.parametrize("option", [["--build"], ["--data", "graph.pt"]])
+def test_a_build_that_needs_memory_gets_it(fragile, option):
+    result = fragile("nothing", *option)
+    assert result.exit_code == 0, result.output
+
+
+def test_what_an_operator_refuses(check, tmp_path):
+    (tmp_path / "cat.yaml").write_text(f"operator: hgt\naggr: cat\n{GOOD}")
+    result = check("cat.yaml", "--build")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(
+        "cat.yaml:1:1: operator: cannot be built: operator 'hgt' groups the messages of all edge types in one softmax"
+    )
+    assert "checked by: operator 'hgt' of pyg-nsa" in result.stderr
+
+
+def test_a_build_takes_no_memory_for_parameters(check, tmp_path):
+    # 64 columns of four bytes for each node would be 256 terabytes.
+    (tmp_path / "big.yaml").write_text(f"{GOOD}num_nodes: {{gene: 1000000000000}}\n")
+    result = check("big.yaml", "--build")
+    assert result.exit_code == 0, result.output
+
+
+def test_what_is_not_valid_is_not_built(check):
+    result = check("bad.yaml", "--build")
+    assert "cannot be built" not in result.output
+    assert result.stderr.endswith("1 problem in bad.yaml\n")
+
+
+BARE = "pattern: null\nnum_nodes: {gene: 4}\nsab: {induced_points: 3}\n"
+
+
+def test_a_bare_step_with_what_belongs_to_blocks(check, tmp_path):
+    (tmp_path / "bare.yaml").write_text(BARE + GOOD)
+    result = check("bare.yaml")
+    assert result.exit_code == 1
+    assert "bare.yaml:2:1: num_nodes: num_nodes belongs to a stack of blocks" in result.stderr
+    assert "bare.yaml:3:7: sab.induced_points: sab.induced_points belongs to" in result.stderr
+    assert result.stderr.endswith("2 problems in bare.yaml\n")
+
+
+def test_a_bare_step_beside_nodes_without_x(check, tmp_path):
+    (tmp_path / "bare.yaml").write_text("pattern: null\n" + GOOD)
+    data = graph()
+    del data["reaction"].x
+    torch.save(data, "graph.pt")
+    result = check("bare.yaml", "--data", "graph.pt")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(
+        "bare.yaml:4:5: edges[1]: graph.pt: node type 'reaction' has no x, so attention along this edge type has nothing to go by"
     )

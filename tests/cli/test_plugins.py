@@ -319,6 +319,52 @@ def test_the_doctor_explains(case, install):
     assert "1 problem" in text
 
 
+UNBUILDABLE = """
+from pyg_nsa.api import EdgeKind, Operator, Options, hookimpl
+
+class NeedyOptions(Options):
+    radius: float
+    "No default."
+
+def kind(context, options):
+    import no_such_module
+
+def operator(context, options):
+    raise ValueError("this operator is not for you")
+
+@hookimpl
+def pyg_nsa_edge_kinds():
+    return [
+        EdgeKind(name="sick", build=kind, summary="Sick."),
+        EdgeKind(name="needy", options=NeedyOptions, build=kind, summary="Only a user knows."),
+    ]
+
+@hookimpl
+def pyg_nsa_operators():
+    return [Operator(name="ill", build=operator, summary="Ill.")]
+"""
+
+
+def test_the_doctor_builds_each_plugin(install):
+    points = dict.fromkeys(("sick", "needy", "ill"), "sick_module")
+    folder = install("dist-a", points, {"sick_module": UNBUILDABLE})
+    report = as_json("doctor", status=1)
+    assert {"needy", "adjacency_mask"} <= set(report["loaded"])
+    assert not {"sick", "ill"} & set(report["loaded"])
+    ill, sick = sorted(report["findings"], key=lambda finding: finding["name"])
+    assert (sick["status"], sick["name"], sick["providers"]) == ("broken", "sick", ["dist-a 1.0"])
+    assert sick["what"] == (
+        "it loads, but build(context, options) with default options raises ModuleNotFoundError: No module named 'no_such_module'"
+    )
+    assert sick["mend"] == (
+        "correct it if dist-a is yours; else upgrade it (pip install -U dist-a) or do without it: PYG_NSA_DISABLE_PLUGINS=sick"
+    )
+    assert sick["places"] == [f"{folder / 'sick_module.py'}:9"]
+    assert ill["what"].endswith("raises ValueError: this operator is not for you")
+    text = call("doctor", "--traceback", status=1).stdout
+    assert "2 problems" in text and "    | ModuleNotFoundError" in text
+
+
 def test_the_doctor_shows_tracebacks_when_asked(install):
     install("dist-a", {"sick": "sick_module"}, {"sick_module": DEEP})
     assert "Traceback" not in call("doctor", status=1).stdout

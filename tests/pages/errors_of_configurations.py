@@ -14,7 +14,9 @@ from pyg_nsa import EdgeKind, Options, default_registry, load_config
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cli.graphs import read_graphs
 from pyg_nsa.config import HeteroNSAConfig
+from pyg_nsa.errors import ConfigError
 from pyg_nsa.suggest import suggest_from_data
+from pyg_nsa.trial_build import build_problems
 
 __all__ = ["CONFIGURATIONS"]
 
@@ -56,6 +58,11 @@ def bound(
         return raised(lambda: load_config("nsa.yaml").bind(data))
 
     return provoke
+
+
+def refused_build(folder: Path) -> BaseException:
+    Path("nsa.yaml").write_text(f"operator: hgt\naggr: cat\n{EDGES}")
+    return ConfigError(build_problems(load_config("nsa.yaml"), graph()))
 
 
 def saved(made: Callable[[], Any]) -> Callable[[Path], BaseException]:
@@ -259,9 +266,9 @@ CONFIGURATIONS = [
     ),
     Case(
         "needs_one_node_type",
-        "An option, or a kind, that only makes sense within one node type.",
+        "An option, a kind, or a conv of `pyg_conv`, that only makes sense within one node type.",
         edge("edge_type: [gene, gpr, reaction], kind: incidence_mask, options: {self_loops: true}"),
-        "remove the option, or take another kind.",
+        "remove the option, or take another kind or conv.",
     ),
     Case(
         "unknown_node_type",
@@ -286,6 +293,12 @@ CONFIGURATIONS = [
         "A pattern with other letters than M and S.",
         file(f"pattern: MAS\n{EDGES}"),
         "write M and S, or null for one bare step.",
+    ),
+    Case(
+        "needs_a_stack",
+        "A bare step with learned embeddings or self-attention, which belong to a stack of blocks.",
+        file(f"pattern: null\nnum_nodes: {{gene: 3}}\n{EDGES}"),
+        "set a pattern, or leave them out.",
     ),
     Case(
         "unknown_edge_kind",
@@ -424,10 +437,16 @@ CONFIGURATIONS = [
     ),
     Case(
         "no_features",
-        "A node type has no features, and no learned embeddings either; for a stack of blocks.",
+        "A node type has no features, and no learned embeddings either; for a stack of blocks, and for attention in a bare step.",
         bound(lambda d: d["gene"].__setattr__("x", torch.zeros(3, 0))),
         "add it to `num_nodes` of the configuration, or give it an `x`. A layer that gets its rows from another part of a model is no "
         "problem: `build_operator` does not ask for it.",
+    ),
+    Case(
+        "cannot_be_built",
+        "The configuration is valid, but building its operator raises; for `pyg-nsa check` with `--data` or `--build`.",
+        refused_build,
+        "do what the plugin says, at the edge type (or the operator) whose line is named.",
     ),
     Case(
         "too_few_embeddings",

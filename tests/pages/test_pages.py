@@ -18,6 +18,7 @@ from pages.configuration_page import PAGE
 from pages.error_page import SECTIONS
 from pages.written import PAGES, text_of
 from pyg_nsa import load_config
+from pyg_nsa.cell.config import ReadoutConfig
 from pyg_nsa.cli import main
 from pyg_nsa.registry import Registry
 from pyg_nsa.schema import json_schema, undescribed
@@ -174,3 +175,55 @@ def test_the_examples_of_configurations_run(tmp_path, monkeypatch, capsys):
 def test_the_commands_that_are_named_exist():
     for command in set(re.findall(r"`pyg-nsa (\w+)", PAGE.read_text())):
         assert CliRunner().invoke(main, [command, "--help"]).exit_code == 0, command
+
+
+# --- the readout ----------------------------------------------------------------------------------
+
+DOCS = PAGE.parent
+
+
+def switches():
+    """The section of docs/training.md on the readout."""
+    text = (DOCS / "training.md").read_text()
+    return re.search(r"^## The switches of the readout\n(.*?)^## ", text, flags=re.S | re.M)[1]
+
+
+def test_every_switch_of_the_readout_is_explained_with_its_default():
+    rows = re.findall(r"^\| `readout\.(\w+)` \| `(.*?)` \|", switches(), flags=re.M)
+    said = {name: YAML(typ="safe", pure=True).load(default) for name, default in rows}
+    assert said == {name: field.default for name, field in ReadoutConfig.model_fields.items()}
+
+
+def test_the_example_of_a_readout_is_the_demo_s():
+    (example,) = re.findall(r"```yaml\n(.*?)```", switches(), flags=re.S)
+    yaml = YAML(typ="safe", pure=True)
+    demo = yaml.load((SOURCES / "cell" / "demo.yaml").read_text())["readout"]
+    del demo["hidden_channels"]  # it goes with the demo's operator
+    assert yaml.load(example)["readout"] == demo
+
+
+def test_numbers_of_the_readout_are_those_of_the_comparison():
+    comparison = (DOCS / "comparison.md").read_text()
+    rows = [line for line in switches().splitlines() if line.startswith("| `readout.")]
+    measured = " ".join(line.split("|")[4] for line in rows)
+    numbers = re.findall(r"\d[\d.,]*\d", re.sub(r"\(comparison.*?\)", "", measured))
+    assert len(numbers) > 10
+    for number in numbers:
+        assert number in comparison, number
+
+
+def test_links_lead_to_a_heading():
+    """Of all pages; a heading's anchor is as GitHub makes it."""
+    pages = {page.name: page.read_text() for page in DOCS.glob("*.md")}
+    anchors = {
+        name: {
+            re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+            for heading in re.findall(r"^#+ (.*)$", text, flags=re.M)
+        }
+        for name, text in pages.items()
+    }
+    for name, text in pages.items():
+        for target, anchor in re.findall(r"\]\(([\w.]*?)#([^)\s]+)\)", text):
+            assert anchor in anchors[target or name], f"{name}: {target}#{anchor}"
+        for target in re.findall(r"\]\(([\w/.-]+?\.md)[)#]", text):
+            assert (DOCS / target).exists(), f"{name}: {target}"

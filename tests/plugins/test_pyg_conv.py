@@ -25,6 +25,7 @@ from pyg_nsa_plugins.conv_by_name import (
     make_conv,
     needed_fields,
 )
+from pyg_nsa_plugins.pyg_conv import PygConvOptions
 
 UU, UV, VU = ("u", "near", "u"), ("u", "in", "v"), ("v", "of", "u")
 NEEDS = {
@@ -114,6 +115,23 @@ def test_convs_of_one_node_type():
         ) as caught:
             make_conv(name, NEEDS.get(name, {}), UV, (6, 3), 8, 2)
         assert str(UV) in str(caught.value)
+
+
+def test_a_conv_of_one_node_type_is_refused_where_it_stands(tmp_path):
+    file = tmp_path / "nsa.yaml"
+    entry = "  - {{edge_type: [{}], kind: pyg_conv, options: {{conv: GCNConv}}}}\n"
+    file.write_text(f"edges:\n{entry.format('u, cites, u')}{entry.format('u, cites, v')}")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.line) == ("edges[1].options.conv", 3)
+    assert problem.message == (
+        "GCNConv works within one node type, but this relation goes from 'u' to 'v'; take a conv for two, such as SAGEConv, "
+        "GATv2Conv or TransformerConv"
+    )
+    # No plugin takes such a conv of a model for one that it can name.
+    assert default_registry().spec_from_module(pyg.GCNConv(4, 4), UV) is None
+    assert default_registry().spec_from_module(pyg.GCNConv(4, 4), UU).kind == "pyg_conv"
 
 
 def test_heads():
@@ -329,6 +347,11 @@ def test_no_edges(one):
 def test_errors_name_the_edge_type():
     with pytest.raises(ValueError, match="GCNConv works within one node type") as caught:
         HeteroNSAConv({UV: {"kind": "pyg_conv", "options": {"conv": "GCNConv"}}}, hidden_channels=8)
+    assert str(UV) in str(caught.value)
+    # Options that were made apart from the relation are refused when the conv is made.
+    spec = EdgeSpec(edge_type=UV, kind="pyg_conv", options=PygConvOptions(conv="GCNConv"))
+    with pytest.raises(ValueError, match="GCNConv works within one node type") as caught:
+        HeteroNSAConv([spec], hidden_channels=8)
     assert str(UV) in str(caught.value)
     conv = mixed()
     graph = data()

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from pyg_nsa.cell.data.splits import Split
-from pyg_nsa.cell.labels.table import LabelTable
+from pyg_nsa.cell.labels.table import TARGETS, LabelTable
 
 __all__ = ["part_lines"]
-
-_TARGETS = ("fitness", "gene_interaction")
 
 
 def part_lines(split: Split, table: LabelTable) -> list[str]:
@@ -21,7 +19,7 @@ def part_lines(split: Split, table: LabelTable) -> list[str]:
         split: The parts.
         table: The labels that they divide.
     """
-    known = {name: np.isfinite(getattr(table, name)) for name in _TARGETS}
+    known = {name: np.isfinite(getattr(table, name)) for name in TARGETS}
     lines = []
     for part, line in zip(split.counts(), split.lines(), strict=True):
         index = split.part(part)

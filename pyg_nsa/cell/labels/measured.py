@@ -21,14 +21,13 @@ from pyg_nsa.cell.files.tables import (
     separator_hint,
 )
 from pyg_nsa.cell.labels.doubts import doubtful_columns, doubtful_values
-from pyg_nsa.cell.labels.table import PAD, LabelTable
+from pyg_nsa.cell.labels.table import NUMBERS, PAD, LabelTable
 
 __all__ = ["UnknownRows", "read_label_table", "warn_of_labels"]
 
 logger = logging.getLogger(__name__)
 
 UnknownRows = Literal["error", "skip"]
-_COLUMNS = ("fitness", "gene_interaction", "fitness_std")
 _CONTRADICTING, _REPEATED, _WRONG, _UNKNOWN = (
     "contradictions",
     "repeated rows",
@@ -87,7 +86,7 @@ def read_label_table(
         raise TableError(f"{where}: no rows below the header; every measured deletion needs one.")
     names: list[str] = graph["gene"].node_ids
     problems: _Problems = {_CONTRADICTING: [], _REPEATED: [], _WRONG: [], _UNKNOWN: []}
-    numbers = {name: _numbers(rows, name, problems[_WRONG]) for name in _COLUMNS}
+    numbers = {name: _numbers(rows, name, problems[_WRONG]) for name in NUMBERS}
     row = row_name(has_first_line)
     members = _members(rows, names, numbers, row, problems)
 
@@ -125,7 +124,7 @@ def read_label_table(
         },
         **{name: values[kept] for name, values in numbers.items()},
     )
-    doubts = doubtful_columns(list(rows.columns), ("genes", *_COLUMNS))
+    doubts = doubtful_columns(list(rows.columns), ("genes", *NUMBERS))
     doubts += doubtful_values(table, lambda i: f"{row} {rows.index[kept[i]]}")
     said = [f"{where}: {doubt}" for doubt in doubts]
     table = replace(table, provenance={**table.provenance, "doubts": said})

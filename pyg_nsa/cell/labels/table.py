@@ -26,9 +26,16 @@ from pyg_nsa.cell.labels.deletions import INTERACTING
 if TYPE_CHECKING:  # simulation needs no torch, and its processes start in half the time without
     from torch_geometric.data import HeteroData
 
-__all__ = ["INTERACTING", "PAD", "LabelFileError", "LabelTable"]
+__all__ = ["INTERACTING", "NUMBERS", "PAD", "TARGETS", "LabelFileError", "LabelTable"]
 
 PAD = -1
+
+TARGETS = ("fitness", "gene_interaction")
+"""What is predicted: the columns of labels and predictions, in this order."""
+
+NUMBERS = (*TARGETS, "fitness_std")
+"""All that a table may hold of an instance, by the names of its columns."""
+
 _FILE_FORMAT = 2
 
 
@@ -63,7 +70,7 @@ class LabelTable:
             raise ValueError(
                 f"genes: expected an int32 array [n, K], got {self.genes.dtype} of shape {self.genes.shape}."
             )
-        for name in ("fitness", "gene_interaction", "fitness_std"):
+        for name in NUMBERS:
             values = getattr(self, name)
             if values.shape != (len(self.genes),) or values.dtype != np.float32:
                 raise ValueError(
@@ -111,8 +118,7 @@ class LabelTable:
 
     def select(self, index: NDArray[Any]) -> LabelTable:
         """The instances at ``index`` (positions or a bool mask), with the same names and provenance."""
-        fields = ("genes", "fitness", "gene_interaction", "fitness_std")
-        return replace(self, **{name: getattr(self, name)[index] for name in fields})
+        return replace(self, **{name: getattr(self, name)[index] for name in ("genes", *NUMBERS)})
 
     def ids(self, i: int) -> tuple[str, ...]:
         """Names of the genes that instance ``i`` deletes."""

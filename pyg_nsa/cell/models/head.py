@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MLP
 
-__all__ = ["TARGETS", "Head"]
+from pyg_nsa.cell.labels.table import TARGETS
 
-#: Columns of predictions and labels.
-TARGETS = ("fitness", "gene_interaction")
+__all__ = ["Head"]
 
 # The network's share where fitness is certain begins at less than a hundredth: with more, whether a doubt is unlearned depends on how often such
 # instances are drawn.
@@ -23,7 +22,7 @@ _REACH = 16.0
 
 
 class Head(nn.Module):
-    """One :class:`torch_geometric.nn.MLP` with two hidden layers for each of :data:`TARGETS`.
+    """One :class:`torch_geometric.nn.MLP` with two hidden layers for each of :data:`~pyg_nsa.cell.labels.table.TARGETS`.
 
     Fitness is learned from single deletions for the most part, interaction from pairs; layers that both share are pulled two ways.
 

@@ -16,10 +16,10 @@ from torch_geometric.nn.resolver import aggregation_resolver
 from pyg_nsa.cell.data.batch import PerturbationBatch
 from pyg_nsa.cell.models.deletion_readout import DeletionReadout
 from pyg_nsa.cell.models.epistasis import Epistasis
-from pyg_nsa.cell.models.head import TARGETS, Head
+from pyg_nsa.cell.models.head import Head
 from pyg_nsa.nn.node_order import NodeOrder
 
-__all__ = ["TARGETS", "HeteroCellNSA"]
+__all__ = ["HeteroCellNSA"]
 
 
 class HeteroCellNSA(nn.Module):
@@ -57,7 +57,8 @@ class HeteroCellNSA(nn.Module):
             none must be given ``"natural"``. Not part of the parameters: a checkpoint loads whatever the order.
 
     Shapes:
-        ``forward(cell_graph, batch)`` returns predictions ``[B, 2]`` (columns :data:`TARGETS`) and a dict with ``z_w``
+        ``forward(cell_graph, batch)`` returns predictions ``[B, 2]`` (columns
+        :data:`~pyg_nsa.cell.labels.table.TARGETS`) and a dict with ``z_w``
         ``[1, Z]``, ``z_i`` and ``z_p`` ``[B, Z]``. In the columns of the deletion reading, and of copies where rows of nodes are
         subtracted, ``z_w`` is 0.
 

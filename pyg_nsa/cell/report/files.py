@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pyg_nsa.cell.data.splits import HELD_OUT
+from pyg_nsa.cell.labels.table import TARGETS
 
 __all__ = ["RunFiles", "RunFolderError", "read_facts", "read_run"]
 
@@ -19,7 +20,7 @@ _COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "history.csv": (("model",), ("epoch", "step", "seconds", "train_loss", "val_loss")),
     "predictions.csv": (
         ("model", "part", "genes"),
-        ("size", "fitness", "gene_interaction", "fitness_pred", "gene_interaction_pred"),
+        ("size", *TARGETS, *(f"{name}_pred" for name in TARGETS)),
     ),
     # Intervals (low, high) may be absent.
     "metrics.csv": (("model", "part", "subset", "target", "metric"), ("value", "n")),

@@ -12,7 +12,7 @@ from pyg_nsa.cell.data.splits import SplitKind
 from pyg_nsa.cell.evaluation.metrics import compare_models
 from pyg_nsa.cell.report.numbers import count, metric_value, plain
 
-__all__ = ["PARTS", "TARGETS", "headlines", "metric_table", "model_words", "subset_words"]
+__all__ = ["PARTS", "TARGET_WORDS", "headlines", "metric_table", "model_words", "subset_words"]
 
 _MODELS = {
     "hetero_nsa": "masked attention along the relations of the graph, interleaved with self-attention (HeteroNSA)",
@@ -43,7 +43,11 @@ _SUBSETS_OF_BOTH = {
     "interacting pairs": "interacting pairs with a held-out gene only",
     "triples": "triples with a held-out gene",
 }
-TARGETS = {"fitness": "fitness", "gene_interaction": "gene interaction", "lethality": "lethality"}
+TARGET_WORDS = {
+    "fitness": "fitness",
+    "gene_interaction": "gene interaction",
+    "lethality": "lethality",
+}
 _METRICS = {
     "pearson": ("Pearson correlation", "higher"),
     "spearman": ("Spearman correlation", "higher"),
@@ -199,7 +203,7 @@ def metric_table(
     for subset in _in_order(own["subset"], _SUBSETS):
         rows = []
         of_subset = own[own["subset"] == subset]
-        for target in _in_order(of_subset["target"], TARGETS):
+        for target in _in_order(of_subset["target"], TARGET_WORDS):
             of_target = of_subset[of_subset["target"] == target]
             for metric in _in_order(of_target["metric"], _METRICS):
                 found = _pick(own, part, subset, target, metric)
@@ -215,7 +219,7 @@ def metric_table(
                 label, better = _METRICS.get(metric, (metric, ""))
                 rows.append(
                     {
-                        "target": TARGETS.get(target, target.replace("_", " ")),
+                        "target": TARGET_WORDS.get(target, target.replace("_", " ")),
                         "metric": label,
                         "better": better,
                         "cells": [_cell(m, metric, found, m in best) for m in shown],

@@ -26,6 +26,7 @@ import pandas as pd
 from pyg_nsa.cell.data.splits import HELD_OUT, SplitKind
 from pyg_nsa.cell.evaluation.metrics import LETHAL_BELOW
 from pyg_nsa.cell.evaluation.subsets import INTERACTING_ABOVE, SUBSETS, subset_rows, subsets_of
+from pyg_nsa.cell.labels.table import TARGETS
 from pyg_nsa.cell.report.figures import loss_figure, occupancy_figure, scatter_figure
 from pyg_nsa.cell.report.files import RunFiles, RunFolderError, read_run
 from pyg_nsa.cell.report.gallery import Gallery, Picture
@@ -33,7 +34,7 @@ from pyg_nsa.cell.report.knockout_section import knockout_section
 from pyg_nsa.cell.report.metrics_figure import metrics_figure
 from pyg_nsa.cell.report.metrics_section import (
     PARTS,
-    TARGETS,
+    TARGET_WORDS,
     headlines,
     metric_table,
     model_words,
@@ -198,7 +199,7 @@ def _scatter(
         (subset, target)
         for subset in subsets_of(chosen)
         if not SUBSETS[subset].interacting
-        for target in ("fitness", "gene_interaction")
+        for target in TARGETS
         if target == "fitness" or SUBSETS[subset].size > 1
     ]
     for subset, target in wanted:
@@ -208,7 +209,7 @@ def _scatter(
         known = rows[np.isfinite(rows[target]) & np.isfinite(rows[f"{target}_pred"])]
         shown = list(dict.fromkeys(known["model"]))
         missing = [m for m in dict.fromkeys(chosen["model"]) if m not in shown]
-        quantity = TARGETS[target]
+        quantity = TARGET_WORDS[target]
         words = subset_words(subset, split_kind)
         one = f"deleted {words}" if words.startswith("pairs") else words
         caption = f"{quantity.capitalize()} of {one}: predicted against {truth}."

@@ -8,6 +8,7 @@ training has finished. All of it are plain values and tensors, so that ``torch.l
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import pickle
 import zipfile
@@ -86,7 +87,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU; no code in it is run.
 
     Raises:
-        CheckpointError: There is no such file, it is damaged, or pyg_nsa did not write it.
+        CheckpointError: There is no such file, it cannot be read or is damaged, or pyg_nsa did not write it.
     """
     path = Path(path)
     if path.is_dir():
@@ -95,10 +96,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: no such file; 'pyg-nsa train' writes checkpoints to RUN/MODEL/best.ckpt"
         )
-    if damage := _damage(path):
+    try:
+        content = path.read_bytes()  # once: what is loaded is what was checked
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if damage := _damage(content):
         raise CheckpointError(f"{path}: cannot be read as a checkpoint: {damage}")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise CheckpointError(
             f"{path}: cannot be read as a checkpoint: it holds something else than plain values and tensors, or was written by "
@@ -121,21 +126,20 @@ def _checkpoints_of(folder: Path) -> str:
     return f"; name a checkpoint in it, such as {first}"
 
 
-def _damage(path: Path) -> str:
-    """What is wrong with a file as the zip archive that `torch.save` writes; empty if nothing is.
+def _damage(content: bytes) -> str:
+    """What is wrong with the bytes of a file as the zip archive that `torch.save` writes; empty if nothing is.
 
     `torch.load` compares no checksums: one flipped bit would be another parameter.
     """
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            begins = file.read(len(_ZIP_BEGINS))
-        if begins == _ZIP_BEGINS:
+    file = io.BytesIO(content)
+    if not zipfile.is_zipfile(file):
+        if content.startswith(_ZIP_BEGINS):
             return (
                 "its end is missing, as where a copy was broken off; copy it again, or train anew"
             )
         return "it is no file of torch.save"
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             broken = archive.testzip()
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError):
         broken = "its directory"

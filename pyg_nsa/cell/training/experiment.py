@@ -29,6 +29,7 @@ from torch_geometric.data import HeteroData
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.data.dataset import PerturbationDataset
 from pyg_nsa.cell.data.splits import HELD_OUT_BY, Split
+from pyg_nsa.cell.labels.table import TARGETS
 from pyg_nsa.cell.models.build import TRAINED_BASELINES, build_model
 from pyg_nsa.cell.training.distributed import is_first
 from pyg_nsa.cell.training.trainer import Trained, predict, train
@@ -156,7 +157,7 @@ def run_experiment(
 
 def _read(source: Path | io.StringIO) -> pd.DataFrame:
     """Predictions as they were written; a gene may be called NA."""
-    numbers = ("fitness", "gene_interaction", "fitness_pred", "gene_interaction_pred")
+    numbers = (*TARGETS, *(f"{name}_pred" for name in TARGETS))
     return pd.read_csv(
         source,
         dtype={"model": str, "part": str, "genes": str, "held_out": str},

@@ -19,7 +19,7 @@ from pyg_nsa.cell.files.tables import (
     row_name,
     separator_hint,
 )
-from pyg_nsa.cell.labels.table import PAD, LabelTable
+from pyg_nsa.cell.labels.table import PAD, TARGETS, LabelTable
 from pyg_nsa.cell.network.names import genes_by_name
 from pyg_nsa.cell.training.restore import Restored
 from pyg_nsa.errors import nearest
@@ -175,7 +175,7 @@ def predict_deletions(
     )
     if labels and restored.labels is not None:
         found = _positions(restored.labels, items)
-        for name in ("fitness", "gene_interaction"):
+        for name in TARGETS:
             values = np.append(getattr(restored.labels, name).astype(np.float64), np.nan)
             table[name] = values[found]  # -1, not found, is the last one
     return table

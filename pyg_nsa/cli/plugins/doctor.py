@@ -25,7 +25,9 @@ _VARIABLES = ("PYG_NSA_PLUGINS", "PYG_NSA_DISABLE_PLUGINS", "PYG_NSA_STRICT_PLUG
 @click.option("--traceback", is_flag=True, help="Show the tracebacks of broken plugins.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(traceback: bool, as_json: bool) -> None:
-    """Load all plugins, say what is wrong with them and how to mend it, and show the environment.
+    """Load all plugins, build each once, say what is wrong with them and how to mend it, and show the environment.
+
+    Each is built with its default options, within one node type; `pyg-nsa check FILE --build` builds what a file describes.
 
     Exit status: 0 fine, 1 a plugin is broken, incompatible or in conflict, 2 wrong usage. Plugins that were switched off are
     mentioned, and are no problem.
@@ -36,7 +38,10 @@ def doctor(traceback: bool, as_json: bool) -> None:
     registry = installed_plugins()
     found = findings(registry)
     problems = sum(finding.is_problem for finding in found)
-    usable = sorted(r.name for r in registry.records() if r.status == "loaded")
+    failing = {finding.name for finding in found if finding.is_problem}
+    usable = sorted(
+        r.name for r in registry.records() if r.status == "loaded" and r.name not in failing
+    )
     environment = _environment()
     if as_json:
         report = {

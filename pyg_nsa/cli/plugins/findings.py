@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from packaging.utils import canonicalize_name
 
 from pyg_nsa.cli.plugins.installed import file_of, load_quietly
+from pyg_nsa.cli.plugins.trial import trial_errors
 from pyg_nsa.errors import BrokenPluginError, PluginWarning, nearest
 from pyg_nsa.registry import PluginRecord, Registry
 
@@ -46,7 +47,7 @@ class Finding:
 
 
 def findings(registry: Registry) -> list[Finding]:
-    """Loads all plugins and returns what is to be said about them, problems first."""
+    """Loads all plugins, builds each once, and returns what is to be said about them, problems first."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         registry.records()  # Finds the plugins and loads none.
@@ -67,6 +68,10 @@ def findings(registry: Registry) -> list[Finding]:
             found.append(_broken(record))
         elif record.status == "incompatible":
             found.append(_incompatible(record))
+    errors = trial_errors(registry, records)
+    found += [
+        _unbuildable(record, errors[record.name]) for record in records if record.name in errors
+    ]
     found += [_disabled(record) for record in records if record.status == "disabled"]
     return [*found, *_idle_settings(records)]
 
@@ -116,6 +121,23 @@ def _incompatible(record: PluginRecord) -> Finding:
     )
 
 
+def _unbuildable(record: PluginRecord, error: Exception) -> Finding:
+    text = (str(error).strip().splitlines() or [""])[0]
+    dist = record.dist
+    own = "" if dist is None else f" if {dist} is yours; else upgrade it (pip install -U {dist})"
+    return Finding(
+        status="broken",
+        name=record.name,
+        what=f"it loads, but build(context, options) with default options raises {type(error).__name__}: {text}".rstrip(
+            ": "
+        ),
+        mend=f"correct it{own} or do without it: PYG_NSA_DISABLE_PLUGINS={record.name}",
+        providers=(record.provider,),
+        places=tuple(_places(record, error)),
+        traceback="".join(traceback.format_exception(error)),
+    )
+
+
 def _disabled(record: PluginRecord) -> Finding:
     return _finding(record, "nothing, if that is what you want; else change that setting")
 
@@ -139,11 +161,11 @@ def _is_own(module: str | None, record: PluginRecord) -> bool:
     return module is not None and f"{target}.".startswith(f"{module}.")
 
 
-def _places(record: PluginRecord) -> Iterator[str]:
-    """The place of the error in the plugin's own code; the plugin's file if there is none."""
+def _places(record: PluginRecord, error: BaseException | None = None) -> Iterator[str]:
+    """The place of an error, or else of the one at loading, in the plugin's own code; the plugin's file if there is none."""
     target = (record.module or "").partition(":")[0].strip()
     file, top = file_of(target), file_of(target.partition(".")[0])
-    error = record.error
+    error = error or record.error
     if isinstance(error, SyntaxError) and error.filename:
         yield f"{error.filename}:{error.lineno}"
         return
