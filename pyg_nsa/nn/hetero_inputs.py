@@ -22,7 +22,7 @@ __all__ = ["NODE_FIELDS", "EdgeType", "HeteroInputs"]
 EdgeType = tuple[str, str, str]
 
 #: Keyword arguments (without ``_dict``) that say how the rows of a node type are organised.
-NODE_FIELDS = ("mask", "pert_mask", "batch", "ptr", "x_ptr")
+NODE_FIELDS = ("mask", "pert_mask", "batch", "ptr", "x_ptr", "n_id")
 
 #: Fields of relations that only edge terms read; a PyG conv gets them only if its forward names them.
 _TERM_FIELDS = ("edge_set", "hyperedge_index", "adj_mask", "inc_mask", "stoichiometry")
