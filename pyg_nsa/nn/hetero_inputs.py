@@ -16,6 +16,7 @@ from pyg_nsa.nn.declared import meant_edge_type
 from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.node_layout import NodeLayout, Numbering
 from pyg_nsa.nn.relation_inputs import RelationInputs
+from pyg_nsa.nn.term_calls import pairs_of
 
 __all__ = ["NODE_FIELDS", "EdgeType", "HeteroInputs"]
 
@@ -182,8 +183,14 @@ class HeteroInputs:
             edge_type, self.layout(edge_type[0]), self.layout(edge_type[2]), fields
         )
 
-    def pairs(self, relation: RelationInputs, term: EdgeTerm) -> EdgeSet:
-        """The pair set of a relation, computed by the first layer that asks and shared by the others."""
+    def pairs(self, relation: RelationInputs, term: EdgeTerm, kind: str) -> EdgeSet:
+        """The pair set of a relation, computed by the first layer that asks and shared by the others.
+
+        Args:
+            relation: The relation.
+            term: What finds its pairs.
+            kind: Name of the kind that built the term, for messages.
+        """
         edge_type = relation.edge_type
         if edge_type not in self._pairs:
             edges = relation.fields.get("edge_set")
@@ -193,11 +200,11 @@ class HeteroInputs:
                     "stack of blocks follows; leave both out, or say pattern='M' (or another)"
                 )
             if edges is None and self._given is None:
-                edges = term.pairs(relation)
+                edges = pairs_of(term, relation, kind)
             elif edges is None:
                 # Whatever a term does to find its pairs, it does it on the data as they are.
                 edges = renumbered(
-                    term.pairs(self._given.relation(edge_type)),  # type: ignore[union-attr]
+                    pairs_of(term, self._given.relation(edge_type), kind),  # type: ignore[union-attr]
                     relation.dst.place,
                     relation.src.place,
                 )

@@ -228,7 +228,7 @@ class HeteroNSA(nn.Module):
             t: c for b in self.blocks if not isinstance(b, ModuleDict) for t, c in b.convs.items()
         }
         edge_sets = {
-            edge_type: inputs.pairs(inputs.relation(edge_type), conv.term)
+            edge_type: inputs.pairs(inputs.relation(edge_type), conv.term, conv.kind)
             for edge_type, conv in convs.items()
             if isinstance(conv, RelationAttention) and inputs.has_edges(edge_type)
         }

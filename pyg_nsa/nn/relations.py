@@ -118,5 +118,5 @@ def build_relation(
         )
     edge_dropout = spec.options.edge_dropout if isinstance(spec.options, PairOptions) else 0.0
     return RelationAttention(
-        edge_type, in_channels, out_channels, heads, term, edge_dropout, dropout
+        edge_type, in_channels, out_channels, heads, term, spec.kind, edge_dropout, dropout
     )
