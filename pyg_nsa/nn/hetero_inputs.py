@@ -51,7 +51,7 @@ class HeteroInputs:
 
     Raises:
         ValueError: A keyword that does not end in ``_dict`` (HeteroConv's error).
-        TypeError: No node features, or not as a dictionary.
+        TypeError: No node features, or an argument that is no dictionary.
     """
 
     def __init__(
@@ -80,6 +80,10 @@ class HeteroInputs:
                 f"'{owner}' takes node features as a dictionary by node type (x_dict), got "
                 f"{type(fields['x']).__name__}; of a HeteroData: conv(**conv.collect(data))"
             )
+        for place, values in enumerate(args_dict):
+            _check_is_mapping(owner, _argument_at(place), values)
+        for name, values in self.named.items():
+            _check_is_mapping(owner, f"{name}_dict", values)
         self.fields = fields
         self.x_dict: Mapping[str, Tensor] = fields["x"]
         self.numbering = numbering
@@ -120,9 +124,15 @@ class HeteroInputs:
         )
 
     def layout(self, node_type: str) -> NodeLayout:
-        """How the rows of a node type are organised (resolved once per call)."""
+        """How the rows of a node type are organised (resolved once per call).
+
+        Raises:
+            TypeError: ``x`` is no tensor, or a mask is not boolean.
+            ValueError: ``x`` is neither ``[N, F]`` nor ``[B, N, F]``, or see :class:`~pyg_nsa.nn.node_layout.NodeLayout`.
+        """
         if node_type not in self._layouts:
             x = self.x_dict[node_type]
+            _check_rows(node_type, x)
             options = {
                 name: self.named[name].get(node_type) for name in NODE_FIELDS if name in self.named
             }
@@ -149,7 +159,7 @@ class HeteroInputs:
         out._given = self
         out._pairs = {}
         out._layouts = {
-            t: self.layout(t).in_order(orders[t]) if t in orders else self.layout(t)
+            t: self.layout(t).in_order(orders[t]) if orders.get(t) is not None else self.layout(t)
             for t in self.x_dict
         }
         return out
@@ -307,6 +317,34 @@ class HeteroInputs:
         if alive is None or not isinstance(out, Tensor) or out.shape[: alive.dim()] != alive.shape:
             return out
         return out.masked_fill(~alive.view(*alive.shape, *[1] * (out.dim() - alive.dim())), 0.0)
+
+
+def _argument_at(place: int) -> str:
+    return f"{_POSITIONAL[place]}_dict" if place < len(_POSITIONAL) else f"argument {place + 1}"
+
+
+def _check_is_mapping(owner: str, argument: str, values: object) -> None:
+    if isinstance(values, Mapping):
+        return
+    hint = ""
+    if values is None:
+        hint = "; leave it out where there is nothing to pass"
+    elif isinstance(values, Tensor):
+        hint = "; a tensor belongs under its edge type or node type"
+    raise TypeError(
+        f"'{owner}' takes {argument} as a dictionary by edge type or node type, got {type(values).__name__}{hint}"
+    )
+
+
+def _check_rows(node_type: str, x: object) -> None:
+    expected = f"x of node type '{node_type}' must be a tensor of shape [N, F], N nodes with F features each"
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{expected}, got {type(x).__name__}")
+    if x.dim() not in (2, 3):
+        hint = "; with one feature each: x.view(-1, 1)" if x.dim() == 1 else ""
+        raise ValueError(
+            f"{expected} (or [B, N, F] for B copies of one base graph), got {list(x.shape)}{hint}"
+        )
 
 
 def _pick(values: Mapping[Any, Any], edge_type: EdgeType) -> tuple[bool, Any]:

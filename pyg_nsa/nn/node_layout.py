@@ -101,7 +101,9 @@ class NodeLayout:
         for name, value in (("mask", mask), ("pert_mask", pert_mask)):
             if value is None:
                 continue
-            check_bool_mask(value, f"'{name}' of node type '{node_type}'")
+            check_bool_mask(
+                value, f"'{name}' of node type '{node_type}'", f"{name}_dict['{node_type}']"
+            )
             if tuple(value.shape) != shape:
                 raise ValueError(
                     f"'{name}' of node type '{node_type}' must have shape {list(shape)} (one entry per row of "
