@@ -22,7 +22,7 @@ def by_name(
 
     Raises:
         ValueError: A keyword that does not end in ``_dict``, or node features without columns.
-        TypeError: No node features, or more positional dictionaries than have names.
+        TypeError: No node features, more positional dictionaries than have names, or an argument that is no dictionary.
     """
     for name in kwargs_dict:
         if not name.endswith("_dict"):
@@ -34,6 +34,11 @@ def by_name(
             f"'{owner}' takes {', '.join(_POSITIONAL)} by position; pass further dictionaries by keyword"
         )
     call = {**dict(zip(_POSITIONAL, args_dict, strict=False)), **kwargs_dict}
+    for name, values in call.items():
+        if not isinstance(values, Mapping):
+            raise TypeError(
+                f"'{owner}' takes {name} as a dictionary by edge type or node type, got {type(values).__name__}"
+            )
     if "x_dict" not in call:
         raise TypeError(f"'{owner}' needs node features: pass x_dict first or by keyword")
     for node_type, x in call["x_dict"].items():

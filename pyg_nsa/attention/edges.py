@@ -309,13 +309,27 @@ def _built_from(edge_index: Tensor) -> dict[Any, EdgeSet] | None:
     return sets
 
 
-def check_bool_mask(mask: Tensor, name: str) -> None:
-    """Raises a ``TypeError`` that says how to convert unless ``mask`` is a boolean tensor."""
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+def check_bool_mask(mask: Tensor, what: str, value: str | None = None) -> None:
+    """Checks that a mask is a boolean tensor.
+
+    Args:
+        mask: The mask.
+        what: What it is, for the message.
+        value: How the caller writes it in Python (default: ``what``, the name of an argument).
+
+    Raises:
+        TypeError: It is not; the message says how to convert it.
+    """
+    value = what if value is None else value
+    if not isinstance(mask, Tensor):
         raise TypeError(
-            f"{name} must be a boolean tensor, got {got}. Masks are never float here: convert it once with "
-            f"`{name} = {name}.bool()` (0/1 masks) or `{name} = {name} > -1e9` (additive 0/-inf masks)"
+            f"{what} must be a boolean tensor, got {type(mask).__name__}; convert it once: "
+            f"torch.as_tensor({value}, dtype=torch.bool)"
+        )
+    if mask.dtype != torch.bool:
+        raise TypeError(
+            f"{what} must be a boolean tensor, got {mask.dtype} where torch.bool is expected; convert it once: {value}.bool() if "
+            f"it holds 1 and 0, {value} > -1e9 if it holds 0 and -inf (an additive mask)"
         )
 
 

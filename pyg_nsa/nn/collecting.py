@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,17 +65,20 @@ def wanted_fields(
     return wanted
 
 
-def collect(data: Any, wanted: Mapping[EdgeType, Wanted]) -> dict[str, dict[Any, Any]]:
+def collect(
+    data: Any, wanted: Mapping[EdgeType, Wanted], embedded: Collection[str] = ()
+) -> dict[str, dict[Any, Any]]:
     """Gathers the arguments that relations ask for.
 
     Args:
         data: A ``torch_geometric.data.HeteroData`` or a batch of them.
         wanted: What each relation wants (:func:`wanted_fields`).
+        embedded: Node types with learned embeddings, which go by ``n_id`` where the data has it.
 
     Returns:
         ``x_dict``, and ``{field}_dict`` for each field that a relation wants and that the data has, and for the row
-        layout of node types (``mask``, ``pert_mask``, ``batch``, ``ptr``, ``x_ptr``). Empty ones are left out, except
-        ``x_dict`` and ``edge_index_dict``.
+        layout of node types (``mask``, ``pert_mask``, ``batch``, ``ptr``, ``x_ptr``; ``n_id`` of those that are embedded).
+        Empty ones are left out, except ``x_dict`` and ``edge_index_dict``.
 
     Raises:
         TypeError: It is no ``HeteroData``.
@@ -91,7 +94,10 @@ def collect(data: Any, wanted: Mapping[EdgeType, Wanted]) -> dict[str, dict[Any,
     out: dict[str, dict[Any, Any]] = {"x_dict": {}, "edge_index_dict": {}}
     for node_type in dict.fromkeys(t for src, _, dst in wanted for t in (src, dst)):
         if node_type in data.node_types:
-            for name, value in _node_fields(data[node_type], node_type).items():
+            fields = _node_fields(data[node_type], node_type)
+            if node_type in embedded and data[node_type].get("n_id") is not None:
+                fields["n_id"] = data[node_type].n_id
+            for name, value in fields.items():
                 out.setdefault(f"{name}_dict", {})[node_type] = value
     for edge_type, asked in wanted.items():
         if edge_type not in data.edge_types:

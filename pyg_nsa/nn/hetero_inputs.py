@@ -16,13 +16,14 @@ from pyg_nsa.nn.declared import meant_edge_type
 from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.node_layout import NodeLayout, Numbering
 from pyg_nsa.nn.relation_inputs import RelationInputs
+from pyg_nsa.nn.term_calls import pairs_of
 
 __all__ = ["NODE_FIELDS", "EdgeType", "HeteroInputs"]
 
 EdgeType = tuple[str, str, str]
 
 #: Keyword arguments (without ``_dict``) that say how the rows of a node type are organised.
-NODE_FIELDS = ("mask", "pert_mask", "batch", "ptr", "x_ptr")
+NODE_FIELDS = ("mask", "pert_mask", "batch", "ptr", "x_ptr", "n_id")
 
 #: Fields of relations that only edge terms read; a PyG conv gets them only if its forward names them.
 _TERM_FIELDS = ("edge_set", "hyperedge_index", "adj_mask", "inc_mask", "stoichiometry")
@@ -50,7 +51,7 @@ class HeteroInputs:
 
     Raises:
         ValueError: A keyword that does not end in ``_dict`` (HeteroConv's error).
-        TypeError: No node features, or not as a dictionary.
+        TypeError: No node features, or an argument that is no dictionary.
     """
 
     def __init__(
@@ -79,6 +80,10 @@ class HeteroInputs:
                 f"'{owner}' takes node features as a dictionary by node type (x_dict), got "
                 f"{type(fields['x']).__name__}; of a HeteroData: conv(**conv.collect(data))"
             )
+        for place, values in enumerate(args_dict):
+            _check_is_mapping(owner, _argument_at(place), values)
+        for name, values in self.named.items():
+            _check_is_mapping(owner, f"{name}_dict", values)
         self.fields = fields
         self.x_dict: Mapping[str, Tensor] = fields["x"]
         self.numbering = numbering
@@ -119,9 +124,15 @@ class HeteroInputs:
         )
 
     def layout(self, node_type: str) -> NodeLayout:
-        """How the rows of a node type are organised (resolved once per call)."""
+        """How the rows of a node type are organised (resolved once per call).
+
+        Raises:
+            TypeError: ``x`` is no tensor, or a mask is not boolean.
+            ValueError: ``x`` is neither ``[N, F]`` nor ``[B, N, F]``, or see :class:`~pyg_nsa.nn.node_layout.NodeLayout`.
+        """
         if node_type not in self._layouts:
             x = self.x_dict[node_type]
+            _check_rows(node_type, x)
             options = {
                 name: self.named[name].get(node_type) for name in NODE_FIELDS if name in self.named
             }
@@ -148,7 +159,7 @@ class HeteroInputs:
         out._given = self
         out._pairs = {}
         out._layouts = {
-            t: self.layout(t).in_order(orders[t]) if t in orders else self.layout(t)
+            t: self.layout(t).in_order(orders[t]) if orders.get(t) is not None else self.layout(t)
             for t in self.x_dict
         }
         return out
@@ -182,8 +193,14 @@ class HeteroInputs:
             edge_type, self.layout(edge_type[0]), self.layout(edge_type[2]), fields
         )
 
-    def pairs(self, relation: RelationInputs, term: EdgeTerm) -> EdgeSet:
-        """The pair set of a relation, computed by the first layer that asks and shared by the others."""
+    def pairs(self, relation: RelationInputs, term: EdgeTerm, kind: str) -> EdgeSet:
+        """The pair set of a relation, computed by the first layer that asks and shared by the others.
+
+        Args:
+            relation: The relation.
+            term: What finds its pairs.
+            kind: Name of the kind that built the term, for messages.
+        """
         edge_type = relation.edge_type
         if edge_type not in self._pairs:
             edges = relation.fields.get("edge_set")
@@ -193,11 +210,11 @@ class HeteroInputs:
                     "stack of blocks follows; leave both out, or say pattern='M' (or another)"
                 )
             if edges is None and self._given is None:
-                edges = term.pairs(relation)
+                edges = pairs_of(term, relation, kind)
             elif edges is None:
                 # Whatever a term does to find its pairs, it does it on the data as they are.
                 edges = renumbered(
-                    term.pairs(self._given.relation(edge_type)),  # type: ignore[union-attr]
+                    pairs_of(term, self._given.relation(edge_type), kind),  # type: ignore[union-attr]
                     relation.dst.place,
                     relation.src.place,
                 )
@@ -300,6 +317,34 @@ class HeteroInputs:
         if alive is None or not isinstance(out, Tensor) or out.shape[: alive.dim()] != alive.shape:
             return out
         return out.masked_fill(~alive.view(*alive.shape, *[1] * (out.dim() - alive.dim())), 0.0)
+
+
+def _argument_at(place: int) -> str:
+    return f"{_POSITIONAL[place]}_dict" if place < len(_POSITIONAL) else f"argument {place + 1}"
+
+
+def _check_is_mapping(owner: str, argument: str, values: object) -> None:
+    if isinstance(values, Mapping):
+        return
+    hint = ""
+    if values is None:
+        hint = "; leave it out where there is nothing to pass"
+    elif isinstance(values, Tensor):
+        hint = "; a tensor belongs under its edge type or node type"
+    raise TypeError(
+        f"'{owner}' takes {argument} as a dictionary by edge type or node type, got {type(values).__name__}{hint}"
+    )
+
+
+def _check_rows(node_type: str, x: object) -> None:
+    expected = f"x of node type '{node_type}' must be a tensor of shape [N, F], N nodes with F features each"
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{expected}, got {type(x).__name__}")
+    if x.dim() not in (2, 3):
+        hint = "; with one feature each: x.view(-1, 1)" if x.dim() == 1 else ""
+        raise ValueError(
+            f"{expected} (or [B, N, F] for B copies of one base graph), got {list(x.shape)}{hint}"
+        )
 
 
 def _pick(values: Mapping[Any, Any], edge_type: EdgeType) -> tuple[bool, Any]:

@@ -62,7 +62,8 @@ class HeteroNSA(nn.Module):
         mlp_ratio: Hidden size of each MLP as a multiple of ``hidden_channels``; 0: none.
         sab_types: Node types that get self-attention in S blocks (default: all).
         induced_points: Induced points of each SAB; ``None``: exact.
-        num_nodes: Node types that get learned embeddings, with the number of nodes of the base graph.
+        num_nodes: Node types that get learned embeddings, with the number of nodes of the base graph. In a call each of its
+            graphs has all of them as rows, in their order, or ``n_id_dict`` says which they are.
         numbering: Numbering of data with deleted nodes; ``"auto"`` recognises it.
         registry: Where kinds are looked up (default: the installed plugins).
 
@@ -71,7 +72,8 @@ class HeteroNSA(nn.Module):
         ``[B, N, F]`` for B copies of one base graph (edges of the base graph, ``mask_dict`` ``[B, N]`` of living
         nodes). The result holds ``[N, out_channels]`` for every node type in ``x_dict``. ``order_dict`` (``[N]`` int64
         permutations, see :meth:`prepare`) numbers the rows differently inside of the stack and changes nothing else; with a
-        PyG batch it may be the order of the base graph's nodes.
+        PyG batch it may be the order of the base graph's nodes. ``n_id_dict`` (``[N]`` int64: the base graph's node of each
+        row, as PyG's ``NeighborLoader`` gives it) says whose learned embedding a row gets.
 
     Raises:
         ValueError: Bad pattern, heads, node types, or data that does not fit; see the messages.
@@ -190,10 +192,13 @@ class HeteroNSA(nn.Module):
     def collect(self, data: Any) -> dict[str, dict[Any, Any]]:
         """The keyword arguments of a call, gathered from a ``HeteroData`` or a batch of them.
 
+        Of node types with learned embeddings that includes ``n_id``, which sampled batches hold.
+
         Raises:
             ValueError: A field that a relation's kind requires is missing.
         """
-        return collect(data, self.wanted)
+        embedded = [t for t, entrance in self.inputs.items() if entrance.embedding is not None]
+        return collect(data, self.wanted, embedded)
 
     def prepare(
         self, data: Any, node_order: NodeOrder | Mapping[str, Tensor] = "natural"
@@ -223,7 +228,7 @@ class HeteroNSA(nn.Module):
             t: c for b in self.blocks if not isinstance(b, ModuleDict) for t, c in b.convs.items()
         }
         edge_sets = {
-            edge_type: inputs.pairs(inputs.relation(edge_type), conv.term)
+            edge_type: inputs.pairs(inputs.relation(edge_type), conv.term, conv.kind)
             for edge_type, conv in convs.items()
             if isinstance(conv, RelationAttention) and inputs.has_edges(edge_type)
         }

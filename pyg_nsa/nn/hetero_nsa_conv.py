@@ -60,7 +60,8 @@ class HeteroNSAConv(HeteroConv):
         mlp_ratio: Hidden size of each MLP of a stack as a multiple of ``hidden_channels``; 0: none.
         sab_types: Node types that get self-attention in S blocks (default: all).
         induced_points: Induced points of each SAB; ``None``: exact.
-        num_nodes: Node types of a stack that get learned embeddings, with the number of nodes of the base graph.
+        num_nodes: Node types of a stack that get learned embeddings, with the number of nodes of the base graph
+            (:class:`HeteroNSA`).
         numbering: Numbering of data with deleted nodes; ``"auto"`` recognises it.
         registry: Where kinds are looked up (default: the installed plugins).
 
@@ -212,7 +213,7 @@ class HeteroNSAConv(HeteroConv):
         Raises:
             ValueError: A field that a relation's kind requires is missing.
         """
-        return collect(data, self.wanted)
+        return collect(data, self.wanted) if self.stack is None else self.stack.collect(data)
 
     def prepare(
         self, data: Any, node_order: NodeOrder | Mapping[str, Tensor] = "natural"
@@ -243,7 +244,8 @@ class HeteroNSAConv(HeteroConv):
                 :class:`~pyg_nsa.EdgeSet`), and further arguments of PyG convs.
             **kwargs_dict: Arguments by name, each ending in ``_dict``: ``edge_attr_dict``, ``hyperedge_index_dict``,
                 ``adj_mask_dict``, ``inc_mask_dict``, ``stoichiometry_dict`` by edge type; ``mask_dict``,
-                ``pert_mask_dict``, ``batch_dict``, ``ptr_dict``, ``x_ptr_dict`` by node type.
+                ``pert_mask_dict``, ``batch_dict``, ``ptr_dict``, ``x_ptr_dict``, ``n_id_dict`` (see :class:`HeteroNSA`)
+                by node type.
 
         Returns:
             Rows of each target node type; edge types without input are skipped.

@@ -44,8 +44,8 @@ class NodeInput(nn.Module):
 
         Raises:
             TypeError: ``x`` holds integers.
-            ValueError: ``x`` has another number of columns, or none and there is no embedding; or the number of rows of a graph differs from
-                the number of embeddings.
+            ValueError: ``x`` has another number of columns, or none and there is no embedding; or it can't be told which node of the
+                base graph each row is.
         """
         if x.size(-1) == 0 and self.embedding is None:
             raise ValueError(
@@ -73,14 +73,32 @@ class NodeInput(nn.Module):
     def _ids(self, layout: NodeLayout) -> Tensor:
         """``[N]``: the embedding of each row; that of padding rows is never used."""
         assert self.embedding is not None
-        ids = layout.node_ids()
         size = self.embedding.num_embeddings
-        beyond = ids >= size
+        rows = layout.unknown_rows(size)
+        if rows is not None:
+            raise ValueError(
+                f"num_nodes says {size} nodes of type '{self.node_type}', but a graph has {rows} rows and nothing says which of "
+                f"the nodes they are, so they have no learned embeddings: pass n_id_dict={{'{self.node_type}': …}}, int64, the "
+                "base graph's node of each row (PyG's NeighborLoader gives it as n_id, and collect(data) takes it from there)"
+            )
+        ids = layout.node_ids()
+        outside = (ids < 0) | (ids >= size)
         if not torch.compiler.is_compiling():
-            wrong = beyond if layout.alive is None else beyond & layout.alive
+            wrong = outside if layout.alive is None else outside & layout.alive
             if bool(wrong.any()):
-                raise ValueError(
-                    f"num_nodes says {size} nodes of type '{self.node_type}', but a graph has more rows "
-                    f"(found node {int(ids.max())}); set it to the size of the base graph"
-                )
-        return ids.masked_fill(beyond, 0)
+                raise ValueError(self._outside(ids, wrong, layout))
+        return ids.masked_fill(outside, 0)
+
+    def _outside(self, ids: Tensor, wrong: Tensor, layout: NodeLayout) -> str:
+        assert self.embedding is not None
+        size = self.embedding.num_embeddings
+        if layout.n_id is None:
+            return (
+                f"num_nodes says {size} nodes of type '{self.node_type}', but a graph has more rows "
+                f"(found node {int(ids.max())}); set it to the size of the base graph"
+            )
+        row = int(wrong.nonzero()[0, -1])
+        return (
+            f"'n_id' of node type '{self.node_type}' is {int(ids[row])} in row {row}, but num_nodes says {size} nodes (valid: 0 "
+            f"to {size - 1}); n_id counts the nodes of the base graph, and num_nodes is their number"
+        )

@@ -30,6 +30,7 @@ _ATTRIBUTES = (
     "shape",
     "device",
     "pert_mask",
+    "n_id",
     "num_rows",
     "found",
     "order",
@@ -37,6 +38,7 @@ _ATTRIBUTES = (
     "row_ptr",
     "index_ptr",
     "alive",
+    "_says_nodes",
     "_graph",
     "_compact",
     "_segments",
@@ -56,6 +58,8 @@ class NodeLayout:
         ptr: ``[B + 1]`` ranges of the *edges'* numbering (PyG's ``ptr``).
         x_ptr: ``[B + 1]`` ranges of the rows of ``x`` (``follow_batch=["x"]``); needed only where it can't be
             derived from an equal height of all graphs, and inside a compiled graph.
+        n_id: ``[N]`` int64, the base graph's node of each row (PyG's ``NeighborLoader`` gives it); in padding rows and those
+            of deleted nodes it may hold anything.
         numbering: Which numbering the data must have; ``"auto"`` accepts either and refuses a mixture.
 
     Attributes:
@@ -67,8 +71,8 @@ class NodeLayout:
         place: ``[N]`` the place of each row of ``x``, likewise.
 
     Raises:
-        ValueError: Lengths that do not fit, or a batch that mixes the two numberings.
-        TypeError: A mask that is not boolean.
+        ValueError: Lengths that do not fit, a batch that mixes the two numberings, or ``n_id`` of copies of one base graph.
+        TypeError: A mask that is not boolean, or ``n_id`` that is not int64.
     """
 
     def __init__(
@@ -82,12 +86,14 @@ class NodeLayout:
         batch: Tensor | None = None,
         ptr: Tensor | None = None,
         x_ptr: Tensor | None = None,
+        n_id: Tensor | None = None,
         numbering: Numbering = "auto",
     ) -> None:
         self.node_type = node_type
         self.shape = shape
         self.device = device
         self.pert_mask = pert_mask
+        self.n_id = n_id
         self.num_rows = shape[-1]
         self.found: Numbering | None = None
         self.order: Tensor | None = None
@@ -95,12 +101,18 @@ class NodeLayout:
         for name, value in (("mask", mask), ("pert_mask", pert_mask)):
             if value is None:
                 continue
-            check_bool_mask(value, f"'{name}' of node type '{node_type}'")
+            check_bool_mask(
+                value, f"'{name}' of node type '{node_type}'", f"{name}_dict['{node_type}']"
+            )
             if tuple(value.shape) != shape:
                 raise ValueError(
                     f"'{name}' of node type '{node_type}' must have shape {list(shape)} (one entry per row of "
                     f"x), got {list(value.shape)}"
                 )
+        if n_id is not None:
+            self._check_n_id(n_id)
+        # Masks are by the place in the base graph, so rows that they describe are its nodes, one by one.
+        self._says_nodes = self.is_shared or any(v is not None for v in (n_id, mask, pert_mask))
         self.row_ptr, self.index_ptr = self._resolve_ptr(batch, ptr, x_ptr)
         self._graph = batch if batch is not None and batch.numel() == self.num_rows else None
         self._compact: Tensor | None = None  # [B] bool: graphs whose deleted nodes were removed
@@ -168,12 +180,32 @@ class NodeLayout:
         ids = self._node_ids_of_x()
         return ids if self.order is None else ids[self.order]
 
+    def unknown_rows(self, num_nodes: int) -> int | None:
+        """The rows of a graph of which nothing says which nodes of the base graph they are, if there is such a graph.
+
+        Without ``n_id`` and masks they are told by their place, which takes all ``num_nodes``. More rows than that are not
+        looked for here.
+
+        Args:
+            num_nodes: Number of nodes of the base graph.
+        """
+        if self._says_nodes or (self.row_ptr is None and self._graph is not None):
+            return None  # rows in any order of their graphs: node_ids refuses them
+        if self.row_ptr is None:
+            return self.num_rows if 0 < self.num_rows < num_nodes else None
+        if torch.compiler.is_compiling():
+            return None
+        rows = self.row_ptr.diff()
+        few = rows[(rows > 0) & (rows < num_nodes)]
+        return int(few[0]) if few.numel() else None
+
     def in_order(self, order: Tensor) -> NodeLayout:
         """The layout of the rows put in another order.
 
         Args:
-            order: ``[N]`` int64, the row at each place. Or, for a batch of graphs, the order of the base graph's nodes
-                (more or fewer than there are rows): it is applied inside of each graph, to the nodes that the graph has.
+            order: ``[N]`` int64, the row at each place. Or, for a batch of graphs or with ``n_id``, the order of the base
+                graph's nodes (more or fewer than there are rows): it is applied inside of each graph, to the nodes that the
+                graph has.
 
         Raises:
             ValueError: An order that fits neither.
@@ -196,18 +228,21 @@ class NodeLayout:
 
     def _order_in_graphs(self, order: Tensor) -> Tensor:
         """``[N]``: the rows of each graph in the order of the base graph's nodes, graph after graph."""
-        if self.row_ptr is None:
+        if self.row_ptr is None and self.n_id is None:
             raise ValueError(
                 f"'order' of node type '{self.node_type}' has {order.numel()} entries but there are {self.num_rows} "
-                "rows; an order of the base graph's nodes goes with a batch that has ptr_dict or x_ptr_dict"
+                "rows; an order of the base graph's nodes goes with a batch that has ptr_dict or x_ptr_dict, or with a part of "
+                "the graph that has n_id_dict"
             )
         place, ids = places(order), self._node_ids_of_x()
         # Padding rows stand for no node; they come last in their graph, whatever their number.
-        known = ids < order.numel()
+        known = (ids >= 0) & (ids < order.numel())
         place = torch.where(known, place[ids.masked_fill(~known, 0)], order.numel())
         return torch.sort(self._graph_of_row() * (order.numel() + 1) + place, stable=True).indices
 
     def _node_ids_of_x(self) -> Tensor:
+        if self.n_id is not None:
+            return self.n_id
         position = torch.arange(self.num_rows, device=self.device)
         if self.is_shared:
             return position
@@ -215,7 +250,8 @@ class NodeLayout:
             if self._graph is not None:
                 raise ValueError(
                     f"learned embeddings of node type '{self.node_type}' need to know where each graph starts: pass "
-                    "ptr_dict (PyG batches carry it), or sort the rows so that batch_dict ascends"
+                    "ptr_dict (PyG batches carry it), or sort the rows so that batch_dict ascends; or pass n_id_dict, the "
+                    "base graph's node of each row"
                 )
             start = torch.zeros_like(position)
         else:
@@ -233,6 +269,21 @@ class NodeLayout:
         # Survivors keep their order, so the i-th real row of a graph is its i-th node that was not deleted.
         survivors_first = torch.sort(2 * graph + self.pert_mask.long(), stable=True).indices
         return torch.where(self._compact[graph], survivors_first, position) - start
+
+    def _check_n_id(self, n_id: Tensor) -> None:
+        name = f"'n_id' of node type '{self.node_type}'"
+        meaning = "the base graph's node of each row of x, as PyG's NeighborLoader gives it"
+        if not isinstance(n_id, Tensor) or n_id.dtype != torch.int64:
+            got = n_id.dtype if isinstance(n_id, Tensor) else type(n_id).__name__
+            raise TypeError(f"{name} must be int64 of shape [N] ({meaning}), got {got}")
+        if self.is_shared:
+            raise ValueError(
+                f"{name} does not go with x of shape [B, N, C]: there the rows are all nodes of the base graph, in its order"
+            )
+        if tuple(n_id.shape) != self.shape:
+            raise ValueError(
+                f"{name} must have shape {list(self.shape)} ({meaning}), got {list(n_id.shape)}"
+            )
 
     # ---- resolving ---------------------------------------------------------------------------------------------------
 

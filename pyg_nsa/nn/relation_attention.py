@@ -13,6 +13,7 @@ from pyg_nsa.nn.explanation import is_explained
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs
 from pyg_nsa.nn.nsa_conv import NSAConv, check_heads
 from pyg_nsa.nn.projection import apply, is_plain
+from pyg_nsa.nn.term_calls import bias_of
 
 __all__ = ["RelationAttention"]
 
@@ -32,6 +33,7 @@ class RelationAttention(nn.Module):
         out_channels: Size of the message.
         heads: Number of heads; must divide ``out_channels``.
         term: Pairs and bias.
+        kind: Name of the edge kind that built it, for messages.
         edge_dropout: Fraction of pairs dropped before the softmax while training.
         dropout: Dropout of the message.
     """
@@ -43,12 +45,14 @@ class RelationAttention(nn.Module):
         out_channels: int,
         heads: int,
         term: EdgeTerm,
+        kind: str,
         edge_dropout: float = 0.0,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         head_dim = check_heads(out_channels, heads, "out_channels")
         self.edge_type = edge_type
+        self.kind = kind
         self.edge_dropout = edge_dropout
         self.conv = NSAConv(in_channels, head_dim, heads, dropout=dropout, root_weight=False)
         self.lin_out = nn.Linear(out_channels, out_channels, bias=False)
@@ -130,7 +134,8 @@ class RelationAttention(nn.Module):
                     f"num_nodes={{'{layout.node_type}': <nodes of the base graph>}})"
                 )
         if inputs.has_edges(self.edge_type):
-            edges, bias = self.term(relation, inputs.pairs(relation, self.term))
+            edges = inputs.pairs(relation, self.term, self.kind)
+            bias = bias_of(self.term, relation, edges, self.conv.heads, self.kind)
         else:  # a stack treats a missing relation as one without edges
             edges = EdgeSet.empty(relation.src.num_rows, relation.dst.num_rows, x[1].device)
             bias = None

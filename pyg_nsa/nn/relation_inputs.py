@@ -120,7 +120,7 @@ class RelationInputs:
         """
         mask = self.field(name)
         label = f"'{name}' of edge type {self.edge_type}"
-        check_bool_mask(mask, label)
+        check_bool_mask(mask, label, f"{name}_dict[{self.edge_type}]")
         self._check_same_type(symmetrize, self_loops)
         src, dst = self.src, self.dst
         num_graphs = src.num_graphs or dst.num_graphs or 1

@@ -121,7 +121,7 @@ def build_relation(
         raise unfit
     edge_dropout = spec.options.edge_dropout if isinstance(spec.options, PairOptions) else 0.0
     return RelationAttention(
-        edge_type, in_channels, out_channels, heads, term, edge_dropout, dropout
+        edge_type, in_channels, out_channels, heads, term, spec.kind, edge_dropout, dropout
     )
 
 

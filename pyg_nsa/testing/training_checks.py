@@ -184,7 +184,7 @@ def _expect_same_compiled(subject: Subject, tally: Tally, pairs_from_outside: bo
         term = subject.module(layer)
         assert isinstance(term, EdgeTerm)
         inputs = HeteroInputs("pyg_nsa.testing", (), call)
-        edges = inputs.pairs(inputs.relation(subject.edge_type), term)
+        edges = inputs.pairs(inputs.relation(subject.edge_type), term, subject.kind.name)
         call = {**call, "edge_set_dict": {subject.edge_type: edges}}
     rows = subject.rows(layer, call=call)
     wanted = gradients_of(layer, rows)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pages.error_case import Case
+from pages.errors_of_calls import CALLS
 from pages.errors_of_configurations import CONFIGURATIONS
 from pages.errors_of_models import MODELS
 from pages.errors_of_plugins import PLUGINS
@@ -19,9 +20,10 @@ HEAD = """# Error catalogue
 
 <!-- Written by `python tests/pages --write`, which provokes each of them; a test fails where it is out of date. -->
 
-What can go wrong in configurations, plugins, data, swaps and checkpoints; each text below was really provoked. The name in the title is
-what programs go by: the `code` of a problem (`ConfigError.problems`, `SwapError.problems`, `CheckpointMismatchError.problems`, and
-`pyg-nsa check --json`), or the class of an exception.
+What can go wrong in configurations, plugins, data, swaps, checkpoints and calls; each text below was really provoked. The name in the title
+is what programs go by: the `code` of a problem (`ConfigError.problems`, `SwapError.problems`, `CheckpointMismatchError.problems`, and
+`pyg-nsa check --json`), or the class of an exception. Calls raise Python's own `ValueError` and `TypeError`; there the title is what they are
+about.
 
 A configuration's problems come all at once, each with its file, line and path. Codes that are not listed are pydantic's own
 (`greater_than_equal`, `string_type`, `list_type` …) or those of a plugin's options; their texts say what was expected and what came.
@@ -31,6 +33,7 @@ SECTIONS = {
     "Configurations": CONFIGURATIONS,
     "Plugins": PLUGINS,
     "Swap and checkpoints": MODELS,
+    "Calls": CALLS,
 }
 
 
@@ -57,8 +60,10 @@ def text_of(case: Case) -> str:
         warnings.simplefilter("ignore")
         error = case.provoke(folder)
     names = {type(error).__name__, *(problem.code for problem in getattr(error, "problems", ()))}
-    assert case.name in names, f"{case.name}: got {sorted(names)}: {error}"
-    return str(error).rstrip()
+    assert (case.error or case.name) in names, f"{case.name}: got {sorted(names)}: {error}"
+    if not case.error:
+        return str(error).rstrip()
+    return "\n".join([f"{case.error}: {error}", *getattr(error, "__notes__", ())])
 
 
 @contextmanager
