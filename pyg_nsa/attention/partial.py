@@ -8,7 +8,7 @@ from torch import Tensor
 from pyg_nsa.attention.dispatch import edge_attention
 from pyg_nsa.attention.edges import EdgeSet
 
-__all__ = ["partial_edge_attention"]
+__all__ = ["in_halves", "partial_edge_attention"]
 
 
 def partial_edge_attention(
@@ -49,22 +49,37 @@ def partial_edge_attention(
         return edge_attention(
             q, k, v, edges, bias, alive_queries=alive_queries, alive_keys=alive_keys
         )
+    keys, values, halves, bias = in_halves(k, v, edges, parts, bias)
+    if alive_keys is not None:
+        alive_keys = torch.cat([alive_keys, alive_keys], dim=-1)
+    return edge_attention(
+        q, keys, values, halves, bias, alive_queries=alive_queries, alive_keys=alive_keys
+    )
+
+
+def in_halves(
+    k: Tensor, v: Tensor, edges: EdgeSet, parts: Tensor, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor, EdgeSet, Tensor]:
+    """Keys and values with their copies, and the split pairs with the bias of each half.
+
+    Args:
+        k: ``[*, N_k, H, D]``.
+        v: Like ``k``.
+        edges: The pairs.
+        parts: ``[P]``, what the first half gets.
+        bias: ``[P, H]``.
+
+    Returns:
+        ``[*, 2 N_k, H, D]`` twice, the pairs, and ``[2 P, H]``.
+    """
     near = 8 * torch.finfo(parts.dtype).eps
     # The value is moved, the gradient is not: explainers start at exactly 0 or 1.
-    parts = (parts + (parts.clamp(near, 1 - near) - parts).detach())[:, None].to(q.dtype)
-    logits = [parts.log(), (-parts).log1p()]
+    parts = (parts + (parts.clamp(near, 1 - near) - parts).detach())[:, None].to(k.dtype)
     if bias is None:
-        bias = q.new_zeros(edges.num_pairs, q.size(-2))
+        bias = k.new_zeros(edges.num_pairs, k.size(-2))
     halves = _halves(edges)
-    return edge_attention(
-        q,
-        torch.cat([k, k], dim=-3),
-        torch.cat([v, torch.zeros_like(v)], dim=-3),
-        halves,
-        halves.coalesce(torch.cat([bias + logit for logit in logits])),
-        alive_queries=alive_queries,
-        alive_keys=None if alive_keys is None else torch.cat([alive_keys, alive_keys], dim=-1),
-    )
+    logits = halves.coalesce(torch.cat([bias + parts.log(), bias + (1 - parts).log()]))
+    return torch.cat([k, k], dim=-3), torch.cat([v, torch.zeros_like(v)], dim=-3), halves, logits
 
 
 def _halves(edges: EdgeSet) -> EdgeSet:
