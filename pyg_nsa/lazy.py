@@ -24,7 +24,14 @@ def lazy_names(
     def getattr_(name: str) -> Any:
         if name not in home_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(home_of[name]), name)
+        try:
+            module = importlib.import_module(home_of[name])
+        except AttributeError as error:
+            # Python takes it for "no such name" and drops it, when in truth an installation (of torch, say) does not work.
+            raise ImportError(
+                f"{package}.{name} cannot be imported: {type(error).__name__}: {error}"
+            ) from error
+        value = getattr(module, name)
         setattr(sys.modules[package], name, value)
         return value
 

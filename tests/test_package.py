@@ -83,6 +83,16 @@ def test_light_imports_stay_light(statement):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_what_stops_an_import_is_said(tmp_path):
+    (tmp_path / "torch.py").write_text("import math\nmath.no_such_function\n")
+    code = f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\nfrom pyg_nsa import NSAConv"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (
+        "ImportError: pyg_nsa.NSAConv cannot be imported: AttributeError: module 'math' has no attribute 'no_such_function'"
+        in run.stderr
+    )
+
+
 def test_importing_everything_compiles_nothing_and_loads_no_plugin():
     code = (
         "import sys, pyg_nsa\nfor n in pyg_nsa.__all__: getattr(pyg_nsa, n)\n"
