@@ -27,6 +27,7 @@ _HOMES = {
     "pyg_nsa.errors": ("CheckpointMismatchError",),
     "pyg_nsa.load": ("ConfigError", "Problem", "load_config"),
     "pyg_nsa.nn": (
+        "AttentionMap",
         "EdgeTerm",
         "HeteroNSA",
         "HeteroNSAConv",
@@ -35,6 +36,7 @@ _HOMES = {
         "NSAEncoder",
         "RelationInputs",
         "SelfAttentionBlock",
+        "attention_maps",
     ),
     "pyg_nsa.operators": ("build_operator",),
     "pyg_nsa.registry": ("Registry", "RegistryError", "default_registry", "register"),
@@ -43,6 +45,7 @@ _HOMES = {
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)
 
 __all__ = [
+    "AttentionMap",
     "BuildContext",
     "CheckpointMismatchError",
     "ConfigError",
@@ -68,6 +71,7 @@ __all__ = [
     "SelfAttentionBlock",
     "SwapError",
     "SwapReport",
+    "attention_maps",
     "build_operator",
     "default_registry",
     "describe_checkpoint",
@@ -95,6 +99,7 @@ if TYPE_CHECKING:
     from pyg_nsa.errors import CheckpointMismatchError
     from pyg_nsa.load import ConfigError, Problem, load_config
     from pyg_nsa.nn import (
+        AttentionMap,
         EdgeTerm,
         HeteroNSA,
         HeteroNSAConv,
@@ -103,6 +108,7 @@ if TYPE_CHECKING:
         NSAEncoder,
         RelationInputs,
         SelfAttentionBlock,
+        attention_maps,
     )
     from pyg_nsa.operators import build_operator
     from pyg_nsa.registry import Registry, RegistryError, default_registry, register

@@ -27,8 +27,19 @@ def test_the_example_runs_and_is_short():
     assert shapes == {"gene": [6, 32], "reaction": [4, 32], "metabolite": [5, 32]}
 
 
+def test_where_attention_goes(capsys):
+    namespace = {}
+    for example in blocks("python")[:2]:
+        exec(example, namespace)
+    assert len(namespace["maps"]) == 6  # three relations in each of two M blocks
+    assert (
+        "('gene', 'gpr', 'reaction') torch.Size([2, 3]) torch.Size([3, 4])"
+        in capsys.readouterr().out
+    )
+
+
 def test_the_custom_kind_runs_and_is_ten_lines():
-    example = blocks("python")[1]
+    example = blocks("python")[2]
     plugin = example.split("class Distance")[1].split("conv = ")[0]
     assert len([line for line in plugin.splitlines() if line.strip()]) <= 10
     namespace = {}

@@ -1,5 +1,6 @@
 """Modules, PyG style: one class a file."""
 
+from pyg_nsa.nn.attention_map import AttentionMap, attention_maps
 from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.hetero_masked_attention_block import HeteroMaskedAttentionBlock
 from pyg_nsa.nn.hetero_nsa import HeteroNSA
@@ -11,6 +12,7 @@ from pyg_nsa.nn.relation_inputs import RelationInputs
 from pyg_nsa.nn.self_attention_block import SelfAttentionBlock
 
 __all__ = [
+    "AttentionMap",
     "EdgeTerm",
     "HeteroMaskedAttentionBlock",
     "HeteroNSA",
@@ -20,4 +22,5 @@ __all__ = [
     "NSAEncoder",
     "RelationInputs",
     "SelfAttentionBlock",
+    "attention_maps",
 ]

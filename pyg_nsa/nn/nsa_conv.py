@@ -149,28 +149,7 @@ class NSAConv(MessagePassing):
             alive: bool masks of living source and target rows; dead rows neither send nor receive.
         """
         x_src, x_dst = (x, x) if isinstance(x, Tensor) else x
-        if is_sparse(edge_index):
-            (row, col), value = to_edge_index(edge_index)
-            edge_index = torch.stack([col, row])  # PyG stores adj_t: rows are targets
-            if edge_attr is None and self.lin_edge is not None:
-                edge_attr = value
-        edges = (
-            edge_index
-            if isinstance(edge_index, EdgeSet)
-            else EdgeSet.from_edge_index(edge_index, x_src.size(-2), x_dst.size(-2))
-        )
-        if self.lin_edge is not None:
-            if edge_attr is None:
-                raise ValueError(
-                    f"this NSAConv was made with edge_dim={self.edge_dim} and needs edge_attr"
-                )
-            projected = self.lin_edge(edges.coalesce(edge_attr).to(self.lin_edge.weight.dtype))
-            bias = projected if bias is None else bias + projected
-        elif edge_attr is not None:
-            raise ValueError(
-                "this NSAConv got edge_attr but was made without edge_dim; say edge_dim= in its constructor"
-            )
-
+        edges, bias = self._attended(x_src, x_dst, edge_index, edge_attr, bias)
         asks_weights = isinstance(return_attention_weights, bool)
         query = key = None
         explained = is_explained(self)
@@ -202,6 +181,57 @@ class NSAConv(MessagePassing):
         if query is not None and key is not None and asks_weights:
             return out, (edges.edge_index(), _weights(query, key, edges, bias, alive))
         return out
+
+    def attention_weights(
+        self,
+        x: Tensor | tuple[Tensor, Tensor],
+        edge_index: Tensor | SparseTensor | EdgeSet,
+        edge_attr: Tensor | None = None,
+        *,
+        bias: Tensor | None = None,
+        alive: tuple[Tensor | None, Tensor | None] = (None, None),
+    ) -> tuple[Tensor, Tensor]:
+        """The weights with which a call of the layer would attend; see :meth:`forward` for the arguments.
+
+        Returns:
+            ``[2, P]``, source and target of each unique pair, and ``[P, heads]`` (``[B, P, heads]`` for B copies of a graph).
+        """
+        x_src, x_dst = (x, x) if isinstance(x, Tensor) else x
+        edges, bias = self._attended(x_src, x_dst, edge_index, edge_attr, bias)
+        query, key, *_ = self._project(x_src, x_dst)
+        return edges.edge_index(), _weights(query, key, edges, bias, alive)
+
+    def _attended(
+        self,
+        x_src: Tensor,
+        x_dst: Tensor,
+        edge_index: Tensor | SparseTensor | EdgeSet,
+        edge_attr: Tensor | None,
+        bias: Tensor | None,
+    ) -> tuple[EdgeSet, Tensor | None]:
+        """Pairs, and what is added to their logits ``[P, heads]``."""
+        if is_sparse(edge_index):
+            (row, col), value = to_edge_index(edge_index)
+            edge_index = torch.stack([col, row])  # PyG stores adj_t: rows are targets
+            if edge_attr is None and self.lin_edge is not None:
+                edge_attr = value
+        edges = (
+            edge_index
+            if isinstance(edge_index, EdgeSet)
+            else EdgeSet.from_edge_index(edge_index, x_src.size(-2), x_dst.size(-2))
+        )
+        if self.lin_edge is not None:
+            if edge_attr is None:
+                raise ValueError(
+                    f"this NSAConv was made with edge_dim={self.edge_dim} and needs edge_attr"
+                )
+            projected = self.lin_edge(edges.coalesce(edge_attr).to(self.lin_edge.weight.dtype))
+            bias = projected if bias is None else bias + projected
+        elif edge_attr is not None:
+            raise ValueError(
+                "this NSAConv got edge_attr but was made without edge_dim; say edge_dim= in its constructor"
+            )
+        return edges, bias
 
     def _is_compiled(self, x_src: Tensor, x_dst: Tensor) -> bool:
         """Whether the CPU's kernels do projections and attention as one."""

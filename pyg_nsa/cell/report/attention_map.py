@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import pandas as pd
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_nsa.attention import EdgeSet, attention_weights
 from pyg_nsa.cell.data.batch import PerturbationBatch
 from pyg_nsa.cell.models.model import HeteroCellNSA
+from pyg_nsa.nn.attention_map import AttentionMap, attention_maps
 from pyg_nsa.nn.hetero_masked_attention_block import HeteroMaskedAttentionBlock
-from pyg_nsa.nn.relation_attention import RelationAttention
 
 __all__ = ["attention_around"]
 
@@ -37,13 +33,12 @@ def attention_around(
         genes and the metabolites of those, and reactions of those metabolites that have few.
     """
     near = _neighbourhood(graph, batch.genes[0])
-    # Inside of the operator nodes may be in another order than in the graph.
-    orders = model.prepared(graph).get("order_dict", {})
     rows = []
-    for edge_type, (edges, weights) in _last_block_weights(model, graph, batch).items():
-        src, relation, dst = edge_type
-        sources = orders[src][edges.col] if src in orders else edges.col
-        targets = orders[dst][edges.row] if dst in orders else edges.row
+    for found in _last_block(model, graph, batch):
+        assert found.edge_type is not None
+        src, relation, dst = found.edge_type
+        sources, targets = found.edge_index
+        weights = found.weights.mean(dim=-1)
         touched = near[src][sources] & near[dst][targets]
         for i in touched.nonzero().view(-1).tolist():
             source, target = int(sources[i]), int(targets[i])
@@ -79,35 +74,12 @@ def _neighbourhood(graph: HeteroData, genes: Tensor) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _last_block_weights(
+def _last_block(
     model: HeteroCellNSA, graph: HeteroData, batch: PerturbationBatch
-) -> dict[tuple[str, str, str], tuple[EdgeSet, Tensor]]:
-    """Per relation the pair set and ``[2, P]``: weights in the wildtype and in the instance."""
-    block = [b for b in model.operator.blocks if isinstance(b, HeteroMaskedAttentionBlock)][-1]  # type: ignore[union-attr]
-    found: dict[tuple[str, str, str], tuple[EdgeSet, Tensor]] = {}
-    handles = []
-    for edge_type, relation in block.convs.items():
-        if not isinstance(relation, RelationAttention):
-            continue
-
-        def look(conv: Any, args: Any, kwargs: Any, edge_type: Any = edge_type) -> None:
-            (x_src, x_dst), edges = args
-            bias, (alive_src, alive_dst) = kwargs["bias"], kwargs["alive"]
-            shape = (conv.heads, conv.out_channels)
-            q = conv.lin_query(x_dst).unflatten(-1, shape)
-            k = conv.lin_key(x_src).unflatten(-1, shape)
-            weights = []
-            for b in range(2):
-                dead = ~(alive_src[b][edges.col] & alive_dst[b][edges.row])
-                logit_bias = q.new_zeros(edges.num_pairs, conv.heads) if bias is None else bias
-                logit_bias = logit_bias.masked_fill(dead[:, None], -math.inf)
-                weights.append(attention_weights(q[b], k[b], edges, logit_bias).mean(-1))
-            found[edge_type] = (edges, torch.stack(weights))
-
-        handles.append(relation.conv.register_forward_pre_hook(look, with_kwargs=True))
-    try:
+) -> list[AttentionMap]:
+    """The relations of the last masked block; weights ``[2, P, heads]``, in the wildtype and in the instance."""
+    blocks = model.operator.blocks  # type: ignore[union-attr]
+    block = [b for b in blocks if isinstance(b, HeteroMaskedAttentionBlock)][-1]  # type: ignore[union-attr]
+    with attention_maps(block) as maps:
         model.rows(graph, batch.alive_dict)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
+    return maps
