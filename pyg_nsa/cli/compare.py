@@ -39,6 +39,13 @@ __all__ = ["compare"]
     help="Each seed also makes a split of its own, the same for all models, so that deviations include the choice of genes.",
 )
 @click.option(
+    "--inits",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="With --new-splits: how many initialisations of each model on each split; their metrics are averaged.",
+)
+@click.option(
     "--match",
     type=click.Choice(["parameters", "time", "none"]),
     default="parameters",
@@ -71,6 +78,7 @@ def compare(
     output: Path,
     seeds: int,
     new_splits: bool,
+    inits: int,
     match: str,
     overrides: tuple[str, ...],
     dry_run: bool,
@@ -84,6 +92,10 @@ def compare(
 
     Exit status: 0 fine, 1 problems, 2 wrong usage, 130 interrupted.
     """
+    if inits > 1 and not new_splits:
+        raise click.UsageError(
+            "--inits goes with --new-splits; on one split each seed is an initialisation: --seeds"
+        )
     from pyg_nsa.load import load_config
 
     # Before torch is imported, so that a mistake in a file is reported at once.
@@ -118,6 +130,7 @@ def compare(
             console=console,
             command=command,
             new_splits=new_splits,
+            inits=inits,
         )
     except (TrainingInterrupted, KeyboardInterrupt) as error:
         click.echo(f"\n{error}" if str(error) else "\ninterrupted", err=True)

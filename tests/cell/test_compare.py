@@ -16,6 +16,7 @@ from pyg_nsa.cell.evaluation.compare import CompareError, contenders_of, plan
 from pyg_nsa.cell.evaluation.comparison_page import (
     differences,
     markdown_table,
+    over_inits,
     shown_differences,
     shown_rows,
     summary,
@@ -321,6 +322,72 @@ def test_each_seed_may_have_a_split_of_its_own(folder, cache, tmp_path):
     # The first split's experiments are those of a comparison on that split alone.
     names = {f.parent.name for f in folder.glob("cells/*/seed-0")}
     assert names == {f.parent.name for f in tmp_path.glob("cells/*/seed-0")}
+
+
+def test_several_initialisations_of_each_split(cache, tmp_path):
+    few = ["--new-splits", "--inits", "2", "--set", "baselines=[mean]"]
+    result = run(tmp_path, cache, *few)
+    assert result.exit_code == 0, result.output
+    table = pd.read_csv(tmp_path / "comparison.csv")
+    ours = table[(table["model"] == "hetero_nsa") & (table["metric"] == "mse")]
+    assert {(s, i) for s, i in zip(ours["split"], ours["seed"], strict=True)} == {
+        (0, 0),
+        (0, 1),
+        (1, 1),
+        (1, 2),
+    }
+    facts = json.loads((tmp_path / "comparison.json").read_text())
+    assert (facts["split_seeds"], facts["inits"], len(facts["cells"])) == ([0, 1], 2, 4)
+    # The mean of a split's initialisations is one point.
+    chosen = ours[(ours["subset"] == "singles") & (ours["target"] == "fitness")]
+    each = chosen.groupby("split")["value"].mean()
+    (found,) = (
+        r
+        for r in facts["summary"]
+        if (r["model"], r["subset"], r["target"], r["metric"])
+        == ("hetero_nsa", "singles", "fitness", "mse")
+    )
+    assert found["mean"] == pytest.approx(each.mean())
+    assert found["std"] == pytest.approx(each.std())
+    assert found["seeds"] == 2
+    (less,) = (
+        r
+        for r in facts["differences"]
+        if (r["model"], r["subset"], r["target"], r["metric"])
+        == ("mean", "singles", "fitness", "mse")
+    )
+    of_mean = table[table["model"] == "mean"].merge(
+        chosen, on=["split", "subset", "target", "metric"]
+    )
+    of_mean = of_mean.drop_duplicates("split").set_index("split")["value_x"]
+    assert less["mean"] == pytest.approx((each - of_mean).mean())
+    page = (tmp_path / "comparison.md").read_text()
+    assert "Splits: 0, 1; means of 2 initialisations each; equal parameters." in page
+    assert "Standard deviations of fewer than three seeds say little." in page  # two splits
+    wrong = run(tmp_path, cache, "--inits", "2")
+    assert wrong.exit_code == 2
+    assert "--inits goes with --new-splits" in wrong.output
+
+
+def test_initialisations_are_averaged_before_anything_else():
+    rows = [
+        ("a", 0, 0, "singles", "fitness", "mse", 0.1, 10),
+        ("a", 0, 1, "singles", "fitness", "mse", 0.3, 10),
+        ("a", 1, 1, "singles", "fitness", "mse", 0.5, 12),
+        ("a", 1, 2, "singles", "fitness", "mse", np.nan, 12),
+        ("b", 0, 0, "singles", "fitness", "mse", 0.4, 10),
+    ]
+    metrics = pd.DataFrame(
+        rows, columns=["model", "split", "seed", "subset", "target", "metric", "value", "n"]
+    )
+    found = over_inits(metrics)
+    assert found[["model", "seed", "n"]].to_numpy().tolist() == [
+        ["a", 0, 10],
+        ["a", 1, 12],
+        ["b", 0, 10],
+    ]
+    assert found["value"][0] == pytest.approx(0.2)
+    assert np.isnan(found["value"][1])
 
 
 def test_in_equal_time(cache, tmp_path):

@@ -106,6 +106,11 @@ class Cell:
     folder: Path
 
     @property
+    def split(self) -> int:
+        """Seed of the split."""
+        return self.contender.config.seed
+
+    @property
     def done(self) -> bool:
         """Whether it is trained and its predictions are there."""
         return (self.folder / "predictions.csv").is_file() and (self.folder / "cell.json").is_file()
@@ -150,6 +155,7 @@ def plan(
     seeds: int,
     dataset_of: Callable[[CellConfig], PerturbationDataset],
     new_splits: bool = False,
+    inits: int = 1,
     progress: bool = True,
     keep: bool = True,
 ) -> list[Cell]:
@@ -164,6 +170,7 @@ def plan(
         seeds: How many, from the configuration's seed on.
         dataset_of: The dataset of a configuration.
         new_splits: Whether each seed makes a split of its own; else all have that of the configuration's seed.
+        inits: How many initialisations there are of each, with the seeds that follow.
         progress: Show a progress bar where steps are timed.
         keep: Keep the times of steps in the folder, so that a comparison that goes on trains for as long as before.
 
@@ -187,8 +194,9 @@ def plan(
         out.append(replace(contender, config=config, parameters=count))
     # All models with one seed, then with the next: a part of a comparison is one, too.
     return [
-        _cell(c, folder, c.config.seed + k, new_splits, dataset_of)
+        _cell(c, folder, k, k + number, new_splits, dataset_of)
         for k in range(seeds)
+        for number in range(inits)
         for c in out
     ]
 
@@ -213,13 +221,15 @@ def _step_times(
 def _cell(
     contender: Contender,
     folder: Path,
-    seed: int,
+    split: int,
+    init: int,
     new_split: bool,
     dataset_of: Callable[[CellConfig], PerturbationDataset],
 ) -> Cell:
     config = contender.config
+    seed = config.seed + init
     if new_split:
-        config = config.model_copy(update={"seed": seed})
+        config = config.model_copy(update={"seed": config.seed + split})
     known = replace(contender, config=config, data=_data_of(dataset_of(config), config))
     return Cell(known, seed, folder / "cells" / known.key / f"seed-{seed}")
 
@@ -242,7 +252,7 @@ def run_cells(
         A cell, and the table of :func:`pyg_nsa.cell.evaluation.metrics.evaluate` for its part ``test``.
     """
     for number, cell in enumerate(cells, 1):
-        name = f"{number}/{len(cells)} {cell.contender.name}, seed {cell.seed}"
+        name = f"{number}/{len(cells)} {cell.contender.name}, seed {cell.seed}, split {cell.split}"
         if cell.done:
             console.print(f"[bold]{name}[/]: done before")
         else:

@@ -28,6 +28,7 @@ from pyg_nsa.cell.evaluation.comparison_page import (
     comparison_figure,
     differences,
     markdown_table,
+    over_inits,
     shown_differences,
     shown_rows,
     summary,
@@ -37,7 +38,7 @@ from pyg_nsa.cell.training.run_facts import machine, versions
 
 __all__ = ["run_comparison"]
 
-_METRICS = ["model", "seed", "subset", "target", "metric", "value", "n"]
+_METRICS = ["model", "split", "seed", "subset", "target", "metric", "value", "n"]
 
 
 def run_comparison(
@@ -52,13 +53,14 @@ def run_comparison(
     console: Console | None = None,
     command: str = "",
     new_splits: bool = False,
+    inits: int = 1,
 ) -> dict[str, Any]:
     """Trains several models with several seeds, and writes one table and one figure.
 
     Args:
         configs: Configurations by name; with a single one its baselines take part too. Baselines that need no training
             are computed where one of them names them.
-        folder: Writes ``comparison.csv`` (a row for each seed), ``comparison.json``, ``comparison.md`` and ``comparison.png``,
+        folder: Writes ``comparison.csv`` (a row for each model that was trained), ``comparison.json``, ``comparison.md`` and ``comparison.png``,
             after every trained model; what is done in it is not trained again.
         seeds: How many seeds, from the configuration's on.
         match: See :func:`~pyg_nsa.cell.evaluation.compare.plan`.
@@ -68,6 +70,7 @@ def run_comparison(
         console: Where to print (default: standard output).
         command: What was called, for the files.
         new_splits: Whether each seed makes a split of its own, so that standard deviations include the choice of genes.
+        inits: How many initialisations each split gets; their metrics are averaged before anything else is done with them.
 
     Returns:
         What ``comparison.json`` holds; of a dry run ``match`` and ``cells``.
@@ -82,35 +85,39 @@ def run_comparison(
     contenders = contenders_of(configs)
     first = contenders[0].config
     console.print(f"graph and labels of {first.data.model}")
-    cells = plan(contenders, match, folder, seeds, dataset_of, new_splits, progress, not dry_run)
+    cells = plan(
+        contenders, match, folder, seeds, dataset_of, new_splits, inits, progress, not dry_run
+    )
     console.print(_plan_table(cells))
     if dry_run:
         return {"match": match, "cells": [_cell_facts(cell) for cell in cells]}
     names = list(dict.fromkeys(b for config in configs.values() for b in config.baselines))
-    seeds_of_splits = dict.fromkeys(cell.contender.config.seed for cell in cells)
+    seeds_of_splits = dict.fromkeys(cell.split for cell in cells)
     computed = [
         computed_baselines(
             names, dataset_of(first), first.model_copy(update={"seed": seed})
-        ).assign(seed=seed)
+        ).assign(seed=seed, split=seed)
         for seed in seeds_of_splits
     ]
     found: list[pd.DataFrame] = []
-    metrics, facts = pd.DataFrame(), {}
+    points, facts = pd.DataFrame(), {}
     before = {cell.folder for cell in cells if cell.done}
     # What is done comes first, so that no file that is written on the way holds less than the last one did.
     cells.sort(key=lambda cell: not cell.done)
     for cell, table in run_cells(cells, dataset_of, console, progress):
-        found.append(table.assign(seed=cell.seed))
+        found.append(table.assign(seed=cell.seed, split=cell.split))
         metrics = pd.concat([*found, *(table for table in computed if len(table))])
-        facts = _facts(cells, metrics, first, match, seeds, command)
+        points = over_inits(metrics) if inits > 1 else metrics
+        facts = _facts(cells, points, first, match, seeds, inits, command)
         if cell.folder not in before or cell is cells[-1]:
-            _write(folder, metrics, facts)
+            metrics[_METRICS].to_csv(folder / "comparison.csv", index=False)
+            _write(folder, points, facts)
     models = facts["models"]
     over = f"{seeds} splits" if new_splits else f"{seeds} seeds"
-    rows = shown_rows(summary(metrics), models)
+    rows = shown_rows(summary(points), models)
     held_out = f"held-out {HELD_OUT[first.data.split]}"
     console.print(_table(f"{held_out}, mean ± std over {over}", models, rows))
-    rows = shown_differences(differences(metrics, models), models)
+    rows = shown_differences(differences(points, models), models)
     if rows:
         title = (
             f"{models[0]} less the others on the same {over}: mean ± std, in how many it is better"
@@ -166,6 +173,7 @@ def _cell_facts(cell: Cell) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "model": cell.contender.name,
         "operator": cell.contender.model,
+        "split": cell.split,
         "seed": cell.seed,
         "width": cell.contender.config.operator.hidden_channels,
         "parameters": cell.contender.parameters,
@@ -184,6 +192,7 @@ def _facts(
     first: CellConfig,
     match: Match,
     seeds: int,
+    inits: int,
     command: str,
 ) -> dict[str, Any]:
     trained = list(dict.fromkeys(cell.contender.name for cell in cells))
@@ -196,9 +205,10 @@ def _facts(
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "organism": first.data.model,
         "split": first.data.split,
-        "split_seeds": sorted({cell.contender.config.seed for cell in cells}),
+        "split_seeds": sorted({cell.split for cell in cells}),
         "match": match,
         "seeds": seeds,
+        "inits": inits,
         "models": models,
         "cells": [_cell_facts(cell) for cell in cells],
         "summary": table.to_dict("records"),
@@ -210,7 +220,6 @@ def _facts(
 
 def _write(folder: Path, metrics: pd.DataFrame, facts: dict[str, Any]) -> None:
     models = facts["models"]
-    metrics[_METRICS].to_csv(folder / "comparison.csv", index=False)
     (folder / "comparison.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
     text = _heading(facts) + markdown_table(
         ["subset", "target", "metric", *models], shown_rows(summary(metrics), models)
@@ -263,13 +272,18 @@ def _heading(facts: dict[str, Any]) -> str:
 
 def _few_seeds(facts: dict[str, Any]) -> str:
     """A warning where some model has been trained with one or two seeds alone, so far; else nothing."""
-    done = Counter(cell["model"] for cell in facts["cells"] if cell["done"])
+    name = "split" if len(facts["split_seeds"]) > 1 else "seed"
+    done = Counter(
+        model for model, _ in {(c["model"], c[name]) for c in facts["cells"] if c["done"]}
+    )
     few = min(done.values(), default=0) < 3
     return "Standard deviations of fewer than three seeds say little." if few else ""
 
 
 def _seeds(facts: dict[str, Any]) -> str:
-    splits = facts["split_seeds"]
+    splits, inits = facts["split_seeds"], facts["inits"]
+    if inits > 1:
+        return f"Splits: {', '.join(map(str, splits))}; means of {inits} initialisations each"
     if len(splits) > 1:
         return f"Seeds and splits: {', '.join(map(str, splits))}"
     return f"Seeds: {facts['seeds']}, split {splits[0]}"

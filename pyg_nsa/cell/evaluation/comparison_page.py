@@ -16,6 +16,7 @@ __all__ = [
     "comparison_figure",
     "differences",
     "markdown_table",
+    "over_inits",
     "shown_differences",
     "shown_rows",
     "summary",
@@ -61,6 +62,20 @@ _PANELS = (
     ),
 )
 _COLUMNS = 3
+
+
+def over_inits(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Means over the initialisations of each model on each split, which stands in the place of the seed.
+
+    Args:
+        metrics: Columns model, split, seed, subset, target, metric, value, n.
+
+    Returns:
+        The same columns. A metric that is undefined for some initialisation is NaN.
+    """
+    grouped = metrics.groupby(["model", "split", *_ORDER], sort=False)
+    out = grouped.agg(value=("value", lambda v: v.mean(skipna=False)), n=("n", "max")).reset_index()
+    return out.assign(seed=out["split"])
 
 
 def summary(metrics: pd.DataFrame) -> pd.DataFrame:
