@@ -9,7 +9,7 @@ from pyg_nsa.attention import EdgeSet
 from pyg_nsa.attention.joint import RelationCall, fits_joint
 from pyg_nsa.compiled.dropping import STEPS, steps_of
 from pyg_nsa.nn.edge_term import EdgeTerm
-from pyg_nsa.nn.explanation import is_explained
+from pyg_nsa.nn.explanation import by_edges, is_explained
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs
 from pyg_nsa.nn.nsa_conv import NSAConv, check_heads
 from pyg_nsa.nn.projection import apply, is_plain
@@ -75,6 +75,8 @@ class RelationAttention(nn.Module):
             start: What the message is added to.
         """
         edges, bias, alive = self._attended(x, inputs)
+        if is_explained(self.conv):
+            edges = by_edges(edges, inputs.relation(self.edge_type))
         return apply(self.lin_out, self.conv(x, edges, bias=bias, alive=alive), start)
 
     def as_call(

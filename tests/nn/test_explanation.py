@@ -8,8 +8,9 @@ from torch_geometric.explain.algorithm.utils import clear_masks, set_hetero_mask
 from torch_geometric.nn import HeteroConv, TransformerConv, to_hetero
 from torch_geometric.utils import coalesce
 
-from pyg_nsa import EdgeSet, HeteroNSAConv, NSAConv
+from pyg_nsa import EdgeSet, HeteroNSAConv, NSAConv, attention_maps
 from pyg_nsa.attention.partial import partial_edge_attention
+from pyg_nsa.nn.relation_attention import RelationAttention
 
 UV, VU, UU = ("u", "to", "v"), ("v", "back", "u"), ("u", "near", "u")
 KINDS = {UV: "adjacency_mask", VU: "stoichiometry_bias", UU: "adjacency_mask"}
@@ -173,6 +174,65 @@ class Regression(nn.Module):
     def forward(self, x_dict, edge_index_dict, **kwargs):
         out = self.conv(x_dict, edge_index_dict, **kwargs)
         return self.lin(out["u"]) + self.lin(out["v"]).mean()
+
+
+ODD = {
+    "all_pairs": {},
+    "distance_bias": {"max_distance": 1},
+    "adjacency_mask": {"symmetrize": True, "self_loops": True},
+}
+
+
+@pytest.mark.parametrize("kind", list(ODD))
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_mask_is_of_the_edges_however_a_kind_finds_its_pairs(kind, ordered):
+    """Each edge alone, against the same call whose weights are scaled by hand."""
+    conv = HeteroNSAConv(
+        {UU: {"kind": kind, "options": ODD[kind]}},
+        pattern="M" if ordered else None,
+        hidden_channels=8,
+        heads=2,
+        mlp_ratio=0,
+    ).double()
+    # As many edges as pairs for all_pairs: a mask by the pairs' order would fit, and be wrong.
+    index = torch.cartesian_prod(torch.arange(4), torch.arange(4)).t()
+    index = index[:, torch.randperm(16)]
+    index = index if kind == "all_pairs" else index[:, index[0] != index[1]][:, :7]
+    x = torch.randn(4, 8, dtype=torch.float64)
+    more = {"order_dict": {"u": torch.tensor([2, 0, 3, 1])}} if ordered else {}
+    call = ({"u": x}, {UU: index})
+    conv(*call, **more)
+    with attention_maps(conv) as maps:
+        conv(*call, **more)
+    (found,) = maps
+    relation = next(m for m in conv.modules() if isinstance(m, RelationAttention))
+    rows = entered = x
+    if ordered:
+        entrance = conv.stack.inputs["u"]
+        entered = entrance.lin(x) + entrance.bias
+        rows = conv.stack.blocks[0].norms["u"](entered)
+    value = relation.conv.lin_value(rows).view(4, 2, 4)
+    for e in range(index.size(1)):
+        mask = torch.ones(index.size(1), dtype=torch.float64)
+        mask[e] = 0.25
+        set_hetero_masks(conv, {UU: mask}, {UU: index}, apply_sigmoid=False)
+        out = conv(*call, **more)["u"]
+        clear_masks(conv)
+        message = torch.zeros(4, 2, 4, dtype=torch.float64)
+        for (j, i), weight in zip(found.edge_index.t().tolist(), found.weights, strict=True):
+            ends = [index[:, e].tolist()]
+            if kind == "adjacency_mask":
+                both = [c.tolist() for c in index.t()]
+                own = [both.index([j, i])] if [j, i] in both else []
+                own += [both.index([i, j])] if [i, j] in both and [i, j] != [j, i] else []
+                part = sum(float(mask[n]) for n in own) / len(own) if own else 1.0
+            else:
+                part = 0.25 if [j, i] in ends else 1.0
+            message[i] += part * weight[:, None] * value[j]
+        expected = relation.lin_out(message.flatten(1))
+        if ordered:
+            expected = entered + expected
+        torch.testing.assert_close(out, expected, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("pattern", [None, "M", "MSM"])
