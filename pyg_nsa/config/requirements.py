@@ -16,11 +16,11 @@ def unmet(text: str) -> PydanticCustomError | None:
     """Says why a required distribution is not there, or returns None if it is."""
     try:
         requirement = Requirement(text)
-    except InvalidRequirement as error:
+    except InvalidRequirement:  # its words are of a grammar, and others in each version
         return PydanticCustomError(
             "requirement",
-            "'{text}' is no requirement ({error}); write a distribution and perhaps versions, such as pyg-nsa-stoich>=0.3",
-            {"text": text, "error": str(error).splitlines()[0]},
+            "'{text}' is no requirement that pip would take; write a distribution and perhaps versions, such as pyg-nsa-stoich>=0.3",
+            {"text": text},
         )
     if requirement.marker is not None and not requirement.marker.evaluate():
         return None

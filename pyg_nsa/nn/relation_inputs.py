@@ -136,7 +136,8 @@ class RelationInputs:
                 f"{label} must have shape [{src.num_rows}, {height}] (rows: source nodes '{src.node_type}'"
                 f"{stacked}, columns: target nodes '{dst.node_type}' of one graph), got {list(mask.shape)}"
             )
-        row, col = mask.nonzero(as_tuple=True)
+        # One size for both in a compiled graph; of a tuple torch 2.11 would not know that they are alike.
+        row, col = mask.nonzero().unbind(1)
         if num_graphs > 1:
             col = col + torch.div(row, src.num_rows // num_graphs, rounding_mode="floor") * height
         return EdgeSet.from_edge_index(
