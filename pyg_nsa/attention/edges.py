@@ -191,8 +191,8 @@ class EdgeSet:
         # One sort of a combined index; torch.unique would give a data-dependent shape, which breaks compiled graphs.
         width = num_keys + 1  # one column more than there are keys, for the slots that no pair uses
         combined, order = torch.sort(query * width + key, stable=True)
-        is_first = torch.ones_like(combined, dtype=torch.bool)
-        is_first[1:] = combined[1:] != combined[:-1]
+        # Without an assignment to a slice, whose size torch 2.11 could not follow where it depends on data.
+        is_first = combined != torch.cat([combined.new_full((1,), -1), combined])[:-1]
         slot = is_first.long().cumsum(0) - 1
         if torch.compiler.is_compiling():
             unused = num_queries * width + num_keys

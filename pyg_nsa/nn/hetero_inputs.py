@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -25,6 +26,9 @@ EdgeType = tuple[str, str, str]
 #: Keyword arguments (without ``_dict``) that say how the rows of a node type are organised.
 NODE_FIELDS = ("mask", "pert_mask", "batch", "ptr", "x_ptr", "n_id")
 
+#: Those that say which graph a node is of.
+_GRAPH_FIELDS = ("batch", "ptr", "x_ptr")
+
 #: Fields of relations that only edge terms read; a PyG conv gets them only if its forward names them.
 _TERM_FIELDS = ("edge_set", "hyperedge_index", "adj_mask", "inc_mask", "stoichiometry")
 
@@ -35,6 +39,9 @@ _POSITIONAL = ("x", "edge_index", "edge_attr")
 
 #: Where a PyG conv's edges may be among its arguments.
 _INDEX_PLACES = ("edge_index", 1, "hyperedge_index")
+
+
+_KNOWN = frozenset((*NODE_FIELDS, *_TERM_FIELDS, *_POSITIONAL, _ORDER))
 
 
 class HeteroInputs:
@@ -50,7 +57,7 @@ class HeteroInputs:
         numbering: See :class:`~pyg_nsa.nn.node_layout.NodeLayout`.
 
     Raises:
-        ValueError: A keyword that does not end in ``_dict`` (HeteroConv's error).
+        ValueError: A keyword that does not end in ``_dict`` (HeteroConv's error), or one that is nearly the name of a node field.
         TypeError: No node features, or an argument that is no dictionary.
     """
 
@@ -84,6 +91,10 @@ class HeteroInputs:
             _check_is_mapping(owner, _argument_at(place), values)
         for name, values in self.named.items():
             _check_is_mapping(owner, f"{name}_dict", values)
+            if name not in _KNOWN and (meant := _meant_node_field(name)):
+                raise ValueError(
+                    f"'{owner}' got {name}_dict, which nothing reads; did you mean {meant}_dict?"
+                )
         self.fields = fields
         self.x_dict: Mapping[str, Tensor] = fields["x"]
         self.numbering = numbering
@@ -123,6 +134,25 @@ class HeteroInputs:
             + f" Declared: {', '.join(names)}"
         )
 
+    def check_ends(self, declared: Collection[EdgeType]) -> None:
+        """Whether the rows of both ends are there of each declared edge type that has edges.
+
+        Raises:
+            ValueError: They are not; a layer would take the edges for none.
+        """
+        for edge_type in declared:
+            index = self.fields.get("edge_index", {}).get(edge_type)
+            if not isinstance(index, Tensor) or index.numel() == 0:
+                continue
+            for node_type in (edge_type[0], edge_type[2]):
+                if node_type not in self.x_dict:
+                    meant = nearest(node_type, self.x_dict)
+                    hint = f"; did you mean '{node_type}' by '{meant}'?" if meant else ""
+                    raise ValueError(
+                        f"edge type {edge_type} has edges, but x_dict has no rows of node type '{node_type}' (it has "
+                        f"{', '.join(self.x_dict) or 'none'}){hint}"
+                    )
+
     def layout(self, node_type: str) -> NodeLayout:
         """How the rows of a node type are organised (resolved once per call).
 
@@ -136,6 +166,7 @@ class HeteroInputs:
             options = {
                 name: self.named[name].get(node_type) for name in NODE_FIELDS if name in self.named
             }
+            self._check_graphs(node_type)
             layout = NodeLayout(
                 node_type, tuple(x.shape[:-1]), x.device, numbering=self.numbering, **options
             )
@@ -177,6 +208,22 @@ class HeteroInputs:
         if layout.order is None or layout.place is None:
             return x
         return permute_rows(x, layout.place, layout.order)
+
+    def _check_graphs(self, node_type: str) -> None:
+        """Where a call says which graph some nodes are of, it says so of all: the others would be taken for one graph."""
+        said = {
+            t: (name, value)
+            for name in _GRAPH_FIELDS
+            for t, value in self.named.get(name, {}).items()
+            if value is not None and t in self.x_dict
+        }
+        if not said or node_type in said or torch.compiler.is_compiling():
+            return
+        if self.x_dict[node_type].size(0) and any(_is_of_several(*one) for one in said.values()):
+            raise ValueError(
+                f"the call says of which graph the nodes of type {', '.join(map(repr, said))} are, but not those of "
+                f"'{node_type}'; give batch_dict (or ptr_dict) an entry for each node type, as a batch's data.batch_dict has"
+            )
 
     def _check_numbering(self, layout: NodeLayout) -> None:
         for other in self._layouts.values():
@@ -334,6 +381,18 @@ def _check_is_mapping(owner: str, argument: str, values: object) -> None:
     raise TypeError(
         f"'{owner}' takes {argument} as a dictionary by edge type or node type, got {type(values).__name__}{hint}"
     )
+
+
+def _is_of_several(name: str, value: Tensor) -> bool:
+    if name != "batch":
+        return value.numel() > 2
+    return bool((value > 0).any())
+
+
+@functools.lru_cache(maxsize=64)
+def _meant_node_field(name: str) -> str | None:
+    """The field of nodes that a name is a misspelling of; unread, it would let graphs or deleted nodes mix."""
+    return nearest(name, NODE_FIELDS, cutoff=0.8)
 
 
 def _check_rows(node_type: str, x: object) -> None:

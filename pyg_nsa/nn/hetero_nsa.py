@@ -114,6 +114,8 @@ class HeteroNSA(nn.Module):
         self.heads = heads
         self.numbering = numbering
         num_nodes = dict(num_nodes or {})
+        if isinstance(sab_types, str):
+            raise TypeError(f"sab_types is a list of node types: sab_types=['{sab_types}']")
         sab_types = self.node_types if sab_types is None else list(sab_types)
         for what, names in (("sab_types", sab_types), ("num_nodes", num_nodes)):
             unknown = [t for t in names if t not in self.node_types]
@@ -256,6 +258,7 @@ class HeteroNSA(nn.Module):
     def run(self, inputs: HeteroInputs) -> dict[str, Tensor]:
         """Runs the stack on arguments that are sorted already."""
         inputs.check_edge_types(self.relations)
+        inputs.check_ends(self.relations)
         h: dict[str, Tensor] = {}
         for node_type in self.node_types:
             if node_type in inputs.x_dict:

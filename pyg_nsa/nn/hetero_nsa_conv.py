@@ -253,6 +253,8 @@ class HeteroNSAConv(HeteroConv):
         inputs = HeteroInputs(type(self).__name__, args_dict, kwargs_dict, self.numbering)
         if self.stack is not None:
             return self.stack.run(inputs)
+        declared = [e for e, conv in self.convs.items() if isinstance(conv, RelationAttention)]
+        inputs.check_ends(declared)
         convs: dict[EdgeType, nn.Module] = {}
         for edge_type, conv in self.convs.items():
             has_ends = edge_type[0] in inputs.x_dict and edge_type[2] in inputs.x_dict
@@ -260,6 +262,10 @@ class HeteroNSAConv(HeteroConv):
                 has_ends or not isinstance(conv, RelationAttention)
             ):
                 convs[edge_type] = conv
+        if not convs and any(isinstance(key, str) for key in inputs.fields.get("edge_index", ())):
+            inputs.check_edge_types(
+                self.relations
+            )  # HeteroConv passes over edge types that it lacks; these are none
         complete = len(convs) == len(self.convs)
         messages: dict[str, list[Tensor]] = {dst: [] for _, _, dst in convs}
         if self.aggr == "sum":

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear
 
 from pyg_nsa.nn.node_layout import NodeLayout
+from pyg_nsa.nn.projection import check_dtype
 
 __all__ = ["NodeInput"]
 
@@ -43,7 +44,7 @@ class NodeInput(nn.Module):
         """``[*, N, F]`` to ``[*, N, channels]``.
 
         Raises:
-            TypeError: ``x`` holds integers.
+            TypeError: ``x`` holds integers, or numbers of another dtype than the weights.
             ValueError: ``x`` has another number of columns, or none and there is no embedding; or it can't be told which node of the
                 base graph each row is.
         """
@@ -57,6 +58,7 @@ class NodeInput(nn.Module):
                 f"x of node type '{self.node_type}' must be of floating point, got {x.dtype}: x.float(), or learned embeddings of what "
                 "the integers name"
             )
+        check_dtype(self.node_type, x, self.lin)
         if self.lin.in_channels not in (-1, x.size(-1)):
             raise ValueError(
                 f"x of node type '{self.node_type}' has {x.size(-1)} columns, but this module was made for "

@@ -324,6 +324,8 @@ class NodeLayout:
                     f"'batch' of {name} has {batch.numel()} entries but x has {num_rows} rows: pass ptr_dict too "
                     "(data in compact numbering), as collect(data) does"
                 )
+            if num_rows and int(batch.min()) < 0:
+                raise ValueError(f"'batch' of {name} is negative; it counts graphs from 0")
             if num_rows == 0 or bool((batch[1:] < batch[:-1]).any()):
                 return None, None
             graphs = torch.arange(int(batch[-1]) + 2, device=batch.device)

@@ -103,6 +103,8 @@ class NSAConv(MessagePassing):
                 raise ValueError(f"NSAConv supports {name}={only!r} only")
         if kwargs:
             raise TypeError(f"NSAConv got unknown arguments: {', '.join(sorted(kwargs))}")
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"dropout is a probability, from 0 to 1, got {dropout}")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.heads = heads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear
@@ -11,7 +12,7 @@ from torch_geometric.nn.dense.linear import Linear
 from pyg_nsa.compiled.linear import fits, linear, stacked
 from pyg_nsa.compiled.norm import layer_norm_and_rows
 
-__all__ = ["apply", "is_plain", "normed", "project"]
+__all__ = ["apply", "check_dtype", "is_plain", "normed", "project"]
 
 
 def apply(layer: Any, x: Tensor, start: Tensor | None = None) -> Tensor:
@@ -27,6 +28,22 @@ def apply(layer: Any, x: Tensor, start: Tensor | None = None) -> Tensor:
         if same and fits(x, layer.weight, layer.bias):
             return linear(x, layer.weight, layer.bias, start)
     return layer(x) if start is None else start + layer(x)
+
+
+def check_dtype(node_type: str, x: Tensor, layer: Any) -> None:
+    """Whether a linear layer takes rows of this dtype; under autocast any.
+
+    Raises:
+        TypeError: It does not; the message says of which node type they are.
+    """
+    # Not the attribute: a parametrization would be computed for it.
+    weight = layer._parameters.get("weight")
+    if weight is None or x.dtype == weight.dtype or torch.is_autocast_enabled(x.device.type):
+        return
+    raise TypeError(
+        f"x of node type '{node_type}' is {x.dtype}, but the layer's weights are {weight.dtype}: give it x.to({weight.dtype}), or bring "
+        f"the layer to the data's dtype with layer.to({x.dtype})"
+    )
 
 
 def normed(norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.explanation import by_edges, is_explained
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs
 from pyg_nsa.nn.nsa_conv import NSAConv, check_heads
-from pyg_nsa.nn.projection import apply, is_plain
+from pyg_nsa.nn.projection import apply, check_dtype, is_plain
 from pyg_nsa.nn.term_calls import bias_of
 
 __all__ = ["RelationAttention"]
@@ -135,6 +135,7 @@ class RelationAttention(nn.Module):
                     "by: give it features, or use a stack with learned embeddings (pattern='M', "
                     f"num_nodes={{'{layout.node_type}': <nodes of the base graph>}})"
                 )
+            check_dtype(layout.node_type, rows, self.conv.lin_query)
         if inputs.has_edges(self.edge_type):
             edges = inputs.pairs(relation, self.term, self.kind)
             bias = bias_of(self.term, relation, edges, self.conv.heads, self.kind)

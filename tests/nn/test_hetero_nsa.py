@@ -242,8 +242,14 @@ def test_whatever_is_missing_leaves_zero_gradients(gradients):
             "edge_index_dict": empty,
             "stoichiometry_dict": {VU: torch.empty(0)},
         },
-        "node type missing": without(call, node_type="u"),
-        "other node type missing": without(call, node_type="v"),
+        "node type missing": without({**call, "edge_index_dict": {}}, node_type="u"),
+        "other node type missing": without(
+            {**call, "edge_index_dict": {UU: call["edge_index_dict"][UU]}}, node_type="v"
+        ),
+        "node type missing, relations empty": without(
+            {**call, "edge_index_dict": empty, "stoichiometry_dict": {VU: torch.empty(0)}},
+            node_type="u",
+        ),
     }
     for name, case in cases.items():
         out = model(**case)
@@ -253,6 +259,15 @@ def test_whatever_is_missing_leaves_zero_gradients(gradients):
     missing = model(**cases["a relation missing"])
     none = {**call["edge_index_dict"], UV: call["edge_index_dict"][UV][:, :0]}
     assert_same(missing, model(**{**call, "edge_index_dict": none}))  # as if it had no edges
+
+
+def test_edges_of_nodes_that_are_not_there_are_refused():
+    """Left out without a word, a misspelt node type would cost its relations."""
+    model, call = HeteroNSA(-1, 8, KINDS, "MS", heads=2), example()
+    with pytest.raises(
+        ValueError, match=r"\('u', 'to', 'v'\) has edges, but x_dict has no rows of node type 'u'"
+    ):
+        model(**without(call, node_type="u"))
 
 
 def test_no_graph_without_gradients():
