@@ -91,7 +91,9 @@ class HeteroInputs:
             _check_is_mapping(owner, _argument_at(place), values)
         for name, values in self.named.items():
             _check_is_mapping(owner, f"{name}_dict", values)
-            if name not in _KNOWN and (meant := _meant_node_field(name)):
+            if name in _KNOWN or torch.compiler.is_compiling():
+                continue
+            if meant := _meant_node_field(name):
                 raise ValueError(
                     f"'{owner}' got {name}_dict, which nothing reads; did you mean {meant}_dict?"
                 )
