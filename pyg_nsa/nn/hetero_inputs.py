@@ -19,7 +19,7 @@ from pyg_nsa.nn.node_layout import NodeLayout, Numbering
 from pyg_nsa.nn.relation_inputs import RelationInputs
 from pyg_nsa.nn.term_calls import pairs_of
 
-__all__ = ["NODE_FIELDS", "EdgeType", "HeteroInputs"]
+__all__ = ["NODE_FIELDS", "POSITIONAL", "EdgeType", "HeteroInputs"]
 
 EdgeType = tuple[str, str, str]
 
@@ -35,13 +35,14 @@ _TERM_FIELDS = ("edge_set", "hyperedge_index", "adj_mask", "inc_mask", "stoichio
 #: Keyword argument (without ``_dict``) with the order of each node type's rows inside of a stack.
 _ORDER = "order"
 
-_POSITIONAL = ("x", "edge_index", "edge_attr")
+#: Dictionaries that may be passed by place (without ``_dict``), in their order.
+POSITIONAL = ("x", "edge_index", "edge_attr")
 
 #: Where a PyG conv's edges may be among its arguments.
 _INDEX_PLACES = ("edge_index", 1, "hyperedge_index")
 
 
-_KNOWN = frozenset((*NODE_FIELDS, *_TERM_FIELDS, *_POSITIONAL, _ORDER))
+_KNOWN = frozenset((*NODE_FIELDS, *_TERM_FIELDS, *POSITIONAL, _ORDER))
 
 
 class HeteroInputs:
@@ -78,7 +79,7 @@ class HeteroInputs:
             k.removesuffix("_dict"): v for k, v in kwargs_dict.items()
         }
         fields = dict(self.named)
-        for name, values in zip(_POSITIONAL, args_dict, strict=False):
+        for name, values in zip(POSITIONAL, args_dict, strict=False):
             fields.setdefault(name, values)
         if "x" not in fields:
             raise TypeError(f"'{owner}' needs node features: pass x_dict first or by keyword")
@@ -369,7 +370,7 @@ class HeteroInputs:
 
 
 def _argument_at(place: int) -> str:
-    return f"{_POSITIONAL[place]}_dict" if place < len(_POSITIONAL) else f"argument {place + 1}"
+    return f"{POSITIONAL[place]}_dict" if place < len(POSITIONAL) else f"argument {place + 1}"
 
 
 def _check_is_mapping(owner: str, argument: str, values: object) -> None:

@@ -26,7 +26,7 @@ def find(model: nn.Module, where: str | Sequence[str]) -> tuple[list[Layer], lis
     Raises:
         SwapError: No layer, one that is the model itself, or one that a plain list also holds.
     """
-    globs = [where] if isinstance(where, str) else list(where)
+    globs = _globs(where)
     places: dict[nn.Module, list[str]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         places.setdefault(module, []).append(path)
@@ -45,6 +45,9 @@ def find(model: nn.Module, where: str | Sequence[str]) -> tuple[list[Layer], lis
     transformed = {p[0]: layers for m, p in places.items() if (layers := _to_hetero(m))}
     if not chosen:
         _nothing(places, globs, transformed)
+    for glob in globs:
+        if not any(fnmatchcase(path, glob) for layer in chosen for path in layer.paths):
+            _nothing(places, [glob], transformed)
     notes += [
         f"{p or 'the model'} was made by to_hetero, which leaves no layer to replace: left alone"
         for p in transformed
@@ -52,6 +55,14 @@ def find(model: nn.Module, where: str | Sequence[str]) -> tuple[list[Layer], lis
     _check_places(model, chosen)
     _check_wrappers(model, chosen)
     return chosen, notes
+
+
+def _globs(where: str | Sequence[str]) -> list[str]:
+    if isinstance(where, str):
+        return [where]
+    if isinstance(where, list | tuple) and where and all(isinstance(one, str) for one in where):
+        return list(where)
+    raise TypeError(f"where must be a glob such as 'encoder.*', or a list of some, got {where!r}")
 
 
 _KNOWN = (HeteroConv, HGTConv, HANConv)

@@ -43,12 +43,9 @@ def mixes_graphs(module: nn.Module, call: Call, graph_of: Mapping[str, Tensor]) 
         for t, x in x_dict.items()
         if t in graph_of and x.dim() == 2 and x.size(0) == graph_of[t].numel()
     }
-    others = {t: x if t not in first else _change(x, ~first[t]) for t, x in x_dict.items()}
-    args, kwargs = call.args, dict(call.kwargs)
-    if args:
-        args = (others, *args[1:])
-    else:
-        kwargs["x_dict"] = others
+    args, kwargs = call.with_values(
+        {("x", t): _change(x_dict[t], ~rows) for t, rows in first.items()}
+    )
     with in_evaluation(module):
         before, after = module(*call.args, **call.kwargs), module(*args, **kwargs)
     for node_type, rows in first.items():

@@ -216,6 +216,7 @@ def _relation(
         "default" if by_default else "config",
         missing,
         seen,
+        tuple(unread) if reads_kinds else (),
     )
 
 

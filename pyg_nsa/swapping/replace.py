@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from pyg_nsa.errors import Problem, nearest
 from pyg_nsa.load import load_config
 from pyg_nsa.registry import Registry
 from pyg_nsa.swapping.find import find
-from pyg_nsa.swapping.layers import Layer, describe
+from pyg_nsa.swapping.layers import EdgeType, Layer, describe
 from pyg_nsa.swapping.mixing import graph_of_nodes, mixes_graphs
 from pyg_nsa.swapping.plan import Plan, SwapConfig, build, make_plan
 from pyg_nsa.swapping.problems import SwapError, show
 from pyg_nsa.swapping.report import SwapReport, SwapRow
 from pyg_nsa.swapping.trial import Call, gpus, in_evaluation, watch
+from pyg_nsa.swapping.unread import unread_fields
 
 __all__ = ["swap"]
 
@@ -73,9 +75,10 @@ def swap(
     if data is not None:
         calls, missed = watch(model, layers, data, _fields(config, registry))
         notes += missed
+    _check_node_types(layers, config)
     plans = _plans(layers, config, calls, registry)
     with torch.random.fork_rng(devices=gpus(model), enabled=dry_run):
-        built = _build_all(plans, calls, graph_of_nodes(data), registry)
+        built = _build_all(plans, calls, graph_of_nodes(data), _with_ids(data), registry)
     notes += _strangers(layers, config)
     notes += _sharing(model, layers)
     rows = tuple(_row(plan, module, calls) for plan, module in zip(plans, built, strict=True))
@@ -89,6 +92,11 @@ def swap(
 
 def _check_arguments(model: Any, config: Any) -> None:
     if isinstance(model, nn.Module) and not isinstance(config, nn.Module):
+        if not isinstance(config, HeteroNSAConfig | Mapping | str | Path):
+            raise TypeError(
+                "swap expects its configuration as a mapping, a HeteroNSAConfig, or the path of a file, got "
+                f"{type(config).__name__}"
+            )
         return
     got = f"a {type(model).__name__}"
     if isinstance(model, type) and issubclass(model, nn.Module):
@@ -136,6 +144,7 @@ def _build_all(
     plans: list[Plan],
     calls: Mapping[str, Call],
     graph_of: Mapping[str, Tensor],
+    numbered: Collection[str],
     registry: Registry | None,
 ) -> list[nn.Module]:
     built: list[nn.Module] = []
@@ -157,14 +166,66 @@ def _build_all(
                 _try(plan, module, calls[layer.path])
                 if graph_of and mixes_graphs(module, calls[layer.path], graph_of):
                     plan.warnings.append(_MIXES)
+                if _may_leave_unread(plan.config):
+                    plan.warnings += _unread(plan, module, calls[layer.path])
+                plan.warnings += _lost_ids(plan, calls[layer.path], numbered)
         except Exception as error:
-            problems.append(Problem(layer.path, str(error), "build"))
+            problems.append(Problem(layer.path, _reason(error), "build"))
             cause = cause or error
             continue
         built.append(module)
     if problems:
         raise SwapError(problems) from cause
     return built
+
+
+def _reason(error: Exception) -> str:
+    """Why a replacement can't be built or called; assertions in convs have no words of their own."""
+    notes = getattr(error, "__notes__", ())
+    if str(error):
+        return "; ".join([str(error), *notes])
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    text = f"its replacement fails with {type(error).__name__} in {place.name}, {Path(place.filename).name}:{place.lineno}"
+    return "; ".join([f"{text}: {place.line}" if place.line else text, *notes])
+
+
+def _may_leave_unread(config: HeteroNSAConfig) -> bool:
+    """Whether edges or fields may matter to nothing without a word of the plan: another operator, or blocks that use no edges."""
+    return config.operator != "hetero_nsa" or (
+        config.pattern is not None and "M" not in config.pattern
+    )
+
+
+def _unread(plan: Plan, module: nn.Module, call: Call) -> list[str]:
+    """What went into the layer and makes no difference any more, where the plan does not say so already."""
+    known = {(name, r.edge_type) for r in plan.relations for name in r.unread}
+    found = [one for one in unread_fields(module, call, plan.layer.convs) if one not in known]
+    by_field: dict[str, list[EdgeType]] = {}
+    for name, edge_type in found:
+        by_field.setdefault(name, []).append(edge_type)
+    return [
+        f"{name} of {', '.join(map(show, edge_types))} went into the {plan.layer.name}, and makes no difference to the rows of its "
+        "replacement"
+        for name, edge_types in by_field.items()
+    ]
+
+
+def _with_ids(data: Any) -> list[str]:
+    """Node types of which the data say by `n_id` which nodes of the base graph there are."""
+    if not hasattr(data, "node_types"):
+        return []
+    return [t for t in data.node_types if data[t].get("n_id") is not None]
+
+
+def _lost_ids(plan: Plan, call: Call, numbered: Collection[str]) -> list[str]:
+    passed = call.kwargs.get("n_id_dict") or {}
+    lost = [t for t in plan.config.num_nodes if t in numbered and t not in passed]
+    if not lost or plan.config.operator != "hetero_nsa":
+        return []
+    return [
+        f"n_id of {', '.join(lost)} is in the data and does not reach the layer, so learned embeddings go by rows: let the model's "
+        "forward pass n_id_dict=data.n_id_dict"
+    ]
 
 
 def _was_tried(plan: Plan, calls: Mapping[str, Call]) -> bool:
@@ -241,6 +302,29 @@ def _count(module: nn.Module) -> tuple[int, int]:
     parameters = list(module.parameters())
     lazy = [p for p in parameters if is_lazy(p)]
     return sum(p.numel() for p in parameters if not is_lazy(p)), len(lazy)
+
+
+def _check_node_types(layers: list[Layer], config: HeteroNSAConfig) -> None:
+    """Refuses names of node types that neither a layer nor an edge type has; each layer takes of them what it has."""
+    declared = (t for spec in config.edges for t in (spec.edge_type[0], spec.edge_type[2]))
+    of_layers = (t for layer in layers for t in layer.node_types)
+    there = list(dict.fromkeys((*of_layers, *declared)))
+    problems = [
+        Problem(
+            "",
+            f"{key} names node type '{name}', which no replaced layer has; node types: {', '.join(there)}",
+            "unknown_node_type",
+            suggestion=nearest(name, there),
+        )
+        for key, names in (
+            ("sab.node_types", config.sab.node_types or ()),
+            ("num_nodes", config.num_nodes),
+        )
+        for name in names
+        if name not in there
+    ]
+    if problems:
+        raise SwapError(problems)
 
 
 def _strangers(layers: list[Layer], config: HeteroNSAConfig) -> list[str]:

@@ -30,6 +30,7 @@ class RelationRow:
         chosen_by: `config`, or `default` where the configuration has no `edges`.
         missing: Fields that the kind requires and the call does not pass; alternatives are joined by ` or `.
         missing_is_known: Whether that was seen, or is only what a call has to pass.
+        unread: Fields that went into the layer and that the kind does not read.
     """
 
     edge_type: EdgeType
@@ -39,6 +40,7 @@ class RelationRow:
     chosen_by: str = "config"
     missing: tuple[str, ...] = ()
     missing_is_known: bool = False
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

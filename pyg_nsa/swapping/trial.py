@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import HeteroConv
 
 from pyg_nsa.errors import Problem
-from pyg_nsa.nn.hetero_inputs import NODE_FIELDS, HeteroInputs
+from pyg_nsa.nn.hetero_inputs import NODE_FIELDS, POSITIONAL, HeteroInputs
 from pyg_nsa.swapping.layers import EdgeType, Layer
 from pyg_nsa.swapping.problems import SwapError
 from pyg_nsa.swapping.swapped_conv import without_semantic
@@ -41,6 +41,39 @@ class Call:
     sizes: dict[str, int]
     fields: dict[EdgeType, set[str]]
     unknown_before: tuple[str, ...] = ()
+
+    def value(self, name: str, key: Any) -> Any:
+        """What was passed as a field of an edge type or node type."""
+        return self._dictionary(name).get(key)
+
+    def with_values(
+        self, values: Mapping[tuple[str, Any], Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The call's arguments with some values in the place of others.
+
+        Args:
+            values: By field (without `_dict`) and edge type or node type.
+        """
+        args, kwargs = list(self.args), dict(self.kwargs)
+        for (name, key), value in values.items():
+            place = self._place(name)
+            if isinstance(place, int):
+                args[place] = {**args[place], key: value}
+            else:
+                kwargs[place] = {**kwargs[place], key: value}
+        return tuple(args), kwargs
+
+    def _place(self, name: str) -> int | str:
+        if f"{name}_dict" in self.kwargs:
+            return f"{name}_dict"
+        return POSITIONAL.index(name)
+
+    def _dictionary(self, name: str) -> Mapping[Any, Any]:
+        place = self._place(name)
+        found: Mapping[Any, Any] = (
+            self.args[place] if isinstance(place, int) else self.kwargs[place]
+        )
+        return found
 
     def widths(self) -> dict[str, int]:
         """Size of the output rows of each node type that got some."""
@@ -156,6 +189,10 @@ def _keep(seen: dict[str, Call], path: str, held: dict[str, Any]) -> Any:
 
 
 def _arguments(model: nn.Module, data: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(data, list) and data and all(hasattr(d, "metadata") for d in data):
+        raise _refused(
+            f"data is a list of {len(data)} graphs; give one of them, or all as Batch.from_data_list(data)"
+        )
     if isinstance(data, tuple | list):
         return tuple(data), {}
     if isinstance(data, Mapping):

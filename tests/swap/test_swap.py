@@ -309,9 +309,43 @@ def test_what_a_kind_leaves_unread_is_a_warning_unless_somebody_chose_the_kind(d
     report = swap(Model(), {"pattern": None, "edges": [biased]}, data)
     assert report.warnings == ()
     assert not any("does not read" in note for note in report.rows[0].notes)
-    # Which kinds another operator reads is its own affair.
+    # Which kinds another operator reads is its own affair; what it does with the field is seen in a call.
+    assert swap(Model(), {"operator": "hetero_conv"}).warnings == ()
     report = swap(Model(), {"operator": "hetero_conv"}, data)
-    assert report.warnings == ()
+    assert report.warnings == (
+        "conv: edge_weight of (paper, cites, paper) went into the HeteroConv, and makes no difference to the rows of its replacement",
+    )
+
+
+@pytest.mark.parametrize("operator", ["hgt", "hetero_conv"])
+def test_attributes_that_another_operator_does_not_use(operator, data):
+    model = models.WithAttributes()
+    (warning,) = swap(model, {"operator": operator}, data).warnings
+    assert (
+        "edge_attr of (paper, cites, paper) went into the HeteroConv, and makes no difference"
+        in warning
+    )
+    out = call(model, data)
+    data[CITES].edge_attr = data[CITES].edge_attr * 5
+    assert torch.equal(call(model, data), out)  # true, too
+    if operator == "hetero_conv":
+        more = {"conv": "GATv2Conv", "args": {"edge_dim": 2}, "fields": ["edge_attr"]}
+        edges = [
+            {"edge_type": list(CITES), "kind": "pyg_conv", "options": more},
+            *adjacency(WRITES),
+        ]
+        model = models.WithAttributes()
+        assert swap(model, {"operator": operator, "edges": edges}, data).warnings == ()
+
+
+def test_a_pattern_that_uses_no_edges(data):
+    report = swap(models.Stack(layers=1), {"pattern": "S"}, data)
+    (warning,) = report.warnings
+    assert warning.startswith(
+        "convs.0: edge_index of (paper, cites, paper), (author, writes, paper)"
+    )
+    assert "makes no difference" in warning
+    assert swap(models.Stack(layers=1), {"pattern": "SM"}, data).warnings == ()
 
 
 @pytest.mark.parametrize("given", [False, True])
@@ -540,6 +574,47 @@ def test_sab_types_of_other_layers_are_left_to_them():
     model = models.Shared()
     swap(model, config)
     assert model.conv.config.sab.node_types == ["paper"]
+
+
+def test_names_of_node_types_that_no_layer_has(data):
+    for wrong in ({"sab": {"node_types": ["papr"]}}, {"num_nodes": {"papr": 24}}):
+        with pytest.raises(
+            SwapError, match="names node type 'papr', which no replaced layer has"
+        ) as caught:
+            swap(models.Stack(), wrong, data)
+        assert caught.value.problems[0].suggestion == "paper"
+
+
+def test_numbers_of_nodes_that_do_not_arrive(data):
+    class WithIds(models.Stack):
+        def forward(self, x_dict, edge_index_dict, n_id_dict):
+            for conv in self.convs:
+                x_dict = conv(x_dict, edge_index_dict, n_id_dict=n_id_dict)
+                x_dict = {key: x.relu() for key, x in x_dict.items()}
+            return self.lin(x_dict["paper"])
+
+    for t, n in SIZES.items():
+        data[t].n_id = torch.randperm(n)
+    config = {"pattern": "M", "num_nodes": {"paper": SIZES["paper"]}}
+    report = swap(models.Stack(), config, data)
+    assert [w.split(" is in the data")[0] for w in report.warnings] == [
+        "convs.0: n_id of paper",
+        "convs.1: n_id of paper",
+    ]
+    assert swap(WithIds(), config, data).warnings == ()
+    assert swap(models.Stack(), {"pattern": "M"}, data).warnings == ()  # no embeddings, no need
+
+
+def test_a_conv_that_fails_without_a_word(data):
+    edges = [
+        {"edge_type": list(CITES), "kind": "pyg_conv", "options": {"conv": "GATv2Conv"}},
+        *adjacency(WRITES),
+    ]
+    with pytest.raises(
+        SwapError,
+        match=r"conv: its replacement fails with AssertionError in \w+, gatv2_conv.py:\d+: assert ",
+    ):
+        swap(models.WithAttributes(), {"pattern": None, "edges": edges}, data)
 
 
 def test_a_kind_of_ones_own_and_an_operator_that_is_not_known(data):
@@ -863,6 +938,19 @@ def test_what_is_no_model():
         swap({}, models.Stack())
     with pytest.raises(TypeError, match=r"expects a torch.nn.Module as its model, got a str"):
         swap("model.py", {})
+    for config in (None, 3, [1]):
+        with pytest.raises(TypeError, match="expects its configuration as a mapping, .* got"):
+            swap(models.Stack(), config)
+    for where in (None, 3, [], [3]):
+        with pytest.raises(TypeError, match="where must be a glob such as"):
+            swap(models.Stack(), {}, where=where)
+
+
+def test_a_list_of_graphs_is_no_data(data):
+    with pytest.raises(
+        SwapError, match=r"data is a list of 2 graphs; give one of them, or .*Batch.from_data_list"
+    ):
+        swap(models.Stack(), {}, [data, data])
 
 
 def test_swap_comes_before_wrappers():
@@ -886,6 +974,8 @@ def test_a_glob_that_matches_nothing_gets_a_wider_one():
             swap(models.Stack(), {}, where=glob)
         assert caught.value.problems[0].suggestion == near
         assert len(swap(models.Stack(), {}, where=near).rows) > 0
+    with pytest.raises(SwapError, match="where='nope' matches no layer"):
+        swap(models.Stack(), {}, where=["convs.0", "nope"])
 
 
 # ---- the report --------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,103 @@
+"""Calls that would lose graphs, nodes or relations without a word are refused, and the message says which."""
+
+import pytest
+import torch
+
+from pyg_nsa import HeteroNSAConv
+
+PP, AP = ("paper", "cites", "paper"), ("author", "writes", "paper")
+
+
+def make(pattern="MS", **options):
+    conv = HeteroNSAConv(
+        {PP: "adjacency_mask", AP: "adjacency_mask"}, pattern=pattern, hidden_channels=8, **options
+    )
+    x = {"paper": torch.randn(6, 4), "author": torch.randn(4, 4)}
+    index = {PP: torch.randint(3, (2, 8)), AP: torch.randint(2, (2, 5))}
+    batch = {"paper": torch.tensor([0] * 3 + [1] * 3), "author": torch.tensor([0, 0, 1, 1])}
+    return conv, x, index, batch
+
+
+def test_a_misspelt_node_field():
+    conv, x, index, batch = make()
+    with pytest.raises(
+        ValueError, match="got bacth_dict, which nothing reads; did you mean batch_dict"
+    ):
+        conv(x, index, bacth_dict=batch)
+    conv(x, index, edge_time_dict={PP: torch.rand(8)})  # unread, and near to nothing
+
+
+@pytest.mark.parametrize("pattern", [None, "MS"])
+@pytest.mark.parametrize("field", ["batch", "ptr"])
+def test_graphs_of_some_node_types_only(field, pattern):
+    conv, x, index, batch = make(pattern)
+    given = (
+        batch
+        if field == "batch"
+        else {"paper": torch.tensor([0, 3, 6]), "author": torch.tensor([0, 2, 4])}
+    )
+    conv(x, index, **{f"{field}_dict": given})
+    for partial in ({"author": given["author"]}, {**given, "paper": None}):
+        with pytest.raises(
+            ValueError,
+            match="of which graph the nodes of type 'author' are, but not those of 'paper'",
+        ):
+            conv(x, index, **{f"{field}_dict": partial})
+    # Of one graph there is nothing to be said.
+    conv(x, index, batch_dict={"author": torch.zeros(4, dtype=torch.long)})
+
+
+@pytest.mark.parametrize("values", [[-1, -1, -1, 0, 0, 0], [0, 0, 0, -1, -1, -1]])
+def test_negative_graphs(values):
+    conv, x, index, batch = make()
+    with pytest.raises(ValueError, match="'batch' of node type 'paper' is negative"):
+        conv(x, index, batch_dict={**batch, "paper": torch.tensor(values)})
+
+
+@pytest.mark.parametrize("pattern", [None, "MS"])
+def test_edges_of_a_node_type_that_is_not_there(pattern):
+    conv, x, index, _ = make(pattern)
+    with pytest.raises(
+        ValueError,
+        match=r"'writes', 'paper'\) has edges, but x_dict has no rows of node type 'author'",
+    ):
+        conv({"paper": x["paper"]}, index)
+    with pytest.raises(ValueError, match="did you mean 'author' by 'autor'"):
+        conv({"paper": x["paper"], "autor": x["author"]}, index)
+    out = conv({"paper": x["paper"]}, {**index, AP: index[AP][:, :0]})
+    assert out["paper"].shape == (6, 8)
+
+
+@pytest.mark.parametrize("pattern", [None, "MS"])
+def test_edge_types_as_text(pattern):
+    conv, x, index, _ = make(pattern)
+    with pytest.raises(
+        ValueError, match=r"got 'paper__cites__paper'; did you mean \('paper', 'cites', 'paper'\)"
+    ):
+        conv(x, {"paper__cites__paper": index[PP]})
+
+
+@pytest.mark.parametrize("pattern", [None, "MS"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_features_of_another_dtype(dtype, pattern):
+    conv, x, index, _ = make(pattern)
+    conv(x, index)
+    wrong = {**x, "author": x["author"].to(dtype)}
+    with pytest.raises(
+        TypeError,
+        match=f"x of node type 'author' is {dtype}, but the layer's weights are torch.float32",
+    ):
+        conv(wrong, index)
+    with torch.autocast("cpu", torch.bfloat16):
+        conv(x, index)
+    conv.to(torch.float64)({t: v.double() for t, v in x.items()}, index)
+
+
+def test_options_out_of_range():
+    for pattern in (None, "M"):
+        with pytest.raises(ValueError, match="dropout is a probability, from 0 to 1, got 2"):
+            make(pattern, dropout=2)
+    with pytest.raises(
+        TypeError, match=r"sab_types is a list of node types: sab_types=\['paper'\]"
+    ):
+        make(sab_types="paper")
