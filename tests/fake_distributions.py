@@ -12,11 +12,15 @@ class {cls}(Options):
     k: int = 8
     "How many."
 
+def build(context, options):
+    from pyg_nsa import EdgeTerm
+    return EdgeTerm()
+
 @hookimpl
 def pyg_nsa_edge_kinds():
     return [
         EdgeKind(
-            name={name!r}, options={cls}, build=lambda context, options: None, summary="A kind.", {more}
+            name={name!r}, options={cls}, build=build, summary="A kind.", {more}
         )
     ]
 """

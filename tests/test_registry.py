@@ -293,6 +293,7 @@ def test_a_broken_plugin_warns_at_load_and_raises_in_use(install, case):
     assert text.startswith(f"plugin 'fake_one' of fake-kinds 2.1 ({target}) is broken: ")
     assert reason in text
     assert text.endswith("Mend it, upgrade it (pip install -U fake-kinds), or do without it.")
+    assert "?." not in text and ".. " not in text
     assert caught.value.name == "fake_one"
     assert caught.value.provider == "fake-kinds 2.1"
     assert caught.value.__cause__ is not None

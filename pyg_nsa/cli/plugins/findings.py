@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from packaging.utils import canonicalize_name
 
 from pyg_nsa.cli.plugins.installed import file_of, load_quietly
-from pyg_nsa.cli.plugins.trial import trial_errors
+from pyg_nsa.cli.plugins.trial import trial_builds
 from pyg_nsa.errors import BrokenPluginError, PluginWarning, nearest
 from pyg_nsa.registry import PluginRecord, Registry
+from pyg_nsa.unfit_build import UnfitBuildError
 
 __all__ = ["Finding", "findings"]
 
@@ -23,7 +24,8 @@ class Finding:
     """One thing that a user may want to know.
 
     Attributes:
-        status: `broken`, `incompatible`, `conflict`: the plugin cannot be used. `disabled` and `setting` are for information.
+        status: `broken`, `incompatible`, `conflict`: the plugin cannot be used. `not built`, `disabled` and `setting` are for
+            information.
         name: The plugin; None where it is about a whole distribution or about a setting.
         what: What is wrong.
         mend: What to do about it.
@@ -68,10 +70,11 @@ def findings(registry: Registry) -> list[Finding]:
             found.append(_broken(record))
         elif record.status == "incompatible":
             found.append(_incompatible(record))
-    errors = trial_errors(registry, records)
-    found += [
-        _unbuildable(record, errors[record.name]) for record in records if record.name in errors
-    ]
+    trials = trial_builds(registry, records)
+    for record in records:
+        if record.name in trials.errors:
+            found.append(_unbuildable(record, trials.errors[record.name]))
+    found += [_not_built(r, trials.left_out[r.name]) for r in records if r.name in trials.left_out]
     found += [_disabled(record) for record in records if record.status == "disabled"]
     return [*found, *_idle_settings(records)]
 
@@ -123,18 +126,29 @@ def _incompatible(record: PluginRecord) -> Finding:
 
 def _unbuildable(record: PluginRecord, error: Exception) -> Finding:
     text = (str(error).strip().splitlines() or [""])[0]
+    if not isinstance(error, UnfitBuildError):
+        text = f"build(context, options) with default options raises {type(error).__name__}: {text}"
     dist = record.dist
     own = "" if dist is None else f" if {dist} is yours; else upgrade it (pip install -U {dist})"
     return Finding(
         status="broken",
         name=record.name,
-        what=f"it loads, but build(context, options) with default options raises {type(error).__name__}: {text}".rstrip(
-            ": "
-        ),
+        what=f"it loads, but {text}".rstrip(": "),
         mend=f"correct it{own} or do without it: PYG_NSA_DISABLE_PLUGINS={record.name}",
         providers=(record.provider,),
         places=tuple(_places(record, error)),
         traceback="".join(traceback.format_exception(error)),
+    )
+
+
+def _not_built(record: PluginRecord, reason: str) -> Finding:
+    return Finding(
+        status="not built",
+        name=record.name,
+        what=f"it was loaded but not built: {reason}",
+        mend="nothing; only a configuration can build it: pyg-nsa check FILE --build",
+        providers=(record.provider,),
+        places=tuple(_places(record)),
     )
 
 
