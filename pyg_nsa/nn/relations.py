@@ -15,7 +15,7 @@ from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.hetero_inputs import EdgeType
 from pyg_nsa.nn.relation_attention import RelationAttention
 from pyg_nsa.registry import Registry, default_registry
-from pyg_nsa.unfit_build import UnfitBuildError
+from pyg_nsa.unfit_return import UnfitReturnError, unfit_build
 
 __all__ = ["Relation", "as_relations", "build_relation", "check_built"]
 
@@ -96,7 +96,7 @@ def build_relation(
     """The module of a relation: attention with the edge term that the spec's kind builds, or the conv that it builds.
 
     Raises:
-        UnfitBuildError: The kind's ``build`` did not return what it must (:func:`check_built`).
+        UnfitReturnError: The kind's ``build`` did not return what it must (:func:`check_built`).
     """
     edge_type: EdgeType = tuple(spec.edge_type)  # type: ignore[assignment]
     kind = (registry or default_registry()).edge_kind(spec.kind)
@@ -111,7 +111,7 @@ def build_relation(
         raise
     try:
         check_built(kind, term, edge_type)
-    except UnfitBuildError as unfit:
+    except UnfitReturnError as unfit:
         _let_name(unfit, edge_type)
         raise
     if "message" in kind.produces or not isinstance(term, EdgeTerm):
@@ -126,11 +126,11 @@ def check_built(kind: EdgeKind, built: object, edge_type: EdgeType) -> None:
     """Refuses what a kind's ``build`` returned if it is not what the declaration promises.
 
     Raises:
-        UnfitBuildError: It is no :class:`~pyg_nsa.EdgeTerm`, or for a kind that produces messages no module.
+        UnfitReturnError: It is no :class:`~pyg_nsa.EdgeTerm`, or for a kind that produces messages no module.
     """
     makes_messages = "message" in kind.produces
     if not isinstance(built, nn.Module if makes_messages else EdgeTerm):
-        raise UnfitBuildError(
+        raise unfit_build(
             f"edge kind '{kind.name}'",
             built,
             "torch.nn.Module" if makes_messages else "pyg_nsa.EdgeTerm",

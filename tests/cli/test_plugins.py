@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 import pyg_nsa
 from pyg_nsa import EdgeSpec, Registry, load_config
 from pyg_nsa.cli import main
+from pyg_nsa.errors import ConfigError
 from pyg_nsa.scaffold import project
 
 
@@ -410,6 +411,51 @@ def test_the_doctor_looks_at_what_was_built(install, body, produces, got, wanted
     )
     assert sick["places"] == [str(folder / "sick_module.py")]
     assert sick["mend"].startswith("correct it if dist-a is yours")
+
+
+LETTERS = """
+from pyg_nsa.api import EdgeKind, Options, hookimpl
+
+class LetterOptions(Options):
+    field: str = "distance"
+    "The field to read."
+
+def build(context, options):
+    from pyg_nsa import EdgeTerm
+    return EdgeTerm()
+
+def inputs(options):
+    return options.field
+
+@hookimpl
+def pyg_nsa_edge_kinds():
+    return [EdgeKind(name="sick", build=build, summary="Sick.", options=LetterOptions, inputs=inputs)]
+"""
+
+
+def test_the_doctor_sees_that_inputs_are_letters(install):
+    install("dist-a", {"sick": "sick_module"}, {"sick_module": LETTERS})
+    report = as_json("doctor", status=1)
+    assert "sick" not in report["loaded"]
+    (finding,) = report["findings"]
+    assert finding["what"] == (
+        "it loads, but edge kind 'sick': inputs(options) must return a tuple of field names, got 'distance'; a tuple of one needs its comma: ('distance',)"
+    )
+
+
+def test_a_configuration_with_such_a_kind_is_refused_at_its_line(install, tmp_path):
+    install("dist-a", {"sick": "sick_module"}, {"sick_module": LETTERS})
+    file = tmp_path / "nsa.yaml"
+    file.write_text("edges:\n  - {edge_type: [a, r, b], kind: sick, options: {field: cost}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, registry=Registry())
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.line) == ("edges[0].kind", 2)
+    assert (
+        "edge kind 'sick' cannot say which fields it reads: its plugin, dist-a 1.0, raised"
+        in problem.message
+    )
+    assert problem.message.endswith("got 'cost'; a tuple of one needs its comma: ('cost',)")
 
 
 DEMANDING = """

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from packaging.utils import canonicalize_name
 
 from pyg_nsa.cli.plugins.installed import file_of, load_quietly
-from pyg_nsa.cli.plugins.trial import trial_builds
+from pyg_nsa.cli.plugins.trial import Failure, trial_builds
 from pyg_nsa.errors import BrokenPluginError, PluginWarning, nearest
 from pyg_nsa.registry import PluginRecord, Registry
-from pyg_nsa.unfit_build import UnfitBuildError
+from pyg_nsa.unfit_return import UnfitReturnError
 
 __all__ = ["Finding", "findings"]
 
@@ -72,8 +72,8 @@ def findings(registry: Registry) -> list[Finding]:
             found.append(_incompatible(record))
     trials = trial_builds(registry, records)
     for record in records:
-        if record.name in trials.errors:
-            found.append(_unbuildable(record, trials.errors[record.name]))
+        if record.name in trials.failures:
+            found.append(_unbuildable(record, trials.failures[record.name]))
     found += [_not_built(r, trials.left_out[r.name]) for r in records if r.name in trials.left_out]
     found += [_disabled(record) for record in records if record.status == "disabled"]
     return [*found, *_idle_settings(records)]
@@ -124,10 +124,11 @@ def _incompatible(record: PluginRecord) -> Finding:
     )
 
 
-def _unbuildable(record: PluginRecord, error: Exception) -> Finding:
+def _unbuildable(record: PluginRecord, failure: Failure) -> Finding:
+    error = failure.error
     text = (str(error).strip().splitlines() or [""])[0]
-    if not isinstance(error, UnfitBuildError):
-        text = f"build(context, options) with default options raises {type(error).__name__}: {text}"
+    if not isinstance(error, UnfitReturnError):
+        text = f"{failure.step} with default options raises {type(error).__name__}: {text}"
     dist = record.dist
     own = "" if dist is None else f" if {dist} is yours; else upgrade it (pip install -U {dist})"
     return Finding(

@@ -12,9 +12,23 @@ from pydantic import ValidationError
 from pyg_nsa.api import BuildContext, EdgeKind, Operator
 from pyg_nsa.registry import PluginRecord, Registry
 
-__all__ = ["Trials", "trial_builds"]
+__all__ = ["Failure", "Trials", "trial_builds"]
 
+_BUILD = "build(context, options)"
 _EDGE_TYPE = ("node", "to", "node")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a plugin failed at.
+
+    Attributes:
+        step: The function of the plugin that was called.
+        error: What was raised, by it or by the check of what it returned.
+    """
+
+    step: str
+    error: Exception
 
 
 @dataclass
@@ -22,21 +36,21 @@ class Trials:
     """What the trial builds showed, by plugin.
 
     Attributes:
-        errors: What was raised, by the plugin or by the check of what it built.
+        failures: What went wrong.
         left_out: Why a plugin was not built, though nothing is wrong with it.
     """
 
-    errors: dict[str, Exception] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
-    def run(self, name: str, build: Callable[..., str | None], *arguments: Any) -> bool:
-        """Runs the trial of one plugin, which returns why it built nothing; says whether it was built."""
+    def run(self, name: str, step: str, trial: Callable[..., str | None], *arguments: Any) -> bool:
+        """Runs a trial of one plugin, which returns why nothing was tried; says whether it was tried and succeeded."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                reason = build(*arguments)
+                reason = trial(*arguments)
             except Exception as error:
-                self.errors[name] = error
+                self.failures[name] = Failure(step, error)
                 return False
         if reason is not None:
             self.left_out[name] = reason
@@ -60,24 +74,33 @@ def trial_builds(registry: Registry, records: Iterable[PluginRecord]) -> Trials:
         if r.status == "loaded" and r.declaration is not None and r.declaration.name == r.name
     }
     kinds = {name: one for name, one in declared.items() if isinstance(one, EdgeKind)}
-    built = [name for name, kind in kinds.items() if trials.run(name, _build_kind, kind)]
+    built = [
+        name
+        for name, kind in kinds.items()
+        if trials.run(name, "inputs(options)", _read_inputs, kind)
+        and trials.run(name, _BUILD, _build_kind, kind)
+    ]
     sound = next((name for name in built if "mask" in kinds[name].produces), None)
     for name, one in declared.items():
         if isinstance(one, Operator):
-            trials.run(name, _build_operator, one, sound, registry)
+            trials.run(name, _BUILD, _build_operator, one, sound, registry)
     return trials
 
 
-def _build_kind(kind: EdgeKind) -> str | None:
-    from pyg_nsa.nn.relations import check_built
-
+def _read_inputs(kind: EdgeKind) -> str | None:
     try:
         options = kind.options()
     except ValidationError as error:
         return _without_defaults(error)
-    context = BuildContext(edge_type=_EDGE_TYPE, heads=1, in_channels=(8, 8), out_channels=8)
-    check_built(kind, kind.build(context, options), _EDGE_TYPE)
+    kind.fields(options)
     return None
+
+
+def _build_kind(kind: EdgeKind) -> None:
+    from pyg_nsa.nn.relations import check_built
+
+    context = BuildContext(edge_type=_EDGE_TYPE, heads=1, in_channels=(8, 8), out_channels=8)
+    check_built(kind, kind.build(context, kind.options()), _EDGE_TYPE)
 
 
 def _build_operator(operator: Operator, kind: str | None, registry: Registry) -> str | None:
