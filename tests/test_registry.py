@@ -219,6 +219,17 @@ BROKEN = {
         "it declares nothing: pyg_nsa_edge_kinds or pyg_nsa_operators must return at least one "
         "declaration; is @hookimpl missing on pyg_nsa_edge_kinds?",
     ),
+    "hook in place of its module": (
+        kind_module("fake_one"),
+        "it declares nothing: pyg_nsa_edge_kinds or pyg_nsa_operators must return at least one declaration; this is the "
+        "function pyg_nsa_edge_kinds: name its module in its place, 'fake_mod' without ':pyg_nsa_edge_kinds'",
+        "fake_mod:pyg_nsa_edge_kinds",
+    ),
+    "list of declarations": (
+        kind_module("fake_one") + "\nKINDS = pyg_nsa_edge_kinds()",
+        "; this is a list: name the module with the hooks, or one declaration",
+        "fake_mod:KINDS",
+    ),
     "no kinds": ("", "it declares nothing: pyg_nsa_edge_kinds or pyg_nsa_operators must return"),
     "not a list": (
         kind_module("fake_one").replace("return [", "return 3 # [").split("        EdgeKind")[0],

@@ -551,6 +551,48 @@ def test_the_doctor_reports_entry_points_that_cannot_be_read(install):
     assert "the entry points of dist-a cannot be read" in finding["what"]
 
 
+@pytest.mark.parametrize(
+    "group",
+    [
+        "pyg-nsa",
+        "pyg.nsa",
+        "PyG_NSA",
+        "pygnsa",
+        "pyg_nsa_plugins",
+        "pyg-nsa.plugin",
+        "pyg_nsa.edge_kinds",
+    ],
+)
+def test_the_doctor_sees_a_group_that_is_nearly_ours(install, group):
+    source = {"near_module": kind_module("my_lab.near")}
+    install("dist-a", {"my_lab.near": "near_module"}, source, group=group)
+    report = as_json("doctor", status=1)
+    assert "my_lab.near" not in report["loaded"]
+    (finding,) = report["findings"]
+    assert finding["what"] == (
+        f"'my_lab.near' is an entry point in the group {group!r}, which is not read; the group of plugins is 'pyg_nsa'"
+    )
+    assert finding["mend"] == (
+        "if dist-a is yours, write [project.entry-points.pyg_nsa] in its pyproject.toml and install it again; else upgrade it "
+        "(pip install -U dist-a)"
+    )
+    assert finding["providers"] == ["dist-a 1.0"]
+
+
+@pytest.mark.parametrize("group", ["pyg_nsa_data", "my.pyg_nsa", "pyg", "nsa", "console_scripts"])
+def test_the_doctor_leaves_other_groups_alone(install, group):
+    install("dist-a", {"near": "near_module"}, {"near_module": "1 / 0"}, group=group)
+    assert not as_json("doctor")["findings"]
+
+
+def test_a_plugin_in_both_groups_is_found(install):
+    folder = install("dist-a", {"near": "near_module"}, {"near_module": kind_module("near")})
+    (file,) = folder.glob("*.dist-info/entry_points.txt")
+    file.write_text(file.read_text() + "\n[pyg-nsa]\nnear = near_module\n")
+    report = as_json("doctor")
+    assert "near" in report["loaded"] and not report["findings"]
+
+
 def test_the_doctor_describes_the_environment(monkeypatch):
     monkeypatch.setenv("PYG_NSA_PLUGINS", "pyg-nsa")
     monkeypatch.setenv("PYG_NSA_STRICT_PLUGINS", "")

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from packaging.utils import canonicalize_name
 
 from pyg_nsa.cli.plugins.installed import file_of, load_quietly
+from pyg_nsa.cli.plugins.near_groups import Misplaced, misplaced
 from pyg_nsa.cli.plugins.trial import Failure, trial_builds
 from pyg_nsa.errors import BrokenPluginError, PluginWarning, nearest
 from pyg_nsa.registry import PluginRecord, Registry
+from pyg_nsa.registry.discovery import GROUP
 from pyg_nsa.unfit_return import UnfitReturnError
 
 __all__ = ["Finding", "findings"]
@@ -64,6 +66,7 @@ def findings(registry: Registry) -> list[Finding]:
         if issubclass(one.category, PluginWarning)
     ]
     records = load_quietly(registry)
+    found += map(_misplaced, misplaced())
     found += _conflicts([r for r in records if r.status == "conflict"])
     for record in records:
         if record.status == "broken":
@@ -77,6 +80,19 @@ def findings(registry: Registry) -> list[Finding]:
     found += [_not_built(r, trials.left_out[r.name]) for r in records if r.name in trials.left_out]
     found += [_disabled(record) for record in records if record.status == "disabled"]
     return [*found, *_idle_settings(records)]
+
+
+def _misplaced(one: Misplaced) -> Finding:
+    names = ", ".join(map(repr, one.names))
+    are = "is an entry point" if len(one.names) == 1 else "are entry points"
+    return Finding(
+        status="broken",
+        name=None,
+        what=f"{names} {are} in the group {one.group!r}, which is not read; the group of plugins is {GROUP!r}",
+        mend=f"if {one.dist} is yours, write [project.entry-points.{GROUP}] in its pyproject.toml and install it again; else "
+        f"upgrade it (pip install -U {one.dist})",
+        providers=(f"{one.dist} {one.version}",),
+    )
 
 
 def _conflicts(records: list[PluginRecord]) -> Iterator[Finding]:
