@@ -56,7 +56,7 @@ In a notebook no package is needed: `pyg_nsa.registry.default_registry().registe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,7 @@ import pluggy
 from pydantic import ConfigDict, Field
 
 from pyg_nsa.scalars import StrictScalars
+from pyg_nsa.unfit_return import UnfitReturnError
 
 if TYPE_CHECKING:
     import torch
@@ -237,15 +238,32 @@ class EdgeKind:
             )
 
     def fields(self, options: Options) -> tuple[str, ...]:
-        """Returns the names of all fields that a relation with these options wants from the data."""
-        if self.inputs is not None:
-            return tuple(dict.fromkeys(self.inputs(options)))
-        return self._mentioned()
+        """Returns the names of all fields that a relation with these options wants from the data.
+
+        Raises:
+            UnfitReturnError: `inputs` did not return a tuple of names.
+        """
+        if self.inputs is None:
+            return self._mentioned()
+        names = self.inputs(options)
+        # A string is iterable, too: each letter would be taken for a field.
+        if isinstance(names, Iterable) and not isinstance(names, str | bytes):
+            names = tuple(names)
+            if all(isinstance(name, str) and name for name in names):
+                return tuple(dict.fromkeys(names))
+        example = names if isinstance(names, str) and names else "edge_index"
+        raise UnfitReturnError(
+            f"edge kind {self.name!r}: inputs(options) must return a tuple of field names, got {names!r}; a tuple of one "
+            f"needs its comma: ({example!r},)"
+        )
 
     def missing(self, options: Options, present: Collection[str]) -> list[tuple[str, ...]]:
         """Returns the required inputs that are not among the fields `present`.
 
         Each entry is a tuple of alternatives: any one of its fields would do.
+
+        Raises:
+            UnfitReturnError: `inputs` did not return a tuple of names.
         """
         fields = self.fields(options)
         needed = [(entry,) if isinstance(entry, str) else entry for entry in self.requires]

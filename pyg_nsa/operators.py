@@ -17,6 +17,7 @@ from pyg_nsa.config.fit import misfits
 from pyg_nsa.errors import ConfigError, nearest
 from pyg_nsa.load import load_config
 from pyg_nsa.registry import Registry
+from pyg_nsa.unfit_return import unfit_build
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,7 +54,7 @@ def build_operator(
         ConfigError: The configuration is not valid or does not fit the graph; with all problems.
         UnknownOperatorError: No plugin provides the operator.
         ValueError: `channels` names a node type that the graph lacks, or the operator cannot do what the configuration asks for.
-        TypeError: The operator's plugin did not return a module.
+        UnfitReturnError: The operator's plugin did not return a module.
     """
     if not isinstance(config, HeteroNSAConfig):
         config = load_config(config, registry=registry)
@@ -92,9 +93,10 @@ def build_operator(
         options,
     )
     if not callable(getattr(module, "forward", None)):
-        raise TypeError(
-            f"operator {config.operator!r} of {registry.provider(config.operator)} built a {type(module).__name__}; "
-            "build(context, options) must return a torch.nn.Module"
+        raise unfit_build(
+            f"operator {config.operator!r} of {registry.provider(config.operator)}",
+            module,
+            "torch.nn.Module",
         )
     from pyg_nsa.nn.made_from import describe_config
 

@@ -36,9 +36,10 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         modules: Mapping[str, str],
         version: str = "1.0",
         folder: str | None = None,
+        group: str = "pyg_nsa",
     ) -> Path:
         path = tmp_path / "site" / (folder or f"{name}-{version}")
-        write_distribution(path, name, version, entry_points, modules)
+        write_distribution(path, name, version, entry_points, modules, group)
         monkeypatch.syspath_prepend(str(path))
         written.update(modules)
         return path

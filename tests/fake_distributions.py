@@ -12,11 +12,15 @@ class {cls}(Options):
     k: int = 8
     "How many."
 
+def build(context, options):
+    from pyg_nsa import EdgeTerm
+    return EdgeTerm()
+
 @hookimpl
 def pyg_nsa_edge_kinds():
     return [
         EdgeKind(
-            name={name!r}, options={cls}, build=lambda context, options: None, summary="A kind.", {more}
+            name={name!r}, options={cls}, build=build, summary="A kind.", {more}
         )
     ]
 """
@@ -45,6 +49,7 @@ def write_distribution(
     version: str,
     entry_points: Mapping[str, str],
     modules: Mapping[str, str],
+    group: str = "pyg_nsa",
 ) -> Path:
     """Writes a distribution into `folder`, which then belongs on sys.path."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +57,7 @@ def write_distribution(
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     lines = [f"{entry} = {target}" for entry, target in entry_points.items()]
-    (info / "entry_points.txt").write_text("\n".join(["[pyg_nsa]", *lines, ""]))
+    (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines, ""]))
     for module, source in modules.items():
         (folder / f"{module}.py").write_text(source)
     return folder

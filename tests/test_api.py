@@ -114,6 +114,33 @@ def test_fields_come_from_requires_unless_inputs_says_more():
     assert named.missing(Attr(edge_attr="cost"), {"edge_index", "cost"}) == []
 
 
+@pytest.mark.parametrize(
+    ("returned", "got"),
+    [
+        ("distance", r"'distance'; a tuple of one needs its comma: \('distance',\)$"),
+        ("", r"''; a tuple of one needs its comma: \('edge_index',\)$"),
+        (b"distance", r"b'distance'; a tuple"),
+        (None, "None; a tuple"),
+        (3, "3; a tuple"),
+        (("edge_index", 3), r"\('edge_index', 3\); a tuple"),
+        (("edge_index", ""), r"\('edge_index', ''\); a tuple"),
+        (("edge_index", ("distance",)), ".*; a tuple"),
+    ],
+)
+def test_inputs_must_return_names(returned, got):
+    one = kind(requires=("edge_index",), inputs=lambda options: returned)
+    text = rf"^edge kind 'nearest': inputs\(options\) must return a tuple of field names, got {got}"
+    with pytest.raises(TypeError, match=text):
+        one.fields(Options())
+    with pytest.raises(TypeError, match=text):
+        one.missing(Options(), ())
+
+
+def test_inputs_may_return_names_in_any_order_of_things():
+    for names in (["b", "a", "b"], iter(("b", "a")), {"b": 1, "a": 2}):
+        assert kind(inputs=lambda options, names=names: names).fields(Options()) == ("b", "a")
+
+
 def test_options_refuse_unknown_keys_infinities_and_bad_defaults():
     class Clip(Options):
         clip: float = 8.0

@@ -219,6 +219,17 @@ BROKEN = {
         "it declares nothing: pyg_nsa_edge_kinds or pyg_nsa_operators must return at least one "
         "declaration; is @hookimpl missing on pyg_nsa_edge_kinds?",
     ),
+    "hook in place of its module": (
+        kind_module("fake_one"),
+        "it declares nothing: pyg_nsa_edge_kinds or pyg_nsa_operators must return at least one declaration; this is the "
+        "function pyg_nsa_edge_kinds: name its module in its place, 'fake_mod' without ':pyg_nsa_edge_kinds'",
+        "fake_mod:pyg_nsa_edge_kinds",
+    ),
+    "list of declarations": (
+        kind_module("fake_one") + "\nKINDS = pyg_nsa_edge_kinds()",
+        "; this is a list: name the module with the hooks, or one declaration",
+        "fake_mod:KINDS",
+    ),
     "no kinds": ("", "it declares nothing: pyg_nsa_edge_kinds or pyg_nsa_operators must return"),
     "not a list": (
         kind_module("fake_one").replace("return [", "return 3 # [").split("        EdgeKind")[0],
@@ -293,6 +304,7 @@ def test_a_broken_plugin_warns_at_load_and_raises_in_use(install, case):
     assert text.startswith(f"plugin 'fake_one' of fake-kinds 2.1 ({target}) is broken: ")
     assert reason in text
     assert text.endswith("Mend it, upgrade it (pip install -U fake-kinds), or do without it.")
+    assert "?." not in text and ".. " not in text
     assert caught.value.name == "fake_one"
     assert caught.value.provider == "fake-kinds 2.1"
     assert caught.value.__cause__ is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,8 +51,8 @@ def predict(
 
     Exit status: 0 fine, 1 problems, 2 wrong usage.
     """
-    if output is not None and output.suffix.lower() not in (".csv", ".tsv", ".parquet"):
-        raise click.UsageError(f"-o {output}: name the file .csv, .tsv or .parquet")
+    if output is not None:
+        _check_output(output)
 
     from pyg_nsa.cell.training.prediction import parse_deletions, predict_deletions, read_deletions
     from pyg_nsa.cell.training.restore import restore
@@ -71,6 +72,18 @@ def predict(
         click.echo(_as_json(table))
     elif output is None:
         _print(table, restored.config.data.labels)
+
+
+def _check_output(file: Path) -> None:
+    """Refuses a file that could not be written, before anything is computed."""
+    if file.suffix.lower() not in (".csv", ".tsv", ".parquet"):
+        raise click.UsageError(f"-o {file}: name the file .csv, .tsv or .parquet")
+    folder = file.parent
+    if not folder.is_dir():
+        mend = "that is a file" if folder.exists() else f"make it first (mkdir -p {folder})"
+        raise click.UsageError(f"-o {file}: there is no folder {folder}; {mend}")
+    if not os.access(file if file.exists() else folder, os.W_OK):
+        raise click.UsageError(f"-o {file}: it may not be written (permission denied)")
 
 
 def _write(table: pd.DataFrame, file: Path) -> None:

@@ -141,6 +141,21 @@ class EdgeSpec(ConfigModel):
             raise ValidationError.from_exception_data(type(self).__name__, found)
         return self
 
+    @model_validator(mode="after")
+    def _says_what_it_reads(self, info: ValidationInfo) -> EdgeSpec:
+        registry = registry_of(info)
+        try:
+            registry.edge_kind(self.kind).fields(self.options)
+        except Exception as raised:  # `inputs` is a plugin's function
+            text = "edge kind '{kind}' cannot say which fields it reads: its plugin, {provider}, raised {error}"
+            facts = {"kind": self.kind, "provider": registry.provider(self.kind)}
+            error = PydanticCustomError(
+                "broken_inputs", text, {**facts, "error": f"{type(raised).__name__}: {raised}"}
+            )
+            found = InitErrorDetails(type=error, loc=("kind",), input=self.kind)
+            raise ValidationError.from_exception_data(type(self).__name__, [found]) from raised
+        return self
+
     def resolved(self, registry: Registry | None = None) -> EdgeKind:
         """Returns the edge kind itself.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from pyg_nsa.api import BuildContext, PairOptions
+from pyg_nsa.api import BuildContext, EdgeKind, PairOptions
 from pyg_nsa.config import EdgeSpec
 from pyg_nsa.errors import ConfigError, Problem
 from pyg_nsa.nn.declared import declared_spec, wrong_key
@@ -15,8 +15,9 @@ from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.hetero_inputs import EdgeType
 from pyg_nsa.nn.relation_attention import RelationAttention
 from pyg_nsa.registry import Registry, default_registry
+from pyg_nsa.unfit_return import UnfitReturnError, unfit_build
 
-__all__ = ["Relation", "as_relations", "build_relation"]
+__all__ = ["Relation", "as_relations", "build_relation", "check_built"]
 
 #: What may stand for an edge type: a conv module, a spec, a kind's name, or a mapping with ``kind`` and ``options``.
 Relation = nn.Module | EdgeSpec | str | Mapping[str, Any]
@@ -95,8 +96,7 @@ def build_relation(
     """The module of a relation: attention with the edge term that the spec's kind builds, or the conv that it builds.
 
     Raises:
-        TypeError: The kind's ``build`` did not return an :class:`~pyg_nsa.EdgeTerm`, or for a kind that produces messages
-            no module.
+        UnfitReturnError: The kind's ``build`` did not return what it must (:func:`check_built`).
     """
     edge_type: EdgeType = tuple(spec.edge_type)  # type: ignore[assignment]
     kind = (registry or default_registry()).edge_kind(spec.kind)
@@ -109,20 +109,33 @@ def build_relation(
         error.add_note(f"edge kind '{spec.kind}' could not be built for edge type {edge_type}")
         _let_name(error, edge_type)
         raise
-    if "message" in kind.produces and isinstance(term, nn.Module):
-        return term
-    if not isinstance(term, EdgeTerm):
-        wanted = "torch.nn.Module" if "message" in kind.produces else "pyg_nsa.EdgeTerm"
-        unfit = TypeError(
-            f"edge kind '{kind.name}' built a {type(term).__name__} for edge type {edge_type}; build(context, "
-            f"options) must return a {wanted}"
-        )
+    try:
+        check_built(kind, term, edge_type)
+    except UnfitReturnError as unfit:
         _let_name(unfit, edge_type)
-        raise unfit
+        raise
+    if "message" in kind.produces or not isinstance(term, EdgeTerm):
+        return term
     edge_dropout = spec.options.edge_dropout if isinstance(spec.options, PairOptions) else 0.0
     return RelationAttention(
         edge_type, in_channels, out_channels, heads, term, spec.kind, edge_dropout, dropout
     )
+
+
+def check_built(kind: EdgeKind, built: object, edge_type: EdgeType) -> None:
+    """Refuses what a kind's ``build`` returned if it is not what the declaration promises.
+
+    Raises:
+        UnfitReturnError: It is no :class:`~pyg_nsa.EdgeTerm`, or for a kind that produces messages no module.
+    """
+    makes_messages = "message" in kind.produces
+    if not isinstance(built, nn.Module if makes_messages else EdgeTerm):
+        raise unfit_build(
+            f"edge kind '{kind.name}'",
+            built,
+            "torch.nn.Module" if makes_messages else "pyg_nsa.EdgeTerm",
+            f" for edge type {edge_type}",
+        )
 
 
 def _let_name(error: Exception, edge_type: EdgeType) -> None:

@@ -28,6 +28,7 @@ from pyg_nsa.registry.plugin_contract import (
     named_by,
     origin_of,
     shown,
+    why_nothing,
 )
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Admission:
             self._manager.register(plugin, name=str(id(plugin)))
             # Without this a misspelt hook is ignored, and the plugin just seems to do nothing.
             self._manager.check_pending()
-            admitted = Admitted(source, plugin, self._ask(plugin))
+            admitted = Admitted(source, plugin, self._ask(plugin, source))
         except pluggy.PluginValidationError as error:
             self._forget(plugin)
             raise BrokenPluginError(
@@ -141,8 +142,11 @@ class Admission:
                 return answer
         return None
 
-    def _ask(self, plugin: object) -> dict[str, Declaration]:
-        """Calls the hooks of one plugin, so that an answer (or an exception) is known to be its own."""
+    def _ask(self, plugin: object, source: object) -> dict[str, Declaration]:
+        """Calls the hooks of one plugin, so that an answer (or an exception) is known to be its own.
+
+        `source` is what was given for the plugin.
+        """
         others = self._manager.get_plugins() - {plugin}
         declared: dict[str, Declaration] = {}
         for hook, wanted in (("pyg_nsa_edge_kinds", EdgeKind), ("pyg_nsa_operators", Operator)):
@@ -164,10 +168,9 @@ class Admission:
                         raise BrokenPluginError(f"it declares {(twice or new)[0]!r} twice")
                     declared[declaration.name] = declaration
         if not declared:
-            unmarked = [hook for hook in HOOKS if callable(getattr(plugin, hook, None))]
             raise BrokenPluginError(
                 "it declares nothing: pyg_nsa_edge_kinds or pyg_nsa_operators must return at least one "
-                "declaration" + (f"; is @hookimpl missing on {unmarked[0]}?" if unmarked else "")
+                f"declaration{why_nothing(source)}"
             )
         return declared
 

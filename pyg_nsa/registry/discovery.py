@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ __all__ = [
     "PluginRecord",
     "Status",
     "discover",
+    "distributions_with",
     "import_of",
     "spellings",
     "switched_on",
@@ -114,17 +115,8 @@ def discover() -> Iterator[Installed]:
 
     Not `importlib.metadata.entry_points`: there, one distribution with a damaged file hides the plugins of all others.
     """
-    names: dict[str, str] = {}
-    for dist in importlib.metadata.distributions():
-        # Most distributions have no plugins for us. Reading one small file is all that they cost.
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            if f"[{GROUP}]" in (dist.read_text("entry_points.txt") or ""):
-                name = dist.metadata["Name"]
-                if name:
-                    names.setdefault(canonicalize_name(name), name)
-    for name in sorted(names.values()):
-        # A distribution may be on sys.path more than once; Python imports the first, so the first is the one that counts.
-        dist = importlib.metadata.distribution(name)
+    for dist in distributions_with(lambda text: f"[{GROUP}]" in text):
+        name = dist.name
         try:
             entry_points = list(dist.entry_points.select(group=GROUP))
         except Exception as error:
@@ -136,6 +128,21 @@ def discover() -> Iterator[Installed]:
             if (entry_point.name, entry_point.value) not in seen:
                 seen.add((entry_point.name, entry_point.value))
                 yield Installed(entry_point, name, dist.version, siblings)
+
+
+def distributions_with(says: Callable[[str], bool]) -> Iterator[importlib.metadata.Distribution]:
+    """Finds the distributions whose `entry_points.txt` says something, by name."""
+    names: dict[str, str] = {}
+    for dist in importlib.metadata.distributions():
+        # Most distributions have no plugins for us. Reading one small file is all that they cost.
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if says(dist.read_text("entry_points.txt") or ""):
+                name = dist.metadata["Name"]
+                if name:
+                    names.setdefault(canonicalize_name(name), name)
+    for name in sorted(names.values()):
+        # A distribution may be on sys.path more than once; Python imports the first, so the first is the one that counts.
+        yield importlib.metadata.distribution(name)
 
 
 def import_of(entry_point: importlib.metadata.EntryPoint) -> Imported:

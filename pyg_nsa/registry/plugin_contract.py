@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Collection
-from types import ModuleType
+from types import FunctionType, ModuleType
 
 from pyg_nsa.api import PLUGIN_API, EdgeKind, Operator, hookimpl, speaks
 from pyg_nsa.errors import BrokenPluginError, IncompatiblePluginError, RegistryError
@@ -21,6 +21,7 @@ __all__ = [
     "named_by",
     "origin_of",
     "shown",
+    "why_nothing",
 ]
 
 Declaration = EdgeKind | Operator
@@ -102,6 +103,21 @@ def hashable(plugin: object) -> ModuleType:
         if not name.startswith("__"):
             setattr(copy, name, getattr(plugin, name))
     return copy
+
+
+def why_nothing(source: object) -> str:
+    """What to write in the place of a plugin that declares nothing, as far as it shows; a part of a sentence."""
+    unmarked = [hook for hook in HOOKS if callable(getattr(source, hook, None))]
+    if unmarked:
+        return f"; is @hookimpl missing on {unmarked[0]}?"
+    if isinstance(source, FunctionType):
+        return (
+            f"; this is the function {source.__name__}: name its module in its place, {source.__module__!r} without "
+            f"{':' + source.__name__!r}"
+        )
+    if isinstance(source, list | tuple | dict):
+        return f"; this is a {type(source).__name__}: name the module with the hooks, or one declaration"
+    return ""
 
 
 def origin_of(plugin: object) -> str:

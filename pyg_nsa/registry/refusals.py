@@ -76,8 +76,9 @@ def unusable(name: str, found: Sequence[Installed]) -> RegistryError:
             provider=providers,
         )
     if first.status == "broken":
+        stop = "" if first.reason.endswith(("?", ".")) else "."
         return BrokenPluginError(
-            f"plugin {name!r} of {providers} ({first.entry_point.value}) is broken: {first.reason}. "
+            f"plugin {name!r} of {providers} ({first.entry_point.value}) is broken: {first.reason}{stop} "
             f"Mend it, upgrade it (pip install -U {first.dist}), or do without it.",
             name=name,
             provider=providers,

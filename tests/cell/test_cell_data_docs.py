@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.data.dataset import SIMULATED, PerturbationDataset
 from pyg_nsa.cell.data.splits import SplitKind
+from pyg_nsa.cell.evaluation.metrics import LETHAL_BELOW
 from pyg_nsa.cell.files.cache import open_dataset
 from pyg_nsa.cell.files.tables import TableError
 from pyg_nsa.cell.labels import lp_runner
@@ -21,7 +22,8 @@ from pyg_nsa.cell.network.graph import build_graph
 from pyg_nsa.cell.network.sizes import dense_mask_bytes
 from pyg_nsa.cli import main
 
-PAGE = (Path(__file__).parents[2] / "docs" / "cell_data.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "cell_data.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,12 @@ def test_the_examples_run(ran):
     assert len(names["measured"]) == 2
     assert len(names["test"]) > 0
     assert len((folder / "labels.csv").read_text().splitlines()) == 21_138
+
+
+def test_the_docs_say_what_counts_as_lethal():
+    for page in (PAGE, (DOCS / "training.md").read_text()):
+        said = re.search(r"lethal (?:in|if) [^.]*below (\d+\.\d+) ", page)
+        assert said and float(said[1]) == LETHAL_BELOW
 
 
 def test_the_files_are_those_named(ran):

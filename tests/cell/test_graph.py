@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+import re
 import sys
 
 import pandas as pd
@@ -337,6 +339,60 @@ def test_unreadable_tables(tmp_path, toy, name, text, message):
         (tmp_path / name).write_text(text)
     with pytest.raises(TableError, match=message):
         build_graph(toy, gene_tables={"physical": tmp_path / name})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "ragged.csv",
+            b'a,"b\nb"\n\nc,d\na,b,c\n',  # the first row takes two lines
+            r"line 5 has 3 cells, and line 1 has 2\. No line may have more cells than the first: mend the line, or the first "
+            r"one; put a cell that holds a comma in double quotes, and write numbers with a decimal point\.$",
+        ),
+        (
+            "ragged.tsv",
+            b"a\tb\na\tb\tc\td\n",
+            r"line 2 has 4 cells, and line 1 has 2\. No line may .*: mend the line, or the first one\.$",
+        ),
+        (
+            "decimal.csv",
+            b"gene;fitness\na;0,98\n",
+            r"line 2 has 2 cells, and line 1 has 1\. Its first line is separated by semicolons, and \.csv files by commas: write "
+            r"it with commas, and its numbers with a decimal point \(0\.98, not 0,98\)\.$",
+        ),
+        (
+            "semicolons.csv",
+            b"a;b\nc;d,e\n",
+            r"line 2 has 2 cells, and line 1 has 1\. Its first .* by semicolons, and \.csv files by commas: write it with commas\.$",
+        ),
+        (
+            "quote.csv",
+            b'a,b\n\nc,"d\n' + b"a,b\n" * 50_000,
+            "a double quote in line 3 is never closed, or .*: close it",
+        ),
+        (
+            "wide.csv",
+            "a,b\nc,d\n".encode("utf-16"),
+            "it is UTF-16 text, and tables are UTF-8: save it as UTF-8",
+        ),
+        (
+            "latin.csv",
+            "a,b\r\nc,d\r\né,b\r\n".encode("latin-1"),
+            r"line 3 is no UTF-8 text \(byte 0xe9\): save the file as UTF-8 .* iconv -f latin1",
+        ),
+    ],
+)
+@pytest.mark.parametrize("compress", [False, True])
+def test_what_is_wrong_with_a_table_is_told_with_its_line(
+    tmp_path, toy, name, content, message, compress
+):
+    path = tmp_path / f"{name}{'.gz' if compress else ''}"
+    path.write_bytes(gzip.compress(content) if compress else content)
+    with pytest.raises(TableError, match=f"^{re.escape(str(path))}: {message}") as caught:
+        build_graph(toy, gene_tables={"physical": path})
+    assert "tokenizing" not in str(caught.value)
+    assert "codec" not in str(caught.value)
 
 
 def test_wrong_options(toy):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import zipfile
@@ -237,6 +238,24 @@ def test_wrong_usage(invoke, best):
     result = invoke("predict", best, "b3916", "-o", "out.xlsx")
     assert result.exit_code == 2
     assert "name the file .csv, .tsv or .parquet" in result.output
+
+
+def test_where_the_table_goes_is_checked_before_anything_is_computed(invoke, tmp_path, monkeypatch):
+    # The checkpoint is not there either: it would be told first if it were read first.
+    checkpoint = tmp_path / "none.ckpt"
+    (tmp_path / "file").write_text("")
+    for folder, mend in (
+        ("nodir", f"make it first (mkdir -p {tmp_path / 'nodir'})"),
+        ("file", "that is a file"),
+    ):
+        out = tmp_path / folder / "p.csv"
+        result = invoke("predict", checkpoint, "b3916", "-o", out)
+        assert result.exit_code == 2
+        assert f"-o {out}: there is no folder {out.parent}; {mend}" in result.output
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    result = invoke("predict", checkpoint, "b3916", "-o", tmp_path / "p.csv")
+    assert result.exit_code == 2
+    assert "p.csv: it may not be written (permission denied)" in result.output
 
 
 # ---- the graph behind a checkpoint -----------------------------------------------------------------------------------

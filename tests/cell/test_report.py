@@ -273,6 +273,11 @@ def test_page_says_what_was_trained_on_what(page):
     assert "137 genes, 207 reactions and 1 metabolite." in words
     assert "No measurement went into this: growth was simulated by FBA." in words
     assert "30,202 parameters, trained for 2 min" in words
+    assert (
+        "counts as lethal if its fitness in the labels is below 0.01 (the wildtype’s is 1)."
+        in words
+    )
+    assert "has noise" not in words
     assert "torch" in words
     assert "2.13.0" in words
     assert "1 March 2026, 12:30" in words
@@ -289,6 +294,7 @@ def test_measured_labels_are_not_called_simulated(quick):
     assert "simulat" not in words
     assert "Predicted against measured" in words
     assert "measured (costanzo.csv)" in words
+    assert "below 0.01 (the wildtype’s is 1). Measured fitness has noise" in words
 
 
 # ---- the table of metrics ------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 import pyg_nsa
 from pyg_nsa import EdgeSpec, Registry, load_config
 from pyg_nsa.cli import main
+from pyg_nsa.errors import ConfigError
 from pyg_nsa.scaffold import project
 
 
@@ -351,7 +352,7 @@ def test_the_doctor_builds_each_plugin(install):
     report = as_json("doctor", status=1)
     assert {"needy", "adjacency_mask"} <= set(report["loaded"])
     assert not {"sick", "ill"} & set(report["loaded"])
-    ill, sick = sorted(report["findings"], key=lambda finding: finding["name"])
+    ill, needy, sick = sorted(report["findings"], key=lambda finding: finding["name"])
     assert (sick["status"], sick["name"], sick["providers"]) == ("broken", "sick", ["dist-a 1.0"])
     assert sick["what"] == (
         "it loads, but build(context, options) with default options raises ModuleNotFoundError: No module named 'no_such_module'"
@@ -361,8 +362,145 @@ def test_the_doctor_builds_each_plugin(install):
     )
     assert sick["places"] == [f"{folder / 'sick_module.py'}:9"]
     assert ill["what"].endswith("raises ValueError: this operator is not for you")
+    assert (needy["status"], needy["is_problem"]) == ("not built", False)
+    assert needy["what"] == "it was loaded but not built: its option 'radius' has no default"
+    assert needy["mend"] == "nothing; only a configuration can build it: pyg-nsa check FILE --build"
     text = call("doctor", "--traceback", status=1).stdout
-    assert "2 problems" in text and "    | ModuleNotFoundError" in text
+    assert f"{len(report['loaded']) - 1} plugins work, 1 loaded but not built, 2 problems" in text
+    assert "    | ModuleNotFoundError" in text
+
+
+RETURNS = """
+from pyg_nsa.api import EdgeKind, Operator, hookimpl
+
+def build(context, options):
+    {body}
+
+@hookimpl
+def pyg_nsa_edge_kinds():
+    return [EdgeKind(name="sick", build=build, summary="Sick.", aliases=("unwell",), produces=frozenset({{{produces!r}}}))]
+
+@hookimpl
+def pyg_nsa_operators():
+    return [Operator(name="ill", build=build, summary="Ill.")]
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "produces", "got", "wanted", "hint"),
+    [
+        ("pass", "mask", "NoneType", "pyg_nsa.EdgeTerm", "; is its return missing?"),
+        ("pass", "message", "NoneType", "torch.nn.Module", "; is its return missing?"),
+        ("return 3", "message", "int", "torch.nn.Module", ""),
+        ("return 'x'", "mask", "str", "pyg_nsa.EdgeTerm", ""),
+    ],
+)
+def test_the_doctor_looks_at_what_was_built(install, body, produces, got, wanted, hint):
+    points = dict.fromkeys(("sick", "unwell", "ill"), "sick_module")
+    source = RETURNS.format(body=body, produces=produces)
+    folder = install("dist-a", points, {"sick_module": source})
+    report = as_json("doctor", status=1)
+    assert not {"sick", "unwell", "ill"} & set(report["loaded"])
+    ill, sick = sorted(report["findings"], key=lambda finding: finding["name"])
+    returns = "build(context, options) must return a"
+    assert sick["what"] == (
+        f"it loads, but edge kind 'sick' built a {got} for edge type ('node', 'to', 'node'); {returns} {wanted}{hint}"
+    )
+    assert ill["what"] == (
+        f"it loads, but operator 'ill' of dist-a 1.0 built a {got}; {returns} torch.nn.Module{hint}"
+    )
+    assert sick["places"] == [str(folder / "sick_module.py")]
+    assert sick["mend"].startswith("correct it if dist-a is yours")
+
+
+LETTERS = """
+from pyg_nsa.api import EdgeKind, Options, hookimpl
+
+class LetterOptions(Options):
+    field: str = "distance"
+    "The field to read."
+
+def build(context, options):
+    from pyg_nsa import EdgeTerm
+    return EdgeTerm()
+
+def inputs(options):
+    return options.field
+
+@hookimpl
+def pyg_nsa_edge_kinds():
+    return [EdgeKind(name="sick", build=build, summary="Sick.", options=LetterOptions, inputs=inputs)]
+"""
+
+
+def test_the_doctor_sees_that_inputs_are_letters(install):
+    install("dist-a", {"sick": "sick_module"}, {"sick_module": LETTERS})
+    report = as_json("doctor", status=1)
+    assert "sick" not in report["loaded"]
+    (finding,) = report["findings"]
+    assert finding["what"] == (
+        "it loads, but edge kind 'sick': inputs(options) must return a tuple of field names, got 'distance'; a tuple of one needs its comma: ('distance',)"
+    )
+
+
+def test_a_configuration_with_such_a_kind_is_refused_at_its_line(install, tmp_path):
+    install("dist-a", {"sick": "sick_module"}, {"sick_module": LETTERS})
+    file = tmp_path / "nsa.yaml"
+    file.write_text("edges:\n  - {edge_type: [a, r, b], kind: sick, options: {field: cost}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, registry=Registry())
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.line) == ("edges[0].kind", 2)
+    assert (
+        "edge kind 'sick' cannot say which fields it reads: its plugin, dist-a 1.0, raised"
+        in problem.message
+    )
+    assert problem.message.endswith("got 'cost'; a tuple of one needs its comma: ('cost',)")
+
+
+DEMANDING = """
+from pydantic import model_validator
+from pyg_nsa.api import EdgeKind, Operator, Options, hookimpl
+
+class Two(Options):
+    near: float
+    "No default."
+    far: float
+    "No default."
+
+class One(Options):
+    near: float | None = None
+    "One of the two."
+    far: float | None = None
+    "One of the two."
+    @model_validator(mode="after")
+    def check(self):
+        if self.near is None and self.far is None:
+            raise ValueError("give near or far")
+        return self
+
+@hookimpl
+def pyg_nsa_edge_kinds():
+    return [EdgeKind(name="two", build=print, summary="Two.", options=Two)]
+
+@hookimpl
+def pyg_nsa_operators():
+    return [Operator(name="one", build=print, summary="One.", options=One), Operator(name="none", build=print, summary="No.")]
+"""
+
+
+def test_the_doctor_says_why_it_built_nothing(install, monkeypatch):
+    monkeypatch.setenv("PYG_NSA_PLUGINS", "dist-a")
+    points = dict.fromkeys(("two", "one", "none"), "demanding_module")
+    install("dist-a", points, {"demanding_module": DEMANDING})
+    report = as_json("doctor")
+    unbuilt = [one for one in report["findings"] if one["status"] == "not built"]
+    assert {one["name"]: one["what"].partition(": ")[2] for one in unbuilt} == {
+        "two": "its options 'near', 'far' have no defaults",
+        "one": "its default options are refused: Value error, give near or far",
+        "none": "no edge kind that makes pairs could be built to try it with",
+    }
+    assert "0 plugins work, 3 loaded but not built, no problems" in call("doctor").stdout
 
 
 def test_the_doctor_shows_tracebacks_when_asked(install):
@@ -411,6 +549,48 @@ def test_the_doctor_reports_entry_points_that_cannot_be_read(install):
     file.write_text("[pyg_nsa]\nsick\n  = [\n")
     (finding,) = as_json("doctor", status=1)["findings"]
     assert "the entry points of dist-a cannot be read" in finding["what"]
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        "pyg-nsa",
+        "pyg.nsa",
+        "PyG_NSA",
+        "pygnsa",
+        "pyg_nsa_plugins",
+        "pyg-nsa.plugin",
+        "pyg_nsa.edge_kinds",
+    ],
+)
+def test_the_doctor_sees_a_group_that_is_nearly_ours(install, group):
+    source = {"near_module": kind_module("my_lab.near")}
+    install("dist-a", {"my_lab.near": "near_module"}, source, group=group)
+    report = as_json("doctor", status=1)
+    assert "my_lab.near" not in report["loaded"]
+    (finding,) = report["findings"]
+    assert finding["what"] == (
+        f"'my_lab.near' is an entry point in the group {group!r}, which is not read; the group of plugins is 'pyg_nsa'"
+    )
+    assert finding["mend"] == (
+        "if dist-a is yours, write [project.entry-points.pyg_nsa] in its pyproject.toml and install it again; else upgrade it "
+        "(pip install -U dist-a)"
+    )
+    assert finding["providers"] == ["dist-a 1.0"]
+
+
+@pytest.mark.parametrize("group", ["pyg_nsa_data", "my.pyg_nsa", "pyg", "nsa", "console_scripts"])
+def test_the_doctor_leaves_other_groups_alone(install, group):
+    install("dist-a", {"near": "near_module"}, {"near_module": "1 / 0"}, group=group)
+    assert not as_json("doctor")["findings"]
+
+
+def test_a_plugin_in_both_groups_is_found(install):
+    folder = install("dist-a", {"near": "near_module"}, {"near_module": kind_module("near")})
+    (file,) = folder.glob("*.dist-info/entry_points.txt")
+    file.write_text(file.read_text() + "\n[pyg-nsa]\nnear = near_module\n")
+    report = as_json("doctor")
+    assert "near" in report["loaded"] and not report["findings"]
 
 
 def test_the_doctor_describes_the_environment(monkeypatch):

@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pyg_nsa.cell.files.file_kind import DECOMPRESS, file_kind
+from pyg_nsa.cell.files.file_kind import file_kind
+from pyg_nsa.cell.files.table_faults import SEPARATORS, separator_hint, text_fault
 
 __all__ = ["TableError", "read_rows", "separator_hint"]
 
-SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
 SHOWN = 10
 _LINE_BREAK = r"\r\n|\r|\n"
-_SEPARATOR_NAMES = {";": "semicolons", "\t": "tabs", ",": "commas"}
 
 
 class TableError(ValueError):
@@ -73,39 +72,13 @@ def read_rows(table: str | Path | pd.DataFrame, what: str) -> tuple[pd.DataFrame
     except TableError:
         raise
     except (ValueError, OSError, EOFError) as error:  # of pandas and pyarrow, all ValueErrors
-        raise TableError(
-            f"{path}: cannot be read ({str(error).splitlines()[0]}).{separator_hint(path)}"
-        ) from error
+        fault = text_fault(path) if kind in SEPARATORS else ""
+        if fault:
+            raise TableError(f"{path}: {fault}") from error
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TableError(f"{path}: cannot be read ({first}).{separator_hint(path)}") from error
     raise TableError(
         f"{path}: unknown ending {path.suffix!r} ({what}). Expected .csv, .tsv, .tab, .txt (these also with .gz or .bz2), .parquet."
-    )
-
-
-def separator_hint(table: str | Path | pd.DataFrame) -> str:
-    """A sentence on the separator of a file, if its first line has another than the ending says; else empty.
-
-    Args:
-        table: What :func:`read_rows` was given.
-    """
-    if isinstance(table, pd.DataFrame):
-        return ""
-    path = Path(table).expanduser()
-    kind, compression = file_kind(path)
-    wanted = SEPARATORS.get(kind)
-    try:
-        content = path.read_bytes()
-        content = DECOMPRESS[compression](content) if compression else content
-        first = content.partition(b"\n")[0].decode("utf-8-sig")
-    except (ValueError, OSError, EOFError):  # it says nothing, then
-        return ""
-    found = [one for one in _SEPARATOR_NAMES if one in first]
-    if wanted is None or wanted in first or not found:
-        return ""
-    fits = [ending for ending, one in SEPARATORS.items() if one == found[0]]
-    mend = f"call the file {fits[0]}, or write" if fits else "write"
-    return (
-        f" Its first line is separated by {_SEPARATOR_NAMES[found[0]]}, and {kind} files by "
-        f"{_SEPARATOR_NAMES[wanted]}: {mend} it with {_SEPARATOR_NAMES[wanted]}."
     )
 
 

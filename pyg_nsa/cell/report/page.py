@@ -99,6 +99,7 @@ def _context(files: RunFiles, gallery: Gallery) -> dict[str, Any]:
     return {
         "facts": facts,
         "simulated": simulated,
+        "lethal_below": f"{LETHAL_BELOW:g}",
         "truth": truth,
         "label_source": source,
         "split": _split_rows(facts["split"]),

@@ -27,7 +27,8 @@ _VARIABLES = ("PYG_NSA_PLUGINS", "PYG_NSA_DISABLE_PLUGINS", "PYG_NSA_STRICT_PLUG
 def doctor(traceback: bool, as_json: bool) -> None:
     """Load all plugins, build each once, say what is wrong with them and how to mend it, and show the environment.
 
-    Each is built with its default options, within one node type; `pyg-nsa check FILE --build` builds what a file describes.
+    Each is built with its default options, within one node type; `pyg-nsa check FILE --build` builds what a file describes. One
+    whose options have no defaults is said to be loaded but not built.
 
     Exit status: 0 fine, 1 a plugin is broken, incompatible or in conflict, 2 wrong usage. Plugins that were switched off are
     mentioned, and are no problem.
@@ -40,7 +41,11 @@ def doctor(traceback: bool, as_json: bool) -> None:
     problems = sum(finding.is_problem for finding in found)
     failing = {finding.name for finding in found if finding.is_problem}
     usable = sorted(
-        r.name for r in registry.records() if r.status == "loaded" and r.name not in failing
+        record.name
+        for record in registry.records()
+        if record.declaration is not None
+        and record.status == "loaded"
+        and not failing & {record.name, record.declaration.name}  # an alias fails with its kind
     )
     environment = _environment()
     if as_json:
@@ -55,7 +60,11 @@ def doctor(traceback: bool, as_json: bool) -> None:
         for finding in found:
             _as_text(finding, traceback)
         end = "1 problem" if problems == 1 else f"{problems or 'no'} problems"
-        click.echo(f"{len(usable)} plugins work, {end}\n")
+        unbuilt = {finding.name for finding in found if finding.status == "not built"}
+        works = f"{len(set(usable) - unbuilt)} plugins work"
+        if unbuilt:
+            works += f", {len(unbuilt)} loaded but not built"
+        click.echo(f"{works}, {end}\n")
         for title, value in environment.items():
             click.echo(f"  {title:<24}  {'not set' if value is None else value or '(empty)'}")
     if problems:

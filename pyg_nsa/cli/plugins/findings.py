@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from packaging.utils import canonicalize_name
 
 from pyg_nsa.cli.plugins.installed import file_of, load_quietly
-from pyg_nsa.cli.plugins.trial import trial_errors
+from pyg_nsa.cli.plugins.near_groups import Misplaced, misplaced
+from pyg_nsa.cli.plugins.trial import Failure, trial_builds
 from pyg_nsa.errors import BrokenPluginError, PluginWarning, nearest
 from pyg_nsa.registry import PluginRecord, Registry
+from pyg_nsa.registry.discovery import GROUP
+from pyg_nsa.unfit_return import UnfitReturnError
 
 __all__ = ["Finding", "findings"]
 
@@ -23,7 +26,8 @@ class Finding:
     """One thing that a user may want to know.
 
     Attributes:
-        status: `broken`, `incompatible`, `conflict`: the plugin cannot be used. `disabled` and `setting` are for information.
+        status: `broken`, `incompatible`, `conflict`: the plugin cannot be used. `not built`, `disabled` and `setting` are for
+            information.
         name: The plugin; None where it is about a whole distribution or about a setting.
         what: What is wrong.
         mend: What to do about it.
@@ -62,18 +66,33 @@ def findings(registry: Registry) -> list[Finding]:
         if issubclass(one.category, PluginWarning)
     ]
     records = load_quietly(registry)
+    found += map(_misplaced, misplaced())
     found += _conflicts([r for r in records if r.status == "conflict"])
     for record in records:
         if record.status == "broken":
             found.append(_broken(record))
         elif record.status == "incompatible":
             found.append(_incompatible(record))
-    errors = trial_errors(registry, records)
-    found += [
-        _unbuildable(record, errors[record.name]) for record in records if record.name in errors
-    ]
+    trials = trial_builds(registry, records)
+    for record in records:
+        if record.name in trials.failures:
+            found.append(_unbuildable(record, trials.failures[record.name]))
+    found += [_not_built(r, trials.left_out[r.name]) for r in records if r.name in trials.left_out]
     found += [_disabled(record) for record in records if record.status == "disabled"]
     return [*found, *_idle_settings(records)]
+
+
+def _misplaced(one: Misplaced) -> Finding:
+    names = ", ".join(map(repr, one.names))
+    are = "is an entry point" if len(one.names) == 1 else "are entry points"
+    return Finding(
+        status="broken",
+        name=None,
+        what=f"{names} {are} in the group {one.group!r}, which is not read; the group of plugins is {GROUP!r}",
+        mend=f"if {one.dist} is yours, write [project.entry-points.{GROUP}] in its pyproject.toml and install it again; else "
+        f"upgrade it (pip install -U {one.dist})",
+        providers=(f"{one.dist} {one.version}",),
+    )
 
 
 def _conflicts(records: list[PluginRecord]) -> Iterator[Finding]:
@@ -121,20 +140,32 @@ def _incompatible(record: PluginRecord) -> Finding:
     )
 
 
-def _unbuildable(record: PluginRecord, error: Exception) -> Finding:
+def _unbuildable(record: PluginRecord, failure: Failure) -> Finding:
+    error = failure.error
     text = (str(error).strip().splitlines() or [""])[0]
+    if not isinstance(error, UnfitReturnError):
+        text = f"{failure.step} with default options raises {type(error).__name__}: {text}"
     dist = record.dist
     own = "" if dist is None else f" if {dist} is yours; else upgrade it (pip install -U {dist})"
     return Finding(
         status="broken",
         name=record.name,
-        what=f"it loads, but build(context, options) with default options raises {type(error).__name__}: {text}".rstrip(
-            ": "
-        ),
+        what=f"it loads, but {text}".rstrip(": "),
         mend=f"correct it{own} or do without it: PYG_NSA_DISABLE_PLUGINS={record.name}",
         providers=(record.provider,),
         places=tuple(_places(record, error)),
         traceback="".join(traceback.format_exception(error)),
+    )
+
+
+def _not_built(record: PluginRecord, reason: str) -> Finding:
+    return Finding(
+        status="not built",
+        name=record.name,
+        what=f"it was loaded but not built: {reason}",
+        mend="nothing; only a configuration can build it: pyg-nsa check FILE --build",
+        providers=(record.provider,),
+        places=tuple(_places(record)),
     )
 
 
