@@ -117,6 +117,21 @@ def broken_options(folder: Path) -> BaseException:
     return edge("edge_type: [a, r, b], kind: mine, options: {k: 4}")(folder)
 
 
+def broken_inputs(folder: Path) -> BaseException:
+    def build(context: Any, options: Any) -> Any:
+        return None
+
+    build.__module__ = "my_notebook"
+    kind = EdgeKind(
+        name="wrong",
+        build=build,
+        summary="Wrong.",
+        inputs=lambda options: "distance",  # type: ignore[arg-type,return-value]
+    )
+    default_registry().register(kind)
+    return edge("edge_type: [a, r, b], kind: wrong")(folder)
+
+
 def other_options(folder: Path) -> BaseException:
     other = default_registry().edge_kind("incidence_mask").options()
     entry = {"edge_type": ["a", "r", "b"], "kind": "adjacency_mask", "options": other}
@@ -344,6 +359,12 @@ CONFIGURATIONS = [
         "A plugin's own check of its options failed.",
         broken_options,
         "tell the plugin's authors; other values may do meanwhile.",
+    ),
+    Case(
+        "broken_inputs",
+        "A plugin's function that names the fields it reads failed, or returned something else than names.",
+        broken_inputs,
+        'tell the plugin\'s authors; `inputs` returns a tuple, such as `("distance",)`.',
     ),
     Case(
         "options_of_another_kind",
