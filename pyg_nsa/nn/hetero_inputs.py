@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,37 +11,19 @@ from torch import Tensor, nn
 
 from pyg_nsa.attention import EdgeSet
 from pyg_nsa.attention.renumbering import permute_rows, renumbered
-from pyg_nsa.errors import nearest
-from pyg_nsa.nn.declared import meant_edge_type
+from pyg_nsa.nn.call_checks import check_arguments, check_graphs, check_rows
+from pyg_nsa.nn.call_fields import NODE_FIELDS, ORDER, POSITIONAL, TERM_FIELDS
 from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.node_layout import NodeLayout, Numbering
 from pyg_nsa.nn.relation_inputs import RelationInputs
 from pyg_nsa.nn.term_calls import pairs_of
 
-__all__ = ["NODE_FIELDS", "POSITIONAL", "EdgeType", "HeteroInputs"]
+__all__ = ["EdgeType", "HeteroInputs"]
 
 EdgeType = tuple[str, str, str]
 
-#: Keyword arguments (without ``_dict``) that say how the rows of a node type are organised.
-NODE_FIELDS = ("mask", "pert_mask", "batch", "ptr", "x_ptr", "n_id")
-
-#: Those that say which graph a node is of.
-_GRAPH_FIELDS = ("batch", "ptr", "x_ptr")
-
-#: Fields of relations that only edge terms read; a PyG conv gets them only if its forward names them.
-_TERM_FIELDS = ("edge_set", "hyperedge_index", "adj_mask", "inc_mask", "stoichiometry")
-
-#: Keyword argument (without ``_dict``) with the order of each node type's rows inside of a stack.
-_ORDER = "order"
-
-#: Dictionaries that may be passed by place (without ``_dict``), in their order.
-POSITIONAL = ("x", "edge_index", "edge_attr")
-
 #: Where a PyG conv's edges may be among its arguments.
 _INDEX_PLACES = ("edge_index", 1, "hyperedge_index")
-
-
-_KNOWN = frozenset((*NODE_FIELDS, *_TERM_FIELDS, *POSITIONAL, _ORDER))
 
 
 class HeteroInputs:
@@ -88,16 +69,7 @@ class HeteroInputs:
                 f"'{owner}' takes node features as a dictionary by node type (x_dict), got "
                 f"{type(fields['x']).__name__}; of a HeteroData: conv(**conv.collect(data))"
             )
-        for place, values in enumerate(args_dict):
-            _check_is_mapping(owner, _argument_at(place), values)
-        for name, values in self.named.items():
-            _check_is_mapping(owner, f"{name}_dict", values)
-            if name in _KNOWN or torch.compiler.is_compiling():
-                continue
-            if meant := _meant_node_field(name):
-                raise ValueError(
-                    f"'{owner}' got {name}_dict, which nothing reads; did you mean {meant}_dict?"
-                )
+        check_arguments(owner, args_dict, self.named)
         self.fields = fields
         self.x_dict: Mapping[str, Tensor] = fields["x"]
         self.numbering = numbering
@@ -114,48 +86,6 @@ class HeteroInputs:
                 return True
         return False
 
-    def check_edge_types(self, declared: Collection[EdgeType]) -> None:
-        """Whether any declared edge type is in a call that has some; a stack would take all of them for relations without edges.
-
-        Raises:
-            ValueError: None is.
-        """
-        if any(self.has_edges(edge_type) for edge_type in declared):
-            return
-        given = {key for values in self.fields.values() for key in values if isinstance(key, tuple)}
-        given |= set(self.fields.get("edge_index", ()))
-        if not given:
-            return
-        names = [str(edge_type) for edge_type in declared]
-        first = next(key for values in self.fields.values() for key in values if key in given)
-        meant = nearest(str(meant_edge_type(first) or first), names)
-        hint = f"; did you mean {meant}?" if meant else "."
-        raise ValueError(
-            f"none of the edge types of this call is declared: got {first!r}"
-            + (f" and {len(given) - 1} more" if len(given) > 1 else "")
-            + hint
-            + f" Declared: {', '.join(names)}"
-        )
-
-    def check_ends(self, declared: Collection[EdgeType]) -> None:
-        """Whether the rows of both ends are there of each declared edge type that has edges.
-
-        Raises:
-            ValueError: They are not; a layer would take the edges for none.
-        """
-        for edge_type in declared:
-            index = self.fields.get("edge_index", {}).get(edge_type)
-            if not isinstance(index, Tensor) or index.numel() == 0:
-                continue
-            for node_type in (edge_type[0], edge_type[2]):
-                if node_type not in self.x_dict:
-                    meant = nearest(node_type, self.x_dict)
-                    hint = f"; did you mean '{node_type}' by '{meant}'?" if meant else ""
-                    raise ValueError(
-                        f"edge type {edge_type} has edges, but x_dict has no rows of node type '{node_type}' (it has "
-                        f"{', '.join(self.x_dict) or 'none'}){hint}"
-                    )
-
     def layout(self, node_type: str) -> NodeLayout:
         """How the rows of a node type are organised (resolved once per call).
 
@@ -165,11 +95,11 @@ class HeteroInputs:
         """
         if node_type not in self._layouts:
             x = self.x_dict[node_type]
-            _check_rows(node_type, x)
+            check_rows(node_type, x)
             options = {
                 name: self.named[name].get(node_type) for name in NODE_FIELDS if name in self.named
             }
-            self._check_graphs(node_type)
+            check_graphs(node_type, self.x_dict, self.named)
             layout = NodeLayout(
                 node_type, tuple(x.shape[:-1]), x.device, numbering=self.numbering, **options
             )
@@ -183,7 +113,7 @@ class HeteroInputs:
         Layouts and pair sets are those of the ordered rows. ``edge_set_dict``, which
         :meth:`~pyg_nsa.HeteroNSA.prepare` makes together with the order, is taken as it is.
         """
-        orders = self.named.get(_ORDER)
+        orders = self.named.get(ORDER)
         if not orders:
             return self
         # One by one: torch 2.11 can't trace an update of __dict__.
@@ -212,22 +142,6 @@ class HeteroInputs:
             return x
         return permute_rows(x, layout.place, layout.order)
 
-    def _check_graphs(self, node_type: str) -> None:
-        """Where a call says which graph some nodes are of, it says so of all: the others would be taken for one graph."""
-        said = {
-            t: (name, value)
-            for name in _GRAPH_FIELDS
-            for t, value in self.named.get(name, {}).items()
-            if value is not None and t in self.x_dict
-        }
-        if not said or node_type in said or torch.compiler.is_compiling():
-            return
-        if self.x_dict[node_type].size(0) and any(_is_of_several(*one) for one in said.values()):
-            raise ValueError(
-                f"the call says of which graph the nodes of type {', '.join(map(repr, said))} are, but not those of "
-                f"'{node_type}'; give batch_dict (or ptr_dict) an entry for each node type, as a batch's data.batch_dict has"
-            )
-
     def _check_numbering(self, layout: NodeLayout) -> None:
         for other in self._layouts.values():
             if None not in (other.found, layout.found) and other.found != layout.found:
@@ -254,7 +168,7 @@ class HeteroInputs:
         edge_type = relation.edge_type
         if edge_type not in self._pairs:
             edges = relation.fields.get("edge_set")
-            if edges is not None and self._given is None and self.named.get(_ORDER):
+            if edges is not None and self._given is None and self.named.get(ORDER):
                 raise ValueError(
                     f"edge_set of edge type {edge_type} was prepared for rows in the order of order_dict, which only a "
                     "stack of blocks follows; leave both out, or say pattern='M' (or another)"
@@ -306,11 +220,11 @@ class HeteroInputs:
                 if edge_type in values:
                     edge_level[len(args) - 1] = value
         for name, values in self.named.items():
-            if name == _ORDER:
+            if name == ORDER:
                 continue
             if name == "x" and x_dict is not None:
                 values = x_dict
-            if name in NODE_FIELDS or name in _TERM_FIELDS:
+            if name in NODE_FIELDS or name in TERM_FIELDS:
                 accepted = _parameters(conv) if accepted is None else accepted
                 if name not in accepted:
                     continue
@@ -367,46 +281,6 @@ class HeteroInputs:
         if alive is None or not isinstance(out, Tensor) or out.shape[: alive.dim()] != alive.shape:
             return out
         return out.masked_fill(~alive.view(*alive.shape, *[1] * (out.dim() - alive.dim())), 0.0)
-
-
-def _argument_at(place: int) -> str:
-    return f"{POSITIONAL[place]}_dict" if place < len(POSITIONAL) else f"argument {place + 1}"
-
-
-def _check_is_mapping(owner: str, argument: str, values: object) -> None:
-    if isinstance(values, Mapping):
-        return
-    hint = ""
-    if values is None:
-        hint = "; leave it out where there is nothing to pass"
-    elif isinstance(values, Tensor):
-        hint = "; a tensor belongs under its edge type or node type"
-    raise TypeError(
-        f"'{owner}' takes {argument} as a dictionary by edge type or node type, got {type(values).__name__}{hint}"
-    )
-
-
-def _is_of_several(name: str, value: Tensor) -> bool:
-    if name != "batch":
-        return value.numel() > 2
-    return bool((value > 0).any())
-
-
-@functools.lru_cache(maxsize=64)
-def _meant_node_field(name: str) -> str | None:
-    """The field of nodes that a name is a misspelling of; unread, it would let graphs or deleted nodes mix."""
-    return nearest(name, NODE_FIELDS, cutoff=0.8)
-
-
-def _check_rows(node_type: str, x: object) -> None:
-    expected = f"x of node type '{node_type}' must be a tensor of shape [N, F], N nodes with F features each"
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{expected}, got {type(x).__name__}")
-    if x.dim() not in (2, 3):
-        hint = "; with one feature each: x.view(-1, 1)" if x.dim() == 1 else ""
-        raise ValueError(
-            f"{expected} (or [B, N, F] for B copies of one base graph), got {list(x.shape)}{hint}"
-        )
 
 
 def _pick(values: Mapping[Any, Any], edge_type: EdgeType) -> tuple[bool, Any]:

@@ -12,6 +12,7 @@ from torch_geometric.utils.hetero import check_add_self_loops
 
 from pyg_nsa.attention.renumbering import renumbered
 from pyg_nsa.config import EdgeSpec
+from pyg_nsa.nn.call_checks import check_edge_types, check_ends
 from pyg_nsa.nn.collecting import collect, wanted_fields
 from pyg_nsa.nn.declared import check_sizes
 from pyg_nsa.nn.grouping import Aggr
@@ -257,8 +258,8 @@ class HeteroNSA(nn.Module):
 
     def run(self, inputs: HeteroInputs) -> dict[str, Tensor]:
         """Runs the stack on arguments that are sorted already."""
-        inputs.check_edge_types(self.relations)
-        inputs.check_ends(self.relations)
+        check_edge_types(inputs.fields, self.relations)
+        check_ends(inputs.fields, self.relations)
         h: dict[str, Tensor] = {}
         for node_type in self.node_types:
             if node_type in inputs.x_dict:

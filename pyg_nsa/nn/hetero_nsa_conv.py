@@ -11,6 +11,7 @@ from torch_geometric.nn import HeteroConv
 
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.load import load_config
+from pyg_nsa.nn.call_checks import check_edge_types, check_ends
 from pyg_nsa.nn.collecting import collect, wanted_fields
 from pyg_nsa.nn.declared import check_sizes
 from pyg_nsa.nn.grouping import Aggr, check_aggr, group
@@ -254,7 +255,7 @@ class HeteroNSAConv(HeteroConv):
         if self.stack is not None:
             return self.stack.run(inputs)
         declared = [e for e, conv in self.convs.items() if isinstance(conv, RelationAttention)]
-        inputs.check_ends(declared)
+        check_ends(inputs.fields, declared)
         convs: dict[EdgeType, nn.Module] = {}
         for edge_type, conv in self.convs.items():
             has_ends = edge_type[0] in inputs.x_dict and edge_type[2] in inputs.x_dict
@@ -262,10 +263,9 @@ class HeteroNSAConv(HeteroConv):
                 has_ends or not isinstance(conv, RelationAttention)
             ):
                 convs[edge_type] = conv
+        # HeteroConv passes over edge types that it lacks; text is none.
         if not convs and any(isinstance(key, str) for key in inputs.fields.get("edge_index", ())):
-            inputs.check_edge_types(
-                self.relations
-            )  # HeteroConv passes over edge types that it lacks; these are none
+            check_edge_types(inputs.fields, self.relations)
         complete = len(convs) == len(self.convs)
         messages: dict[str, list[Tensor]] = {dst: [] for _, _, dst in convs}
         if self.aggr == "sum":

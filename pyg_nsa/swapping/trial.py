@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch_geometric.nn import HeteroConv
 
 from pyg_nsa.errors import Problem
-from pyg_nsa.nn.hetero_inputs import NODE_FIELDS, POSITIONAL, HeteroInputs
+from pyg_nsa.nn.call_fields import NODE_FIELDS, POSITIONAL
+from pyg_nsa.nn.hetero_inputs import HeteroInputs
 from pyg_nsa.swapping.layers import EdgeType, Layer
 from pyg_nsa.swapping.problems import SwapError
 from pyg_nsa.swapping.swapped_conv import without_semantic
