@@ -361,6 +361,11 @@ def test_a_demo_elsewhere_spares_even_a_demo(invoke, stopped):
             "  rates: [0.7, 0.3]",
             "tiny.yaml:6:3: data.rates: expected three numbers, such as [0.7, 0.1, 0.2], got [0.7, 0.3]",
         ),
+        (
+            "training:",
+            "readout: {aggregations: [max, summ]}\ntraining:",
+            "tiny.yaml:20:31: readout.aggregations[1]: 'summ' is not allowed\n    did you mean 'sum'?\n    allowed: sum, add, mean,",
+        ),
     ],
 )
 def test_a_mistake_in_the_file_is_told_with_its_line(invoke, before, after, said, dry):
