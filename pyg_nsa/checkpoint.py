@@ -81,6 +81,8 @@ class MadeOf:
         edges: The edge kind of each edge type; None where a conv module was passed.
         operator: The operator, where a configuration named it.
         heads: The number of heads, which no parameter's shape shows.
+        options: The options of each edge type's kind as plain data, without those that act in training alone.
+        aggr: How the messages of several relations are grouped, as text; None where it is not said.
         config: The configuration as plain data, where there was one; `load_config` reads it.
         version: The version of pyg_nsa.
     """
@@ -88,6 +90,8 @@ class MadeOf:
     edges: dict[EdgeType, Part | None] = field(default_factory=dict)
     operator: Part | None = None
     heads: int | None = None
+    options: dict[EdgeType, dict[str, Any]] = field(default_factory=dict)
+    aggr: str | None = None
     config: dict[str, Any] | None = None
     version: str = pyg_nsa.__version__
 
@@ -100,7 +104,11 @@ class MadeOf:
     def to_json(self) -> str:
         """Returns it as JSON, the same text for the same content."""
         edges = [
-            {"edge_type": edge_type, **(_plain(part) if part is not None else {"kind": None})}
+            {
+                "edge_type": edge_type,
+                **(_plain(part) if part is not None else {"kind": None}),
+                **({"options": self.options[edge_type]} if edge_type in self.options else {}),
+            }
             for edge_type, part in self.edges.items()
         ]
         plain = {
@@ -108,6 +116,7 @@ class MadeOf:
             "pyg_nsa": self.version,
             "operator": _plain(self.operator, "name") if self.operator is not None else None,
             "heads": self.heads,
+            "aggr": self.aggr,
             "edges": edges,
             "config": self.config,
         }
@@ -141,6 +150,13 @@ class MadeOf:
                 },
                 operator=None if operator is None else _part(operator, "name"),
                 heads=plain["heads"],
+                # Not said by checkpoints of before.
+                options={
+                    tuple(one["edge_type"]): dict(one["options"])
+                    for one in plain["edges"]
+                    if "options" in one
+                },
+                aggr=plain.get("aggr"),
                 config=plain["config"],
                 version=plain["pyg_nsa"],
             )
@@ -179,7 +195,10 @@ def _part(plain: Mapping[str, Any], key: str) -> Part:
 
 
 def made_of(
-    relations: Mapping[EdgeType, Any] | Sequence[EdgeSpec], registry: Registry, heads: int | None
+    relations: Mapping[EdgeType, Any] | Sequence[EdgeSpec],
+    registry: Registry,
+    heads: int | None,
+    aggr: str | None = None,
 ) -> MadeOf:
     """Describes relations: a spec by its kind, anything else as a module.
 
@@ -187,6 +206,7 @@ def made_of(
         relations: What each edge type is, or a list of specs.
         registry: Where the kinds are from.
         heads: The number of heads.
+        aggr: How messages are grouped, as text.
     """
     if not isinstance(relations, Mapping):
         relations = {_edge_type(spec): spec for spec in relations}
@@ -198,7 +218,27 @@ def made_of(
         edge_type: parts[spec.kind] if isinstance(spec, EdgeSpec) else None
         for edge_type, spec in relations.items()
     }
-    return MadeOf(edges=edges, heads=heads)
+    options = {
+        edge_type: _settings(spec)
+        for edge_type, spec in relations.items()
+        if isinstance(spec, EdgeSpec)
+    }
+    return MadeOf(edges=edges, heads=heads, options=options, aggr=aggr)
+
+
+def _settings(spec: EdgeSpec) -> dict[str, Any]:
+    """The options of a kind that act whenever it is called."""
+    # Not the repr of what is no plain value: it may hold an address, which is another one in every process.
+    plain = spec.options.model_dump(mode="json", fallback=lambda v: type(v).__name__)
+    return _without_dropout(plain)
+
+
+def _without_dropout(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        key: _without_dropout(one) for key, one in value.items() if not str(key).endswith("dropout")
+    }
 
 
 def with_config(described: MadeOf, config: HeteroNSAConfig, registry: Registry) -> MadeOf:

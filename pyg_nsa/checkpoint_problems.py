@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 from pyg_nsa.api import EdgeKind, Operator
 from pyg_nsa.checkpoint import EdgeType, MadeOf, Part
 from pyg_nsa.errors import Problem, RegistryError, nearest
 from pyg_nsa.registry import Registry, default_registry
 
-__all__ = ["differences", "not_installed"]
+__all__ = ["changed_options", "differences", "not_installed"]
 
 _log = logging.getLogger("pyg_nsa")
 
@@ -57,6 +58,31 @@ def differences(before: MadeOf, now: MadeOf, registry: Registry | None = None) -
                 )
             )
     return found
+
+
+def changed_options(before: MadeOf, now: MadeOf) -> list[str]:
+    """Returns which options differ, by edge type, and the grouping: they change results, and may be meant to.
+
+    Options that one side lacks are left out: another version of the plugin may have added or removed them.
+
+    Args:
+        before: What the checkpoint says; one of before options were written says none.
+        now: What the module was made from.
+    """
+    found = []
+    if None not in (before.aggr, now.aggr) and before.aggr != now.aggr:
+        found.append(_changed("", {"aggr": before.aggr}, {"aggr": now.aggr}, ["aggr"]))
+    for edge_type, old in before.options.items():
+        new = now.options.get(edge_type, {})
+        names = [name for name in old if name in new and old[name] != new[name]]
+        if names:
+            found.append(_changed(f"{_show(edge_type)}: ", old, new, names))
+    return found
+
+
+def _changed(place: str, old: dict[str, Any], new: dict[str, Any], names: list[str]) -> str:
+    before, now = (", ".join(f"{name}={of[name]!r}" for name in names) for of in (old, new))
+    return f"{place}the checkpoint has {before}, this module has {now}"
 
 
 def not_installed(before: MadeOf, registry: Registry | None = None) -> list[Problem]:

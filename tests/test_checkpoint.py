@@ -11,7 +11,7 @@ from fake_distributions import kind_module
 
 from pyg_nsa.api import EdgeKind, Operator
 from pyg_nsa.checkpoint import ENTRY, MadeOf, Part, describe_checkpoint, made_of, with_config
-from pyg_nsa.checkpoint_problems import differences, not_installed
+from pyg_nsa.checkpoint_problems import changed_options, differences, not_installed
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.errors import CheckpointMismatchError
 from pyg_nsa.registry import Registry
@@ -144,6 +144,16 @@ def test_differences(case, registry):
     assert texts(differences(MADE, replace(MADE, **change), registry)) == [expected]
 
 
+def test_options_that_one_side_does_not_know_are_no_change():
+    before = replace(MADE, options={GG: {"k": 8, "gone": 1}, GR: {"clip": 2.0}}, aggr="sum")
+    now = replace(MADE, options={GG: {"k": 9, "new": 1}}, aggr="sum")
+    assert changed_options(before, now) == [
+        "(gene, near, gene): the checkpoint has k=8, this module has k=9"
+    ]
+    assert changed_options(MADE, now) == changed_options(now, MADE) == []
+    assert changed_options(now, now) == []
+
+
 def test_a_renamed_edge_type_is_suggested(registry):
     renamed = replace(MADE, edges={("gene", "nearby", "gene"): NEAR, GR: OTHER})
     gone, new = differences(MADE, renamed, registry)
@@ -209,6 +219,8 @@ def test_json_and_back():
     assert MadeOf.from_json(MADE.to_json().encode()) == MADE
     odd = MadeOf(edges={("gène", "é→", "ü"): None}, heads=1)
     assert MadeOf.from_json(odd.to_json()) == odd
+    told = replace(MADE, options={GG: {"k": 8}, GR: {}}, aggr="max")
+    assert MadeOf.from_json(told.to_json()) == told
     assert MADE.parts == [OPERATOR, NEAR, OTHER]
 
 
@@ -239,6 +251,7 @@ def test_relations_are_described_by_their_plugins(install):
         EdgeSpec.model_validate({"edge_type": GR, "kind": "mine"}, context=context),
     ]
     made = made_of(specs, registry, 2)
+    assert made.options == {GG: {"k": 8}, GR: {}}
     assert made.edges == {
         GG: Part(name="near", distribution="my-lab", version="3.0", revision=3),
         GR: Part(name="mine"),

@@ -21,6 +21,7 @@ from pyg_nsa.config.validation import kept
 from pyg_nsa.scalars import StrictScalars
 
 __all__ = [
+    "Aggregation",
     "BaselineName",
     "CellConfig",
     "CheckpointEvery",
@@ -32,6 +33,23 @@ __all__ = [
 BaselineName = Literal[
     "mean", "product_of_singles", "scope", "hetero_conv", "hgt", "no_messages", "embedding"
 ]
+
+Aggregation = Literal[
+    "sum",
+    "add",
+    "mean",
+    "max",
+    "min",
+    "mul",
+    "var",
+    "std",
+    "median",
+    "softmax",
+    "power_mean",
+    "deep_sets",
+    "variance_preserving",
+]
+"""PyG's aggregations that need no arguments; spelled out, since asking PyG would import torch."""
 
 
 class _Config(StrictScalars):
@@ -106,7 +124,7 @@ class DataConfig(_Config):
 class ReadoutConfig(_Config):
     """From nodes to one vector per cell."""
 
-    aggregations: list[str] = Field(default=["sum"], min_length=1)
+    aggregations: list[Aggregation] = Field(default=["sum"], min_length=1)
     """PyG aggregations by name, concatenated."""
 
     node_types: list[str] | None = None

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from pyg_nsa.cli.checkpoints import check_checkpoint, is_checkpoint, lines_of
-from pyg_nsa.cli.reading import operator_of, read, training_option, warnings_as_notes
+from pyg_nsa.cli.reading import (
+    missing_files_of,
+    operator_of,
+    read,
+    training_option,
+    warnings_as_notes,
+)
 
 if TYPE_CHECKING:
     from pyg_nsa.config import HeteroNSAConfig
@@ -59,6 +65,8 @@ def check(
     What is valid (and fits) is built with --data or --build, since a plugin may refuse what only it can judge. Without either it is
     not, which takes a fraction of the time.
 
+    With --training also whether the files of data are there: the metabolic model, labels and tables of genes.
+
     FILE may also be a checkpoint (.pt, .pth, .ckpt, .bin): is all installed that its modules were made from?
 
     Exit status: 0 valid, 1 problems, 2 wrong usage.
@@ -76,8 +84,9 @@ def check(
                     click.echo("\n".join(lines_of(described)), nl=bool(described))
                 continue
             try:
-                configs[file] = operator_of(read(file, training))
-                found[file] = []
+                config = read(file, training)
+                configs[file] = operator_of(config)
+                found[file] = missing_files_of(config, file)
             except ConfigError as error:
                 found[file] = list(error.problems)
         if data is not None:
@@ -86,8 +95,8 @@ def check(
         elif build:
             from pyg_nsa.trial_build import build_problems
 
-            for file, config in configs.items():
-                found[file] = build_problems(config)
+            for file, operator in configs.items():
+                found[file] += build_problems(operator)
     if form == "json":
         report = [
             {"file": str(file), "valid": not problems, "problems": [p.to_dict() for p in problems]}

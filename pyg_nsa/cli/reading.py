@@ -17,8 +17,16 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from pyg_nsa.config import HeteroNSAConfig
+    from pyg_nsa.errors import Problem
 
-__all__ = ["model_of", "operator_of", "read", "training_option", "warnings_as_notes"]
+__all__ = [
+    "missing_files_of",
+    "model_of",
+    "operator_of",
+    "read",
+    "training_option",
+    "warnings_as_notes",
+]
 
 training_option = click.option(
     "--training", is_flag=True, help="A training run is configured, not an operator alone."
@@ -41,6 +49,17 @@ def read(file: Path, training: bool) -> Any:
     from pyg_nsa.load import load_config
 
     return load_config(file, model_of(training))
+
+
+def missing_files_of(config: Any, file: Path) -> list[Problem]:
+    """The files of data that a training run names and that are not there; none for an operator alone."""
+    from pyg_nsa.config import HeteroNSAConfig
+
+    if isinstance(config, HeteroNSAConfig):
+        return []
+    from pyg_nsa.cell.data_files import missing_files
+
+    return missing_files(config, file)
 
 
 def operator_of(config: Any) -> HeteroNSAConfig:

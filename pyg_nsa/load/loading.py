@@ -108,6 +108,7 @@ def load_config(
             ) from error
         raise ConfigError(explain(error, raw, positions, chosen, model)) from error
     if positions.file is not None:
+        remember_source(config, positions)
         for path, part in _parts(config, ()):
             remember_source(part, positions, path)
     return config

@@ -105,7 +105,7 @@ class HeteroNSA(nn.Module):
         for edge_type, relation in self.relations.items():
             check_add_self_loops(relation, [edge_type])
         self.wanted = wanted_fields(self.relations, registry)
-        describe_relations(self, self.relations, registry, heads)
+        describe_relations(self, self.relations, registry, heads, aggr)
         # Declared order, never a set's: initialisation depends on it.
         self.node_types = list(
             dict.fromkeys(t for src, _, dst in self.relations for t in (src, dst))

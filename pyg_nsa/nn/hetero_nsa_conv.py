@@ -150,7 +150,7 @@ class HeteroNSAConv(HeteroConv):
         self.relations = relations
         self.wanted = wanted_fields(relations, registry)
         if stack is None:  # else the stack says it
-            describe_relations(self, relations, registry, heads)
+            describe_relations(self, relations, registry, heads, aggr)
         self.pattern = pattern
         self.numbering = numbering
         self.stack = stack

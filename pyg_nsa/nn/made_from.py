@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from pyg_nsa.checkpoint import CHILD, ENTRY, MadeOf, made_of, read_entry, with_config
-from pyg_nsa.checkpoint_problems import differences
+from pyg_nsa.checkpoint_problems import changed_options, differences
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.errors import CheckpointMismatchError
+from pyg_nsa.nn.grouping import Aggr
 from pyg_nsa.registry import Registry, default_registry
 
 __all__ = ["MadeFrom", "describe_config", "describe_relations"]
@@ -49,6 +51,9 @@ class MadeFrom(nn.Module):
 
         Raises:
             CheckpointMismatchError: They differ, with all differences.
+
+        Warns:
+            UserWarning: Options of kinds, or ``aggr``, differ alone.
         """
         self._compare(state, ENTRY)
 
@@ -63,9 +68,19 @@ class MadeFrom(nn.Module):
             return  # Shapes without values.
         if isinstance(state, Tensor) and state.cpu().equal(self.get_extra_state()):
             return
-        found = differences(read_entry(state), self.described)
+        before, now = read_entry(state), self.described
+        found = differences(before, now)
         if found:
             raise CheckpointMismatchError(found, key)
+        if changed := changed_options(before, now):
+            module = key.removesuffix(ENTRY).rstrip(".")
+            lines = "".join(f"\n    {line}" for line in changed)
+            warnings.warn(
+                f"{module + ': ' if module else ''}the parameters fit, but may give other results, since options differ:{lines}\n"
+                "Build the module with the checkpoint's options, unless the change is meant.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def extra_repr(self) -> str:
         """The kinds."""
@@ -77,10 +92,12 @@ def describe_relations(
     relations: Mapping[tuple[str, str, str], nn.Module | EdgeSpec],
     registry: Registry | None,
     heads: int,
+    aggr: Aggr,
 ) -> None:
     """Lets a module say in its state dict what its relations are; nothing if none of them is declared."""
     if any(isinstance(relation, EdgeSpec) for relation in relations.values()):
-        _attach(module, made_of(relations, registry or default_registry(), heads))
+        grouping = type(aggr).__name__ if isinstance(aggr, nn.Module) else str(aggr)
+        _attach(module, made_of(relations, registry or default_registry(), heads, grouping))
 
 
 def describe_config(module: nn.Module, config: HeteroNSAConfig, registry: Registry) -> None:
@@ -98,7 +115,7 @@ def describe_config(module: nn.Module, config: HeteroNSAConfig, registry: Regist
         if isinstance(own, MadeFrom):
             own.described = with_config(own.described, config, registry)
             return
-    described = made_of(config.edges, registry, config.heads)
+    described = made_of(config.edges, registry, config.heads, str(config.aggr))
     _attach(module, with_config(described, config, registry))
 
 

@@ -1,13 +1,16 @@
 """Which operator a configuration builds, and the baselines of a configuration."""
 
 import copy
+from typing import get_args
 
 import pytest
 import torch
 from cell.test_model import make_batch, make_config
-from torch_geometric.nn import GATv2Conv, HGTConv, SAGEConv
+from torch_geometric.nn import GATv2Conv, HGTConv, SAGEConv, aggr
+from torch_geometric.nn.resolver import aggregation_resolver
 
 from pyg_nsa import HeteroNSA
+from pyg_nsa.cell.config import Aggregation
 from pyg_nsa.cell.models.build import (
     TRAINED_BASELINES,
     build_embedding,
@@ -111,3 +114,22 @@ def test_an_operator_without_a_layer_is_refused(graph):
         ValueError, match=r"'S': operator 'hgt' is one layer for each M, and there is none"
     ):
         build_model(make_config(operator=operator), graph)
+
+
+def test_the_names_of_aggregations_are_those_that_pyg_makes_without_arguments():
+    def found(name):
+        try:
+            return type(aggregation_resolver(name))
+        except TypeError:  # it needs arguments
+            return None
+
+    made = {found(name) for name in aggr.__all__} - {None, aggr.Aggregation}
+    assert {found(name) for name in get_args(Aggregation)} == made
+
+
+@pytest.mark.parametrize("name", get_args(Aggregation))
+def test_every_aggregation_reads(graph, name):
+    readout = {"deletion": True, "copies": True, "aggregations": [name]}
+    model = build_model(make_config(readout=readout), graph)
+    prediction, _ = model(graph, make_batch(graph, [5], [7, 30]))
+    assert prediction.isfinite().all()

@@ -273,7 +273,7 @@ def own_model(tmp_path, cell_cache):
     module, *_ = _prepare(
         build_model(config, dataset.graph), dataset, split, config, split.val[:2], 0
     )
-    said = identity(config, dataset.graph, name="hetero_nsa", seed=0, instances="")
+    said = identity(config, dataset.graph, name="hetero_nsa", seed=0, instances="", labels="")
     torch.save({"state_dict": module.state_dict(), **said}, tmp_path / "x.ckpt")
     return tmp_path / "x.ckpt", file, model
 

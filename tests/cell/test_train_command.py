@@ -18,14 +18,18 @@ from cell.tiny import TEXT, tiny_config, write_config
 from click.testing import CliRunner
 from ruamel.yaml import YAML
 
+from pyg_nsa.cell.config import CellConfig
+from pyg_nsa.cell.data.splits import make_split
 from pyg_nsa.cell.files.cache import open_dataset
 from pyg_nsa.cell.models.build import build_model
+from pyg_nsa.cell.network.metabolic_model import model_file
 from pyg_nsa.cell.training import dry_run as dry
 from pyg_nsa.cell.training import run as run_module
 from pyg_nsa.cell.training import trainer as training
 from pyg_nsa.cell.training.checkpoint import read_checkpoint
 from pyg_nsa.cell.training.lightning_module import CellModule
 from pyg_nsa.cli import main
+from pyg_nsa.load import load_config
 
 RESULTS = ("predictions.csv", "metrics.csv", "hetero_nsa/predictions.csv")
 
@@ -197,6 +201,86 @@ def test_a_changed_configuration_is_refused_before_anything_is_built(invoke, mon
     assert files_of("run") == before
 
 
+PAIRS = "gene_a,gene_b\nb3916,b1723\nb2097,b2925\n"
+
+
+@pytest.fixture(scope="module")
+def project(cell_cache, tmp_path_factory):
+    """A folder with a configuration, all that it names by relative paths, and its finished run; tests must not change it."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "pairs.csv").write_text(PAIRS)
+    shutil.copy(model_file("textbook"), folder / "organism.xml.gz")
+    text = TEXT.replace(
+        "model: textbook", "model: organism.xml.gz\n  gene_tables: {mine: pairs.csv}"
+    )
+    text = text.replace(
+        "  edges:\n", "  edges:\n    - {edge_type: [gene, mine, gene], kind: adjacency_mask}\n"
+    )
+    text = text.replace("evaluation_pairs: 40", "evaluation_pairs: 40\n  labels: labels.csv")
+    (folder / "tiny.yaml").write_text(
+        text.replace("mean, product_of_singles, hetero_conv", "mean").replace(
+            "epochs: 2", "epochs: 1"
+        )
+    )
+    table = open_dataset(
+        tiny_config(tmp_path_factory.mktemp("same")), cell_cache, progress=False
+    ).table
+    table.to_frame().to_csv(folder / "labels.csv", index=False)
+    words = ["train", str(folder / "tiny.yaml"), "-o", str(folder / "run"), "--no-progress"]
+    result = CliRunner().invoke(main, [*words, "--cache", str(cell_cache)])
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture
+def moved(project, invoke):
+    """A copy of it in the working folder."""
+    shutil.copytree(project, ".", dirs_exist_ok=True)
+
+
+def test_a_project_that_was_copied_is_resumed(invoke, moved, monkeypatch):
+    monkeypatch.setattr(training, "_trainer", lambda *a: pytest.fail("trained again"))
+    result = train(invoke, "--resume")
+    assert result.exit_code == 0, result.output
+
+
+def test_a_file_that_changed_on_the_way_is_refused_by_name(invoke, moved, project):
+    Path("pairs.csv").write_text(PAIRS.replace("b2925", "b2926"))
+    result = train(invoke, "--resume")
+    assert result.exit_code == 1
+    assert "the graph: the metabolic model or the gene tables have other content" in result.output
+    was, now = project / "pairs.csv", Path("pairs.csv").absolute()
+    assert f'data.gene_tables.mine: "{was}" before, "{now}" now' in result.output
+    assert "data.labels" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [("train", "the training instances: other labels"), ("test", "those of validation or testing")],
+)
+def test_labels_that_changed_on_the_way_are_refused_by_name(invoke, moved, part, said):
+    number = int(pd.read_csv("run/predictions.csv").query("part == 'test'")["index"].iloc[0])
+    labels = pd.read_csv("labels.csv")
+    if part == "train":
+        config = load_config("tiny.yaml", CellConfig).relative_to(Path.cwd())
+        table = open_dataset(config, progress=False).table
+        number = int(make_split(table, "gene", config.data.fractions, 0).train[0])
+    labels.loc[number, "fitness"] += 0.5
+    labels.to_csv("labels.csv", index=False)
+    result = train(invoke, "--resume")
+    assert result.exit_code == 1
+    assert said in result.output
+    assert "data.labels: " in result.output and "gene_tables" not in result.output
+
+
+def test_a_file_in_the_place_of_a_shipped_model_is_another(invoke, tiny_run, monkeypatch):
+    shutil.copytree(tiny_run, "run")
+    shutil.copy(model_file("textbook"), "organism.xml.gz")
+    monkeypatch.setattr(run_module, "open_dataset", lambda *a, **k: pytest.fail("built"))
+    result = train(invoke, "--resume", "--set", "data.model=organism.xml.gz")
+    assert 'data.model: "textbook" before' in result.output
+
+
 @pytest.fixture
 def stopped(monkeypatch):
     """Lets a run end before it takes time."""
@@ -276,6 +360,11 @@ def test_a_demo_elsewhere_spares_even_a_demo(invoke, stopped):
             "  evaluation_pairs: 40",
             "  rates: [0.7, 0.3]",
             "tiny.yaml:6:3: data.rates: expected three numbers, such as [0.7, 0.1, 0.2], got [0.7, 0.3]",
+        ),
+        (
+            "training:",
+            "readout: {aggregations: [max, summ]}\ntraining:",
+            "tiny.yaml:20:31: readout.aggregations[1]: 'summ' is not allowed\n    did you mean 'sum'?\n    allowed: sum, add, mean,",
         ),
     ],
 )

@@ -274,6 +274,55 @@ def test_other_mistakes_in_a_training_run_are_listed_as_ever(check, tmp_path):
     assert "operator: input should be a valid string" in check("both.yaml").stderr
 
 
+DATA = "data:\n  model: cell.xml\n  labels: screen.csv\n  gene_tables: {mine: pairs.csv}\n"
+
+
+def test_files_of_data_that_are_missing(check, tmp_path):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "my.yaml").write_text(DATA + RUN)
+    (tmp_path / "project" / "pears.csv").touch()
+    (tmp_path / "project" / "screen.csv").mkdir()
+    result = check("project/my.yaml", "--training")
+    assert result.exit_code == 1
+    taken = f"(taken from the folder of the configuration, {tmp_path / 'project'})"
+    model, labels, table, near, number = result.stderr.splitlines()
+    assert model == (
+        f"project/my.yaml:2:3: data.model: cell.xml: no such file {taken}; "
+        "instead of a file it may be textbook, iJO1366, salmonella"
+    )
+    assert labels.startswith(
+        f"project/my.yaml:3:3: data.labels: screen.csv: is a folder, expected a file {taken}; "
+        "instead of a file it may be simulated, simulated-singles"
+    )
+    assert table == f"project/my.yaml:4:17: data.gene_tables.mine: pairs.csv: no such file {taken}"
+    assert near == "    did you mean 'pears.csv'?"
+    assert number == "3 problems in project/my.yaml"
+    both = check("project/my.yaml", "--training", "--build", "--json")
+    assert len(json.loads(both.stdout)["files"][0]["problems"]) == 3
+
+
+def test_files_of_data_that_are_there(check, tmp_path):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "my.yaml").write_text(DATA + RUN)
+    for name in ("cell.xml", "screen.csv", "pairs.csv"):
+        (tmp_path / "project" / name).touch()
+    assert check("project/my.yaml", "--training").exit_code == 0
+    named = DATA.replace("cell.xml", "salmonella").replace("screen.csv", "simulated-triples")
+    (tmp_path / "project" / "my.yaml").write_text(named + RUN)
+    assert check("project/my.yaml", "--training").exit_code == 0
+
+
+def test_a_name_of_data_that_is_misspelled(check, tmp_path):
+    (tmp_path / "my.yaml").write_text("data: {model: ijo1366, labels: simulatd-triples}\n" + RUN)
+    result = check("my.yaml", "--training")
+    assert "my.yaml:1:8: data.model: ijo1366: no such file" in result.stderr
+    assert "did you mean 'iJO1366'?" in result.stderr
+    assert "did you mean 'simulated-triples'?" in result.stderr
+    train = CliRunner().invoke(main, ["train", "my.yaml", "--dry-run"])
+    assert train.exit_code == 1
+    assert "my.yaml:1:8: data.model: ijo1366: no such file" in train.output
+
+
 def test_a_kind_that_needs_one_node_type(check, tmp_path):
     (tmp_path / "far.yaml").write_text(GOOD.replace("incidence_mask", "distance_bias"))
     result = check("far.yaml")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import pickle
 
 import pytest
 import torch
 import torch.distributed
-from torch_geometric.nn import HeteroConv, SAGEConv
+from torch_geometric.nn import HeteroConv, SAGEConv, SumAggregation
 
 from pyg_nsa import (
     CheckpointMismatchError,
@@ -260,3 +261,80 @@ def test_a_plugins_own_use_of_the_name_is_left_alone():
     described = HeteroNSAConfig.model_validate(config())
     describe_config(module, described, Registry())
     assert list(module.state_dict()) == ["made_from.weight", "made_from.bias"]
+
+
+# --- options --------------------------------------------------------------------------------------
+
+
+def with_options(options, **more):
+    edges = [
+        {"edge_type": list(AA), "kind": "adjacency_mask", "options": options},
+        {"edge_type": list(AB), "kind": "incidence_mask"},
+    ]
+    return config(edges=edges, **more)
+
+
+@pytest.mark.parametrize("pattern", [None, "MS"])
+def test_other_options_are_warned_of(pattern):
+    module = HeteroNSAConv.from_config(with_options({"symmetrize": True}, pattern=pattern))
+    other = with_options({"self_loops": True}, pattern=pattern, aggr="max")
+    again = HeteroNSAConv.from_config(other)
+    with pytest.warns(UserWarning, match="may give other results") as caught:
+        again.load_state_dict(saved(module))
+    (one,) = caught
+    where = "stack: " if pattern else ""
+    assert str(one.message) == (
+        f"{where}the parameters fit, but may give other results, since options differ:\n"
+        "    the checkpoint has aggr='sum', this module has aggr='max'\n"
+        "    (a, r, a): the checkpoint has symmetrize=True, self_loops=False, this module has symmetrize=False, "
+        "self_loops=True\n"
+        "Build the module with the checkpoint's options, unless the change is meant."
+    )
+    assert all(
+        torch.equal(p, q) for p, q in zip(module.parameters(), again.parameters(), strict=True)
+    )
+
+
+def test_other_options_of_modules_made_in_python_and_of_other_operators():
+    one, two = (
+        HeteroNSA(4, 8, {AA: "adjacency_mask", AB: "incidence_mask"}, "M", heads=2, aggr=aggr)
+        for aggr in ("sum", SumAggregation())
+    )
+    with pytest.warns(UserWarning, match="aggr='sum', this module has aggr='SumAggregation'"):
+        two.load_state_dict(saved(one))
+    sums, largest = (
+        build_operator(config(operator="hetero_conv", pattern=None, aggr=aggr), METADATA)
+        for aggr in ("sum", "max")
+    )
+    with pytest.warns(UserWarning, match="aggr='sum', this module has aggr='max'"):
+        largest.load_state_dict(saved(sums))
+
+
+def test_what_acts_in_training_alone_may_differ(recwarn):
+    edges = [{"edge_type": list(AA), "kind": "pyg_conv"}]
+    for options in (
+        [{"edge_dropout": 0.5}, {}],
+        [{"conv": "GATv2Conv", "args": {"dropout": p}} for p in (0.1, 0.9)],
+    ):
+        one, two = (
+            HeteroNSAConv.from_config(
+                config(edges=[{**edges[0], "options": o}], pattern=None)
+                if "conv" in o
+                else with_options(o, pattern=None)
+            )
+            for o in options
+        )
+        two.load_state_dict(saved(one))
+    assert not [w for w in recwarn if "options differ" in str(w.message)]
+
+
+def test_an_entry_of_before_options_were_written_says_nothing_of_them(recwarn):
+    module = HeteroNSAConv.from_config(with_options({"symmetrize": True}, pattern=None))
+    state = saved(module)
+    plain = json.loads(bytes(state[KEY].tolist()))
+    assert plain["edges"][0].pop("options")["symmetrize"] is True
+    assert plain["edges"][1].pop("options") and plain.pop("aggr") == "sum"
+    state[KEY] = torch.frombuffer(bytearray(json.dumps(plain).encode()), dtype=torch.uint8)
+    other = HeteroNSAConv.from_config(with_options({}, pattern=None, aggr="max"))
+    other.load_state_dict(state)
+    assert not [w for w in recwarn if "options differ" in str(w.message)]

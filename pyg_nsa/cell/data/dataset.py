@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch_geometric.data import Dataset, HeteroData
 
 from pyg_nsa.cell.data.batch import Perturbation
+from pyg_nsa.cell.data_files import SIMULATED
 from pyg_nsa.cell.files.sealed_file import (
     DamagedFileError,
     read_sealed,
@@ -52,14 +53,6 @@ from pyg_nsa.errors import nearest
 __all__ = ["MaterialisedDataset", "PerturbationDataset"]
 
 logger = logging.getLogger(__name__)
-
-SIMULATED: dict[str, Deletions] = {
-    "simulated": "pairs",
-    "simulated-singles": "singles",
-    "simulated-pairs": "pairs",
-    "simulated-triples": "triples",
-}
-"""Names of simulated labels."""
 
 GRAPH_VERSION = 4  # raised whenever build_graph gives something else for the same input
 

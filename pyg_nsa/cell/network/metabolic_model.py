@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
+from pyg_nsa.cell.data_files import SHIPPED_MODELS
 from pyg_nsa.cell.files.file_kind import DECOMPRESS, file_kind
 
 __all__ = [
@@ -39,13 +40,6 @@ __all__ = [
     "load_model",
     "model_file",
 ]
-
-SHIPPED_MODELS: dict[str, str] = {
-    "textbook": "textbook.xml.gz",
-    "iJO1366": "iJO1366.xml.gz",
-    "salmonella": "salmonella.xml.gz",
-}
-"""Models inside cobra's wheel, by name: *E. coli* core, *E. coli* iJO1366, *Salmonella* iYS1720."""
 
 FORMATS = "SBML (.xml, .sbml), JSON (.json), YAML (.yml, .yaml), MATLAB (.mat), each also with .gz or .bz2"
 MAX_CLAUSES = 100_000

@@ -1,8 +1,8 @@
 """What a checkpoint says of itself, and whether it belongs to what it is used for.
 
 Beside Lightning's own state a checkpoint holds ``pyg_nsa_config``, the whole configuration, and ``pyg_nsa``: the model's
-name, the seed, fingerprints of the graph and of the training instances, node features, the version that wrote it, and whether
-training has finished. All of it are plain values and tensors, so that ``torch.load`` reads it with ``weights_only=True``.
+name, the seed, fingerprints of the graph, of the training instances and of all labels, node features, the version that wrote it,
+and whether training has finished. All of it are plain values and tensors, so that ``torch.load`` reads it with ``weights_only=True``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pickle
 import zipfile
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, get_args
 
 import numpy as np
@@ -36,6 +36,7 @@ __all__ = [
     "feature_changes",
     "graph_fingerprint",
     "identity",
+    "labels_fingerprint",
     "read_checkpoint",
     "training_fingerprint",
 ]
@@ -53,13 +54,16 @@ _IRRELEVANT = (
     ("training", "strategy"),
 )
 
+# They may name files. What such a file says is in the fingerprints; where it lies is another folder on another machine.
+_MODEL, _LABELS, _TABLES = ("data", "model"), ("data", "labels"), ("data", "gene_tables")
+
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be read, or belongs to another configuration, graph or split."""
 
 
 def identity(
-    config: CellConfig, graph: HeteroData, *, name: str, seed: int, instances: str
+    config: CellConfig, graph: HeteroData, *, name: str, seed: int, instances: str, labels: str
 ) -> dict[str, Any]:
     """What a checkpoint says of itself.
 
@@ -69,6 +73,7 @@ def identity(
         name: Name of the model, such as ``hetero_nsa``.
         seed: Seed of initialisation and sampling.
         instances: :func:`training_fingerprint`.
+        labels: :func:`labels_fingerprint`.
     """
     return {
         "pyg_nsa_config": config.model_dump(mode="json"),
@@ -78,6 +83,7 @@ def identity(
             "graph": graph_fingerprint(graph),
             "features": {t: graph[t].x for t in graph.node_types if "x" in graph[t]},
             "instances": instances,
+            "labels": labels,
             "version": pyg_nsa.__version__,
         },
     }
@@ -183,18 +189,28 @@ def check_same(state: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) 
     Raises:
         CheckpointError: It does not; the message lists what differs.
     """
-    changes = differences(state["pyg_nsa_config"], wanted["pyg_nsa_config"])
+    configs = state["pyg_nsa_config"], wanted["pyg_nsa_config"]
+    changes = differences(*configs)
     before, now = state["pyg_nsa"], wanted["pyg_nsa"]
     if before["seed"] != now["seed"]:
         changes.append(f"seed: {before['seed']} before, {now['seed']} now")
     if before["graph"] != now["graph"]:
         changes.append(
             "the graph: the metabolic model or the gene tables have other content than before"
+            + _other_files(*configs, _MODEL, _TABLES)
         )
     elif features := feature_changes(before["features"], now["features"]):
-        changes.append(features)
+        changes.append(features + _other_files(*configs, _MODEL))
     elif before["instances"] != now["instances"]:
-        changes.append("the training instances: other labels or another split than before")
+        changes.append(
+            "the training instances: other labels or another split than before"
+            + _other_files(*configs, _MODEL, _LABELS)
+        )
+    elif before.get("labels", now["labels"]) != now["labels"]:
+        changes.append(
+            "the labels: those of validation or testing are others than before"
+            + _other_files(*configs, _MODEL, _LABELS)
+        )
     if changes:
         lines = "".join(f"\n    {change}" for change in changes)
         raise CheckpointError(
@@ -205,6 +221,8 @@ def check_same(state: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between two configurations and matters for the result, as ``training.epochs: 3 before, 5 now``.
+
+    Where files of data lie does not matter: :func:`check_same` compares what they say.
 
     Args:
         before: A dumped configuration.
@@ -217,6 +235,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             continue
         if old.get(path) is None and new.get(path) is None:
             continue  # null, or a version that does not know it: such a field changed nothing there
+        if _is_data(path) and _is_file(old.get(path)) and _is_file(new.get(path)):
+            continue
         values = [
             json.dumps(leaves[path], ensure_ascii=False) if path in leaves else "absent"
             for leaves in (old, new)
@@ -224,6 +244,29 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         if values[0] != values[1]:
             lines.append(f"{path_text(path)}: {values[0]} before, {values[1]} now")
     return lines
+
+
+def _is_data(path: tuple[str | int, ...], *among: tuple[str, ...]) -> bool:
+    return any(path[: len(known)] == known for known in among or (_MODEL, _LABELS, _TABLES))
+
+
+def _is_file(value: Any) -> bool:
+    """Whether a value of ``data`` is a path, as :meth:`CellConfig.relative_to` left it, on this system or another."""
+    return isinstance(value, str) and any(
+        kind(value).is_absolute() for kind in (PurePosixPath, PureWindowsPath)
+    )
+
+
+def _other_files(before: Mapping[str, Any], now: Mapping[str, Any], *among: tuple[str, ...]) -> str:
+    """The files of data that lie elsewhere than before, for an error about their content; else empty."""
+    old, new = _leaves(before, ()), _leaves(now, ())
+    lines = [
+        f"\n        {path_text(path)}: {json.dumps(old[path], ensure_ascii=False)} before, "
+        f"{json.dumps(value, ensure_ascii=False)} now"
+        for path, value in new.items()
+        if _is_data(path, *among) and old.get(path, value) != value
+    ]
+    return "".join(lines)
 
 
 def _leaves(value: Any, path: tuple[str | int, ...]) -> dict[tuple[str | int, ...], Any]:
@@ -287,4 +330,12 @@ def training_fingerprint(table: LabelTable, split: Split) -> str:
     digest = hashlib.sha256(np.asarray(split.train).astype("<i8").tobytes())
     digest.update(np.ascontiguousarray(table.y[split.train]).astype("<f4").tobytes())
     digest.update(np.ascontiguousarray(table.genes[split.train]).astype("<i4").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def labels_fingerprint(table: LabelTable) -> str:
+    """Hash of all instances and their labels; 16 hexadecimal digits."""
+    known = np.nan_to_num(table.y, nan=-np.inf)  # the bits of a NaN differ between machines
+    digest = hashlib.sha256(known.astype("<f4").tobytes())
+    digest.update(np.ascontiguousarray(table.genes).astype("<i4").tobytes())
     return digest.hexdigest()[:16]

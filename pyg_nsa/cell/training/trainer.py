@@ -29,6 +29,7 @@ from pyg_nsa.cell.training.checkpoint import (
     check_fits,
     check_same,
     identity,
+    labels_fingerprint,
     read_checkpoint,
     training_fingerprint,
 )
@@ -111,8 +112,14 @@ def train(
     how = config.training
     seed = config.seed if seed is None else seed
     last, best = folder / "last.ckpt", folder / "best.ckpt"
-    instances = training_fingerprint(dataset.table, split)
-    identified = identity(config, dataset.graph, name=name, seed=seed, instances=instances)
+    identified = identity(
+        config,
+        dataset.graph,
+        name=name,
+        seed=seed,
+        instances=training_fingerprint(dataset.table, split),
+        labels=labels_fingerprint(dataset.table),
+    )
     finished = False
     resume = resume and last.is_file()
     if resume:

@@ -1,0 +1,68 @@
+"""The data that a configuration names: names that stand for no file, and files that are missing. It imports neither torch nor cobra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+from pyg_nsa.cell.config import CellConfig
+from pyg_nsa.errors import Problem, nearest
+from pyg_nsa.sources import source_of
+
+__all__ = ["SHIPPED_MODELS", "SIMULATED", "missing_files"]
+
+SHIPPED_MODELS: dict[str, str] = {
+    "textbook": "textbook.xml.gz",
+    "iJO1366": "iJO1366.xml.gz",
+    "salmonella": "salmonella.xml.gz",
+}
+"""Models inside cobra's wheel, by name: *E. coli* core, *E. coli* iJO1366, *Salmonella* iYS1720."""
+
+SIMULATED: dict[str, Literal["singles", "pairs", "triples"]] = {
+    "simulated": "pairs",
+    "simulated-singles": "singles",
+    "simulated-pairs": "pairs",
+    "simulated-triples": "triples",
+}
+"""Names of simulated labels."""
+
+
+def missing_files(config: CellConfig, file: Path) -> list[Problem]:
+    """The files of data that are not there, each with its place in the configuration.
+
+    Args:
+        config: As :func:`pyg_nsa.load.load_config` gave it.
+        file: The configuration file; names are taken from its folder.
+    """
+    folder = file.parent
+    problem = source_of(config)
+    found = []
+    named = zip(_named(config), _named(config.relative_to(folder)), strict=True)
+    for (place, name, instead), (_, resolved, _) in named:
+        if resolved in instead or (path := Path(resolved).expanduser()).is_file():
+            continue
+        what = "is a folder, expected a file" if path.is_dir() else "no such file"
+        names = f"; instead of a file it may be {', '.join(instead)}" if instead else ""
+        found.append(
+            problem(
+                place,
+                message=f"{name}: {what} (taken from the folder of the configuration, {folder.absolute()}){names}",
+                code="missing_file",
+                suggestion=nearest(name, [*instead, *_files_beside(file)]),
+            )
+        )
+    return found
+
+
+def _named(config: CellConfig) -> Iterator[tuple[tuple[str, ...], str, Iterable[str]]]:
+    """Every place that may name a file, what stands there, and the names that stand for none."""
+    data = config.data
+    yield ("data", "model"), data.model, SHIPPED_MODELS
+    yield ("data", "labels"), data.labels, SIMULATED
+    for name, table in data.gene_tables.items():
+        yield ("data", "gene_tables", name), table, ()
+
+
+def _files_beside(file: Path) -> list[str]:
+    return sorted(one.name for one in file.parent.iterdir() if one.is_file() and one != file)
