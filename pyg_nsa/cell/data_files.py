@@ -10,7 +10,7 @@ from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.errors import Problem, nearest
 from pyg_nsa.sources import source_of
 
-__all__ = ["SHIPPED_MODELS", "SIMULATED", "missing_files"]
+__all__ = ["SHIPPED_MODELS", "SIMULATED", "found_near", "missing_files"]
 
 SHIPPED_MODELS: dict[str, str] = {
     "textbook": "textbook.xml.gz",
@@ -53,6 +53,33 @@ def missing_files(config: CellConfig, file: Path) -> list[Problem]:
             )
         )
     return found
+
+
+def found_near(config: CellConfig, file: Path) -> CellConfig:
+    """The configuration of a run that was moved or copied: files that are gone are taken from the folders above a file of the run.
+
+    A file is looked for by its name in each folder, from the nearest on. Whether it is the same one is not asked here.
+
+    Args:
+        config: With absolute names, as a run keeps it.
+        file: A file of the run, such as a checkpoint.
+    """
+
+    def find(name: str) -> str:
+        path = Path(name)
+        if not path.is_absolute() or path.exists():
+            return name
+        near = (folder / path.name for folder in file.absolute().parents)
+        return next((str(one) for one in near if one.is_file()), name)
+
+    data = config.data.model_copy(
+        update={
+            "model": find(config.data.model),
+            "labels": find(config.data.labels),
+            "gene_tables": {k: find(v) for k, v in config.data.gene_tables.items()},
+        }
+    )
+    return config.model_copy(update={"data": data})
 
 
 def _named(config: CellConfig) -> Iterator[tuple[tuple[str, ...], str, Iterable[str]]]:

@@ -244,6 +244,25 @@ def test_a_project_that_was_copied_is_resumed(invoke, moved, monkeypatch):
     assert result.exit_code == 0, result.output
 
 
+def test_a_moved_run_predicts(invoke, moved, project, monkeypatch):
+    """Where its metabolic model and tables lay, there is nothing any more; they are beside it."""
+    hidden = project.with_name("elsewhere")
+    checkpoint = next(Path("run").glob("*/best.ckpt"))
+    before = invoke("predict", str(checkpoint), "b0720", "--json")
+    assert before.exit_code == 0, before.output
+    project.rename(hidden)
+    try:
+        after = invoke("predict", str(checkpoint), "b0720", "--json")
+        assert after.exit_code == 0, after.output
+        assert json.loads(after.output) == json.loads(before.output)
+        Path("organism.xml.gz").unlink()
+        gone = invoke("predict", str(checkpoint), "b0720")
+        assert gone.exit_code == 1
+        assert "organism.xml.gz" in gone.output
+    finally:
+        hidden.rename(project)
+
+
 def test_a_file_that_changed_on_the_way_is_refused_by_name(invoke, moved, project):
     Path("pairs.csv").write_text(PAIRS.replace("b2925", "b2926"))
     result = train(invoke, "--resume")

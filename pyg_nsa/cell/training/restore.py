@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.data.batch import Perturbation, PerturbationBatch, PerturbationCollate
+from pyg_nsa.cell.data_files import found_near
 from pyg_nsa.cell.files.cache import graph_options, open_dataset
 from pyg_nsa.cell.labels.table import LabelTable
 from pyg_nsa.cell.network.graph import build_graph
@@ -61,7 +62,7 @@ def restore(path: str | Path, cache: Path | None = None) -> Restored:
             or is gone.
     """
     state = read_checkpoint(path)
-    config = CellConfig.model_validate(state["pyg_nsa_config"])
+    config = found_near(CellConfig.model_validate(state["pyg_nsa_config"]), Path(path))
     graph, labels = _graph(config, state, Path(path), cache)
     return Restored(_module(state, config, graph, path), config, state["pyg_nsa"]["name"], labels)
 
@@ -80,7 +81,7 @@ def load_failed_batch(
     """
     path = Path(path)
     state = read_checkpoint(path)
-    config = CellConfig.model_validate(state["pyg_nsa_config"])
+    config = found_near(CellConfig.model_validate(state["pyg_nsa_config"]), path)
     module = _module(state, config, _graph(config, state, path, cache)[0], path)
     items = [
         Perturbation(
