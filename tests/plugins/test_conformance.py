@@ -12,7 +12,7 @@ KINDS = {
     "all_pairs": [{}],
     "distance_bias": [{"max_distance": 2}, {"directed": False, "self_loops": True}],
     "edge_attr_bias": [{}, {"edge_attr": "edge_weight", "self_loops": True}],
-    "incidence_mask": [{"self_loops": True}, {"source": "inc_mask", "symmetrize": True}],
+    "incidence_mask": [{}, {"self_loops": True}, {"source": "inc_mask", "symmetrize": True}],
     "pyg_conv": [
         {"args": {"edge_dim": 3}},
         {"conv": "SAGEConv"},
