@@ -124,9 +124,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 def _gradients(backward: Any, ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
     if grad is None:  # nothing depends on the output
         return (None,) * len(ctx.needs_input_grad)
-    saved = (
-        ctx.saved_tensors
-    )  # asked for once: activation checkpointing recomputes them, and refuses a second time
+    # Asked for once: activation checkpointing computes them again, and refuses a second time.
+    saved = ctx.saved_tensors
     bias = saved[3]
     grad_q, grad_k, grad_v, grad_bias = backward(grad, *saved, ctx.scale)
     of_bias = None if bias is None else grad_bias.to(bias.dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -347,11 +347,15 @@ class CellConfig(_Config):
             # Absolute: a checkpoint and a run's folder outlive the folder that somebody worked in.
             return str(path.absolute()) if path.exists() else name
 
+        return self.with_files(resolve)
+
+    def with_files(self, rename: Callable[[str], str]) -> CellConfig:
+        """The same configuration with what ``rename`` makes of every value that may name a file of data."""
         data = self.data.model_copy(
             update={
-                "model": resolve(self.data.model),
-                "labels": resolve(self.data.labels),
-                "gene_tables": {k: resolve(v) for k, v in self.data.gene_tables.items()},
+                "model": rename(self.data.model),
+                "labels": rename(self.data.labels),
+                "gene_tables": {k: rename(v) for k, v in self.data.gene_tables.items()},
             }
         )
         return self.model_copy(update={"data": data})

@@ -72,14 +72,7 @@ def found_near(config: CellConfig, file: Path) -> CellConfig:
         near = (folder / path.name for folder in file.absolute().parents)
         return next((str(one) for one in near if one.is_file()), name)
 
-    data = config.data.model_copy(
-        update={
-            "model": find(config.data.model),
-            "labels": find(config.data.labels),
-            "gene_tables": {k: find(v) for k, v in config.data.gene_tables.items()},
-        }
-    )
-    return config.model_copy(update={"data": data})
+    return config.with_files(find)
 
 
 def _named(config: CellConfig) -> Iterator[tuple[tuple[str, ...], str, Iterable[str]]]:

@@ -99,9 +99,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _gradients(backward: Any, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    saved = (
-        ctx.saved_tensors
-    )  # asked for once: activation checkpointing recomputes them, and refuses a second time
+    # Asked for once: activation checkpointing computes them again, and refuses a second time.
+    saved = ctx.saved_tensors
     of_x, of_all = backward(grad, *saved, ctx.eps)
     _, _, _, weight_1, bias_1, weight_2, bias_2 = saved
     sizes = [weight_1.numel(), weight_2.numel(), bias_1.numel(), *[bias_2.numel()] * 3]

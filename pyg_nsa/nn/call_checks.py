@@ -11,11 +11,10 @@ from torch import Tensor
 
 from pyg_nsa.errors import nearest
 from pyg_nsa.nn.call_fields import GRAPH_FIELDS, NODE_FIELDS, ORDER, POSITIONAL, TERM_FIELDS
-from pyg_nsa.nn.declared import meant_edge_type
+from pyg_nsa.nn.declared import EdgeType, meant_edge_type
 
 __all__ = ["check_arguments", "check_edge_types", "check_ends", "check_graphs", "check_rows"]
 
-EdgeType = tuple[str, str, str]
 #: Dictionaries by the name of their field.
 Fields = Mapping[str, Mapping[Any, Any]]
 

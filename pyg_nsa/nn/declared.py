@@ -14,7 +14,7 @@ from pyg_nsa.load import Positions, explain
 from pyg_nsa.registry import Registry, default_registry
 from pyg_nsa.scalars import is_whole
 
-__all__ = ["check_sizes", "declared_spec", "meant_edge_type", "wrong_key"]
+__all__ = ["EdgeType", "check_sizes", "declared_spec", "meant_edge_type", "wrong_key"]
 
 EdgeType = tuple[str, str, str]
 

@@ -14,7 +14,7 @@ from pyg_nsa.swapping.layers import EdgeType
 from pyg_nsa.swapping.mixing import graph_of_nodes, mixes_graphs
 from pyg_nsa.swapping.plan import Plan
 from pyg_nsa.swapping.problems import show
-from pyg_nsa.swapping.trial import Call, in_evaluation
+from pyg_nsa.swapping.trial import Call, answer
 from pyg_nsa.swapping.unread import unread_fields
 
 __all__ = ["attempt", "reason", "was_tried"]
@@ -45,12 +45,12 @@ def attempt(plan: Plan, module: nn.Module, call: Call, data: Any) -> None:
         ValueError: It answers otherwise than the layer did.
         Exception: Whatever the replacement raises.
     """
-    _try(plan, module, call)
+    out = _try(plan, module, call)
     graph_of = graph_of_nodes(data)
-    if graph_of and mixes_graphs(module, call, graph_of):
+    if graph_of and mixes_graphs(module, call, out, graph_of):
         plan.warnings.append(_MIXES)
     if _may_leave_unread(plan.config):
-        plan.warnings += _unread(plan, module, call)
+        plan.warnings += _unread(plan, module, call, out)
     plan.warnings += _lost_ids(plan, call, _with_ids(data))
 
 
@@ -64,9 +64,8 @@ def reason(error: Exception) -> str:
     return "; ".join([f"{text}: {place.line}" if place.line else text, *notes])
 
 
-def _try(plan: Plan, module: nn.Module, call: Call) -> None:
-    with in_evaluation(module):
-        out = module(*call.args, **call.kwargs)
+def _try(plan: Plan, module: nn.Module, call: Call) -> dict[str, Any]:
+    out = answer(module, call)
     for node_type, before in call.out.items():
         # None: no messages in this call; a stack of blocks has rows even then.
         now = out.get(node_type)
@@ -77,6 +76,7 @@ def _try(plan: Plan, module: nn.Module, call: Call) -> None:
             f"called as the {plan.layer.name} was called, its replacement gives {got} for node type '{node_type}', the layer "
             f"gave {'None' if before is None else f'shape {list(before.shape)}'}"
         )
+    return out
 
 
 def _may_leave_unread(config: HeteroNSAConfig) -> bool:
@@ -86,10 +86,10 @@ def _may_leave_unread(config: HeteroNSAConfig) -> bool:
     )
 
 
-def _unread(plan: Plan, module: nn.Module, call: Call) -> list[str]:
+def _unread(plan: Plan, module: nn.Module, call: Call, out: Mapping[str, Any]) -> list[str]:
     """What went into the layer and makes no difference any more, where the plan does not say so already."""
     known = {(name, r.edge_type) for r in plan.relations for name in r.unread}
-    found = [one for one in unread_fields(module, call, plan.layer.convs) if one not in known]
+    found = [one for one in unread_fields(module, call, out, plan.layer.convs) if one not in known]
     by_field: dict[str, list[EdgeType]] = {}
     for name, edge_type in found:
         by_field.setdefault(name, []).append(edge_type)

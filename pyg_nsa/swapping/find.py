@@ -43,11 +43,10 @@ def find(model: nn.Module, where: str | Sequence[str]) -> tuple[list[Layer], lis
                 f"{paths[0]} is a {type(module).__name__} with a forward of its own, whose call swap can't know: left alone"
             )
     transformed = {p[0]: layers for m, p in places.items() if (layers := _to_hetero(m))}
-    if not chosen:
-        _nothing(places, globs, transformed)
-    for glob in globs:
-        if not any(fnmatchcase(path, glob) for layer in chosen for path in layer.paths):
-            _nothing(places, [glob], transformed)
+    found = [path for layer in chosen for path in layer.paths]
+    missed = [glob for glob in globs if not any(fnmatchcase(path, glob) for path in found)]
+    if missed:
+        _nothing(places, missed, transformed)
     notes += [
         f"{p or 'the model'} was made by to_hetero, which leaves no layer to replace: left alone"
         for p in transformed

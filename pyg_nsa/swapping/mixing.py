@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyg_nsa.swapping.trial import Call, in_evaluation
+from pyg_nsa.swapping.trial import Call, answer
 
 __all__ = ["graph_of_nodes", "mixes_graphs"]
 
@@ -26,8 +26,10 @@ def graph_of_nodes(data: Any) -> dict[str, Tensor]:
     return {}
 
 
-def mixes_graphs(module: nn.Module, call: Call, graph_of: Mapping[str, Tensor]) -> bool:
-    """Calls a replacement twice, with other features in all graphs but the first, and sees whether the first one's rows move.
+def mixes_graphs(
+    module: nn.Module, call: Call, before: Mapping[str, Any], graph_of: Mapping[str, Tensor]
+) -> bool:
+    """Calls a replacement with other features in all graphs but the first, and sees whether the first one's rows move.
 
     Whatever lets a node see other graphs (self-attention, a kind that pairs nodes without edges) is found that way, and nothing has to
     declare it.
@@ -35,19 +37,17 @@ def mixes_graphs(module: nn.Module, call: Call, graph_of: Mapping[str, Tensor]) 
     Args:
         module: The replacement.
         call: What it is called with.
+        before: What it gave for the call as it is.
         graph_of: ``[N]`` int64 by node type, the graph of each row.
     """
-    x_dict: Mapping[str, Tensor] = call.args[0] if call.args else call.kwargs["x_dict"]
+    x_dict = call.dictionary("x")
     first = {
         t: graph_of[t].to(x.device) == 0
         for t, x in x_dict.items()
         if t in graph_of and x.dim() == 2 and x.size(0) == graph_of[t].numel()
     }
-    args, kwargs = call.with_values(
-        {("x", t): _change(x_dict[t], ~rows) for t, rows in first.items()}
-    )
-    with in_evaluation(module):
-        before, after = module(*call.args, **call.kwargs), module(*args, **kwargs)
+    others = {("x", t): _change(x_dict[t], ~rows) for t, rows in first.items()}
+    after = answer(module, call, others)
     for node_type, rows in first.items():
         was, now = before.get(node_type), after.get(node_type)
         if was is None or now is None or was.size(0) != rows.numel():

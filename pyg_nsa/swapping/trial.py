@@ -20,7 +20,7 @@ from pyg_nsa.swapping.layers import EdgeType, Layer
 from pyg_nsa.swapping.problems import SwapError
 from pyg_nsa.swapping.swapped_conv import without_semantic
 
-__all__ = ["Call", "gpus", "in_evaluation", "watch"]
+__all__ = ["Call", "answer", "gpus", "watch"]
 
 
 @dataclass
@@ -43,9 +43,13 @@ class Call:
     fields: dict[EdgeType, set[str]]
     unknown_before: tuple[str, ...] = ()
 
-    def value(self, name: str, key: Any) -> Any:
-        """What was passed as a field of an edge type or node type."""
-        return self._dictionary(name).get(key)
+    def dictionary(self, name: str) -> Mapping[Any, Any]:
+        """What was passed as a field (without `_dict`), by place or by name."""
+        place = self._place(name)
+        found: Mapping[Any, Any] = (
+            self.args[place] if isinstance(place, int) else self.kwargs[place]
+        )
+        return found
 
     def with_values(
         self, values: Mapping[tuple[str, Any], Any]
@@ -68,13 +72,6 @@ class Call:
         if f"{name}_dict" in self.kwargs:
             return f"{name}_dict"
         return POSITIONAL.index(name)
-
-    def _dictionary(self, name: str) -> Mapping[Any, Any]:
-        place = self._place(name)
-        found: Mapping[Any, Any] = (
-            self.args[place] if isinstance(place, int) else self.kwargs[place]
-        )
-        return found
 
     def widths(self) -> dict[str, int]:
         """Size of the output rows of each node type that got some."""
@@ -117,7 +114,7 @@ def watch(
         part.register_forward_pre_hook(_hold_back(held, new), with_kwargs=True)
         part.register_forward_hook(_keep(seen, layer.path, held), with_kwargs=True)
     try:
-        with in_evaluation(twin), torch.random.fork_rng(devices=gpus(model)):
+        with _in_evaluation(twin), torch.random.fork_rng(devices=gpus(model)):
             twin(*args, **kwargs)
     except Exception as error:
         raise _refused(
@@ -127,8 +124,24 @@ def watch(
     return seen, [f"{path} was not called by the model on this data" for path in missed]
 
 
+def answer(
+    module: nn.Module, call: Call, values: Mapping[tuple[str, Any], Any] | None = None
+) -> dict[str, Any]:
+    """What a replacement gives for a call, without gradients and dropout.
+
+    Args:
+        module: The replacement.
+        call: What it is called with.
+        values: What takes the place of some values (see :meth:`Call.with_values`).
+    """
+    args, kwargs = call.with_values(values or {})
+    with _in_evaluation(module):
+        out: dict[str, Any] = module(*args, **kwargs)
+    return out
+
+
 @contextmanager
-def in_evaluation(module: nn.Module) -> Iterator[None]:
+def _in_evaluation(module: nn.Module) -> Iterator[None]:
     """No gradients, no dropout; modes come back as they were."""
     modes = {part: part.training for part in module.modules()}
     module.eval()

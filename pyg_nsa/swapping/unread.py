@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_nsa.swapping.layers import EdgeType
-from pyg_nsa.swapping.trial import Call, in_evaluation
+from pyg_nsa.swapping.trial import Call, answer
 
 __all__ = ["unread_fields"]
 
@@ -17,7 +17,7 @@ _EDGES = ("edge_index", "hyperedge_index")
 
 
 def unread_fields(
-    module: nn.Module, call: Call, edge_types: Iterable[EdgeType]
+    module: nn.Module, call: Call, before: Mapping[str, Any], edge_types: Iterable[EdgeType]
 ) -> list[tuple[str, EdgeType]]:
     """Calls a replacement with one field of one edge type changed at a time, and sees whether any row moves.
 
@@ -26,6 +26,7 @@ def unread_fields(
     Args:
         module: The replacement.
         call: What it is called with.
+        before: What it gave for the call as it is.
         edge_types: Those that the layer had.
 
     Returns:
@@ -33,23 +34,23 @@ def unread_fields(
         can't be changed (integers, other than edges), are not tried.
     """
     new = {name.removesuffix("_dict") for name in call.unknown_before}
-    before = _rows(module, call, {})
+    rows = {t: h for t, h in before.items() if isinstance(h, Tensor)}
     found = []
     for edge_type in edge_types:
         names = call.fields.get(edge_type, set())
         for name in sorted(names - new - {"x"}):
-            change = _change(name, call.value(name, edge_type))
+            change = _change(name, call.dictionary(name).get(edge_type))
             if change is None:
                 continue
             changed: dict[str, Any] = {name: change[0]}
             for other in names - set(_EDGES) - {"x"} if name in _EDGES else ():
-                value = call.value(other, edge_type)
+                value = call.dictionary(other).get(edge_type)
                 if isinstance(value, Tensor) and value.size(0) == change[1]:
                     changed[other] = value[
                         : change[0].size(1)
                     ]  # one row for each edge that is left
-            after = _rows(module, call, {(n, edge_type): v for n, v in changed.items()})
-            if all(torch.equal(before[t], after[t]) for t in before):
+            after = answer(module, call, {(n, edge_type): v for n, v in changed.items()})
+            if all(torch.equal(h, after[t]) for t, h in rows.items()):
                 found.append((name, edge_type))
     return found
 
@@ -65,12 +66,3 @@ def _change(name: str, value: Any) -> tuple[Tensor, int] | None:
     if not value.is_floating_point():
         return None
     return 1 - 2 * value, value.size(0)
-
-
-def _rows(
-    module: nn.Module, call: Call, changes: Mapping[tuple[str, EdgeType], Tensor]
-) -> dict[str, Tensor]:
-    args, kwargs = call.with_values(changes)
-    with in_evaluation(module):
-        out = module(*args, **kwargs)
-    return {t: h for t, h in out.items() if isinstance(h, Tensor)}

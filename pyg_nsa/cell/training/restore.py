@@ -62,7 +62,7 @@ def restore(path: str | Path, cache: Path | None = None) -> Restored:
             or is gone.
     """
     state = read_checkpoint(path)
-    config = found_near(CellConfig.model_validate(state["pyg_nsa_config"]), Path(path))
+    config = _config(state, Path(path))
     graph, labels = _graph(config, state, Path(path), cache)
     return Restored(_module(state, config, graph, path), config, state["pyg_nsa"]["name"], labels)
 
@@ -81,7 +81,7 @@ def load_failed_batch(
     """
     path = Path(path)
     state = read_checkpoint(path)
-    config = found_near(CellConfig.model_validate(state["pyg_nsa_config"]), path)
+    config = _config(state, path)
     module = _module(state, config, _graph(config, state, path, cache)[0], path)
     items = [
         Perturbation(
@@ -90,6 +90,10 @@ def load_failed_batch(
         for item in state["instances"]
     ]
     return module, PerturbationCollate(module.graph)(items)
+
+
+def _config(state: Mapping[str, Any], path: Path) -> CellConfig:
+    return found_near(CellConfig.model_validate(state["pyg_nsa_config"]), path)
 
 
 def _graph(
