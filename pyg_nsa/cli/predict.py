@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,10 @@ def _check_output(file: Path) -> None:
     """Refuses a file that could not be written, before anything is computed."""
     if file.suffix.lower() not in (".csv", ".tsv", ".parquet"):
         raise click.UsageError(f"-o {file}: name the file .csv, .tsv or .parquet")
+    if file.suffix.lower() == ".parquet" and not any(map(find_spec, ("pyarrow", "fastparquet"))):
+        raise click.UsageError(
+            f"-o {file}: Parquet files need the package 'pyarrow': pip install pyarrow. Or name the file .csv or .tsv"
+        )
     folder = file.parent
     if not folder.is_dir():
         mend = "that is a file" if folder.exists() else f"make it first (mkdir -p {folder})"

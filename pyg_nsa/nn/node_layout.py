@@ -111,6 +111,9 @@ class NodeLayout:
                 )
         if n_id is not None:
             self._check_n_id(n_id)
+        for name, value in (("batch", batch), ("ptr", ptr), ("x_ptr", x_ptr)):
+            if value is not None:
+                self._check_graph_field(name, value)
         # Masks are by the place in the base graph, so rows that they describe are its nodes, one by one.
         self._says_nodes = self.is_shared or any(v is not None for v in (n_id, mask, pert_mask))
         self.row_ptr, self.index_ptr = self._resolve_ptr(batch, ptr, x_ptr)
@@ -269,6 +272,17 @@ class NodeLayout:
         # Survivors keep their order, so the i-th real row of a graph is its i-th node that was not deleted.
         survivors_first = torch.sort(2 * graph + self.pert_mask.long(), stable=True).indices
         return torch.where(self._compact[graph], survivors_first, position) - start
+
+    def _check_graph_field(self, field: str, value: Tensor) -> None:
+        """``batch`` names a graph for each row, ``ptr`` and ``x_ptr`` where each graph begins and the last one ends."""
+        is_tensor = isinstance(value, Tensor)
+        if is_tensor and value.dim() == 1 and value.dtype in (torch.int64, torch.int32):
+            if field == "batch" or value.numel():
+                return
+        shape = "[N]" if field == "batch" else "[B + 1]"
+        got = f"{value.dtype} of shape {list(value.shape)}" if is_tensor else type(value).__name__
+        text = f"'{field}' of node type '{self.node_type}' must be int64 of shape {shape}, as a batch of PyG has it, got {got}"
+        raise (ValueError if is_tensor and value.dtype == torch.int64 else TypeError)(text)
 
     def _check_n_id(self, n_id: Tensor) -> None:
         name = f"'n_id' of node type '{self.node_type}'"

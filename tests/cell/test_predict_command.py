@@ -240,6 +240,16 @@ def test_wrong_usage(invoke, best):
     assert "name the file .csv, .tsv or .parquet" in result.output
 
 
+def test_parquet_without_the_package_is_told_before_anything_is_computed(
+    invoke, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("pyg_nsa.cli.predict.find_spec", lambda name: None)
+    out = tmp_path / "out.parquet"
+    result = invoke("predict", tmp_path / "none.ckpt", "b3916", "-o", out)
+    assert result.exit_code == 2
+    assert "pip install pyarrow. Or name the file .csv or .tsv" in " ".join(result.output.split())
+
+
 def test_where_the_table_goes_is_checked_before_anything_is_computed(invoke, tmp_path, monkeypatch):
     # The checkpoint is not there either: it would be told first if it were read first.
     checkpoint = tmp_path / "none.ckpt"

@@ -1,5 +1,7 @@
 """Perturbed cells as they are met in the wild: both numberings, dense masks, PyG's collate."""
 
+import re
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -351,6 +353,25 @@ def test_wrong_batches_are_named(cell):
         ValueError, match=r"x of node type 'gene' has 91 rows, but 'ptr' counts 86 nodes"
     ):
         model(**{**no_rows, "x_dict": x, "mask_dict": {}, "pert_mask_dict": {}})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "error", "got"),
+    [
+        ("ptr", [0, 12, 23], TypeError, "list"),
+        ("x_ptr", torch.tensor([0.0, 23.0]), TypeError, "torch.float32 of shape [2]"),
+        ("ptr", torch.zeros(0, dtype=torch.int64), ValueError, "torch.int64 of shape [0]"),
+        ("batch", torch.zeros(23, 1, dtype=torch.int64), ValueError, "torch.int64 of shape [23, 1]"),
+        ("batch", torch.zeros(23, dtype=torch.bool), TypeError, "torch.bool of shape [23]"),
+    ],
+)
+def test_what_says_of_which_graph_rows_are_is_a_tensor_of_numbers(cell, field, value, error, got):
+    model = stack(cell.specs())
+    call = model.collect(cell.make(()))
+    shape = "[N]" if field == "batch" else "[B + 1]"
+    text = f"'{field}' of node type 'gene' must be int64 of shape {shape}"
+    with pytest.raises(error, match=re.escape(text) + ".*" + re.escape(f"got {got}")):
+        model(**{**call, f"{field}_dict": {"gene": value}})
 
 
 def test_zero_columns_need_embeddings(cell):
