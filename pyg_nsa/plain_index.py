@@ -13,8 +13,7 @@ def plain_index(index: Tensor) -> Tensor:
     They are wrappers without memory of their own (``data_ptr()`` is 0, also after ``as_subclass``), check themselves at every operation, and keep
     caches that are of no use here.
     """
-    if type(index) is Tensor:
-        return index
     inside = getattr(index, "as_tensor", None)
-    plain: Tensor = index.as_subclass(Tensor) if inside is None else inside()
+    # Others stay what they are: torch.export traces with tensors of a class of its own.
+    plain: Tensor = index if inside is None else inside()
     return plain

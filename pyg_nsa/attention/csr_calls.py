@@ -74,7 +74,9 @@ def csr_tensors(edges: EdgeSet) -> CSR:
         with kept_tensors():
             largest = [_largest_row(tensors[0]), _largest_row(tensors[2])]
             sizes = torch.stack([tensors[0][-1], *largest])
-            if max(edges.num_pairs, edges.num_queries, edges.num_keys) < 2**31 - 1:
+            # One by one: max() would guard a traced graph by which of the three is the largest.
+            sizes_of = (edges.num_pairs, edges.num_queries, edges.num_keys)
+            if all(size < 2**31 - 1 for size in sizes_of):
                 tensors = tuple(t.int() for t in tensors)
         known = CSR(*tensors, sizes)  # type: ignore[call-arg]
         edges.derived["csr"] = known

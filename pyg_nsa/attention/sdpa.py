@@ -45,6 +45,10 @@ def full_attention(
     ks = key_segments or (qs if k.size(0) == q.size(0) else Segments.single(k.size(0), k.device))
     q_lengths, k_lengths = qs.lengths, ks.lengths
     q, k, v = qs.gather(q), ks.gather(k), ks.gather(v)
+    if (
+        len(q_lengths) == len(k_lengths) == 1
+    ):  # without a look at the length, which torch.export may not know
+        return qs.scatter(_attend(q[None], k[None], v[None], scale)[0])
     if len(set(q_lengths)) == 1 and len(set(k_lengths)) == 1:
         batch = len(q_lengths)
         shape = q.shape

@@ -276,9 +276,9 @@ class NodeLayout:
     def _check_graph_field(self, field: str, value: Tensor) -> None:
         """``batch`` names a graph for each row, ``ptr`` and ``x_ptr`` where each graph begins and the last one ends."""
         is_tensor = isinstance(value, Tensor)
-        if is_tensor and value.dim() == 1 and value.dtype in (torch.int64, torch.int32):
-            if field == "batch" or value.numel():
-                return
+        counts = is_tensor and value.dim() == 1 and value.dtype in (torch.int64, torch.int32)
+        if counts and (field == "batch" or value.numel()):
+            return
         shape = "[N]" if field == "batch" else "[B + 1]"
         got = f"{value.dtype} of shape {list(value.shape)}" if is_tensor else type(value).__name__
         text = f"'{field}' of node type '{self.node_type}' must be int64 of shape {shape}, as a batch of PyG has it, got {got}"
