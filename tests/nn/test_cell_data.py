@@ -361,7 +361,12 @@ def test_wrong_batches_are_named(cell):
         ("ptr", [0, 12, 23], TypeError, "list"),
         ("x_ptr", torch.tensor([0.0, 23.0]), TypeError, "torch.float32 of shape [2]"),
         ("ptr", torch.zeros(0, dtype=torch.int64), ValueError, "torch.int64 of shape [0]"),
-        ("batch", torch.zeros(23, 1, dtype=torch.int64), ValueError, "torch.int64 of shape [23, 1]"),
+        (
+            "batch",
+            torch.zeros(23, 1, dtype=torch.int64),
+            ValueError,
+            "torch.int64 of shape [23, 1]",
+        ),
         ("batch", torch.zeros(23, dtype=torch.bool), TypeError, "torch.bool of shape [23]"),
     ],
 )
