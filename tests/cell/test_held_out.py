@@ -15,6 +15,7 @@ from pyg_nsa.cell.evaluation.comparison_page import comparison_figure, shown_row
 from pyg_nsa.cell.evaluation.metrics import compare, compare_models, evaluate
 from pyg_nsa.cell.evaluation.subsets import subset_rows
 from pyg_nsa.cell.files.cache import open_dataset
+from pyg_nsa.cell.labels.fba import GrowthSimulator
 from pyg_nsa.cell.models.build import build_model
 from pyg_nsa.cell.report.files import RunFolderError
 from pyg_nsa.cell.report.page import write_report
@@ -79,7 +80,13 @@ def test_metrics_are_by_what_is_new(of_both, dataset):
     metrics = pd.read_csv(of_both.folder / "metrics.csv").query("part == 'test'")
     metrics = metrics.set_index(["model", "subset", "target"]).sort_index()
     seen = table["genes"].map(lambda ids: set(ids.split(";")) <= known)
-    for name, rows in (("pairs", table[~seen]), ("new pairs of known genes", table[seen])):
+    new = seen & table["new_losses"]
+    assert 0 < new[table["model"] == "mean"].sum() < 40
+    for name, rows in (
+        ("pairs", table[~seen]),
+        ("new pairs of known genes", table[seen]),
+        ("new pairs of known genes, new losses", table[new]),
+    ):
         for model, own in rows.groupby("model"):
             for target in ("fitness", "gene_interaction"):
                 wanted = compare(own[target].to_numpy(), own[f"{target}_pred"].to_numpy())
@@ -87,7 +94,20 @@ def test_metrics_are_by_what_is_new(of_both, dataset):
                 assert found.set_index("metric")["value"].to_dict() == pytest.approx(
                     wanted, nan_ok=True
                 )
-                assert (found["n"] == 40).all()
+                assert (found["n"] == len(own)).all()
+
+
+def test_new_losses_are_those_of_no_training_instance(of_both, dataset, textbook):
+    simulator, table = GrowthSimulator(textbook), dataset.table
+    data = of_both.config.data
+    split = make_split(table, data.split, data.fractions, of_both.config.seed)
+
+    def lost(i):
+        return simulator.inactive_reactions(table.ids(int(i))).tobytes()
+
+    seen = {lost(i) for i in split.train}
+    rows = pd.read_csv(of_both.folder / "predictions.csv").query("model == 'mean'")
+    assert rows["new_losses"].tolist() == [lost(i) not in seen for i in rows["index"]]
 
 
 def rows(held_out, size, epsilon, predicted):
@@ -127,6 +147,15 @@ def test_evaluate_tells_new_pairs_from_new_genes():
             "interacting pairs": 0.01,
             "new pairs of known genes": (0.04 + 0.09 + 0.16) / 3,
             "interacting new pairs of known genes": 0.1,
+        }
+    )
+    losses = table.assign(new_losses=[True, True, False, True, True])
+    of_new = evaluate(losses).query("target == 'gene_interaction' and metric == 'mse'")
+    assert of_new.set_index("subset")["value"].to_dict() == pytest.approx(
+        {
+            **out.set_index("subset")["value"].to_dict(),
+            "new pairs of known genes, new losses": (0.09 + 0.16) / 2,
+            "interacting new pairs of known genes, new losses": 0.16,
         }
     )
     plain = evaluate(table.drop(columns="held_out"))

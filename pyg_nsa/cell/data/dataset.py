@@ -7,6 +7,7 @@ one dataset at once. Each has a checksum over all its bytes; a file that does no
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -40,6 +41,7 @@ from pyg_nsa.cell.network.deletion import DeletionRule
 from pyg_nsa.cell.network.features import check_features
 from pyg_nsa.cell.network.gene_tables import UnknownGenes
 from pyg_nsa.cell.network.graph import build_graph
+from pyg_nsa.cell.network.lost_reactions import lost_reactions
 from pyg_nsa.cell.network.materialise import Numbering, perturbed_graph
 from pyg_nsa.cell.network.metabolic_model import (
     MetabolicNetwork,
@@ -267,6 +269,12 @@ class PerturbationDataset(Dataset):
     def index(self) -> NDArray[np.int64]:
         """Numbers of this selection's instances in the label table."""
         return np.asarray(self.indices(), np.int64)
+
+    @functools.cached_property
+    def lost_reactions(self) -> NDArray[np.int64]:
+        """[len(table)] int64, a number for the set of reactions that each instance of the label table takes away (see
+        :func:`~pyg_nsa.cell.network.lost_reactions.lost_reactions`)."""
+        return lost_reactions(self.graph, self.table.genes, PAD)
 
     @property
     def bytes_per_instance(self) -> float:

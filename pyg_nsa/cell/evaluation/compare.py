@@ -43,6 +43,7 @@ from pyg_nsa.cell.training.experiment import (
     prediction_rows,
     run_experiment,
     validation_instances,
+    with_new_losses,
 )
 
 __all__ = ["Cell", "CompareError", "Contender", "Match", "contenders_of", "plan", "run_cells"]
@@ -264,8 +265,12 @@ def run_cells(
             na_values=[""],
             dtype={"genes": str},
         )
-        metrics = evaluate(table[table["part"] == "test"].assign(model=cell.contender.name))
-        yield cell, metrics
+        table = table[table["part"] == "test"].assign(model=cell.contender.name)
+        config = cell.contender.config
+        if config.data.split == "both":
+            dataset = dataset_of(config)
+            table = with_new_losses(table, dataset, split_and_parts(dataset, config)[0])
+        yield cell, evaluate(table)
 
 
 def _run(cell: Cell, dataset: PerturbationDataset, progress: bool, console: Console) -> None:
@@ -350,7 +355,9 @@ def computed_baselines(
         for n in names
         if n in BASELINES
     ]
-    return evaluate(pd.concat(tables, ignore_index=True)) if tables else pd.DataFrame()
+    if not tables:
+        return pd.DataFrame()
+    return evaluate(with_new_losses(pd.concat(tables, ignore_index=True), dataset, split))
 
 
 def datasets(cache: Path | None, progress: bool) -> Callable[[CellConfig], PerturbationDataset]:

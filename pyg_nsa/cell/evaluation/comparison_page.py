@@ -53,7 +53,7 @@ _PANELS = (
     *(
         ((name, target, metric), f"{name}: {words}")
         for name, subset in SUBSETS.items()
-        if subset.size > 1 and not subset.interacting
+        if subset.size > 1 and not (subset.interacting or subset.new_losses)
         for target, metric, words in (
             ("fitness", "pearson", "fitness, Pearson"),
             ("gene_interaction", "pearson", f"interaction {'ετ'[subset.size - 2]}, Pearson"),

@@ -21,11 +21,14 @@ class Subset:
         interacting: Whether only those that interact count.
         known_genes: Whether training has seen all their genes, though not together; else some gene is new, or predictions do
             not tell the two apart.
+        new_losses: Whether only those count that take away reactions as no training instance does: many pairs share one LP, so the
+            label of a new pair may have been seen.
     """
 
     size: int
     interacting: bool = False
     known_genes: bool = False
+    new_losses: bool = False
 
 
 SUBSETS = {
@@ -34,6 +37,10 @@ SUBSETS = {
     "interacting pairs": Subset(2, interacting=True),
     "new pairs of known genes": Subset(2, known_genes=True),
     "interacting new pairs of known genes": Subset(2, interacting=True, known_genes=True),
+    "new pairs of known genes, new losses": Subset(2, known_genes=True, new_losses=True),
+    "interacting new pairs of known genes, new losses": Subset(
+        2, interacting=True, known_genes=True, new_losses=True
+    ),
     "triples": Subset(3),
     "new triples of known genes": Subset(3, known_genes=True),
 }
@@ -56,7 +63,7 @@ def subset_rows(predictions: pd.DataFrame, name: str) -> pd.DataFrame:
 
     Args:
         predictions: Columns size and gene_interaction; and held_out (``"gene"``: a gene that training has not seen; ``"pair"``: genes
-            that it has seen, but not together), where the split holds out both.
+            that it has seen, but not together) and new_losses (see :class:`Subset`), where the split holds out both.
         name: One of :data:`SUBSETS`.
     """
     wanted = SUBSETS[name]
@@ -65,6 +72,8 @@ def subset_rows(predictions: pd.DataFrame, name: str) -> pd.DataFrame:
         chosen &= predictions["held_out"] == ("pair" if wanted.known_genes else "gene")
     else:
         chosen &= not wanted.known_genes
+    if wanted.new_losses:
+        chosen &= predictions.get("new_losses", False)
     if wanted.interacting:
         chosen &= predictions["gene_interaction"].abs() > INTERACTING_ABOVE
     return predictions[chosen]

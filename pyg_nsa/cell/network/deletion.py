@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -51,13 +52,26 @@ class DeletionRule:
             t: np.ones((num_instances, count), np.bool_) for t, count in self.num_nodes.items()
         }
         alive["gene"][owner, gene] = False
-        start = self._start[gene]
-        count = self._start[gene + 1] - start
+        alive["reaction"][self.dead_reactions(gene, owner)] = False
+        return {t: torch.from_numpy(rows) for t, rows in alive.items()}
+
+    def dead_reactions(
+        self, genes: NDArray[np.int64], instance: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Reaction nodes of which the clause has a deleted gene.
+
+        Args:
+            genes: [D] int64, all deleted genes of all instances.
+            instance: [D] int64, the instance of each.
+
+        Returns:
+            Instance and reaction node of each loss; twice where two genes of a clause are deleted.
+        """
+        start = self._start[genes]
+        count = self._start[genes + 1] - start
         # Runs start[g], start[g] + 1, … of all deleted genes, one after another.
         shift = np.repeat(start - (np.cumsum(count) - count), count)
-        node = self._nodes[np.arange(len(shift)) + shift]
-        alive["reaction"][np.repeat(owner, count), node] = False
-        return {t: torch.from_numpy(rows) for t, rows in alive.items()}
+        return np.repeat(instance, count), self._nodes[np.arange(len(shift)) + shift]
 
     def alive_one(self, genes: Tensor) -> dict[str, Tensor]:
         """Living nodes of one instance, [N] bool per node type.

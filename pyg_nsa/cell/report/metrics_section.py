@@ -35,6 +35,8 @@ _SUBSETS = {
     "interacting pairs": "interacting pairs only",
     "new pairs of known genes": "new pairs of known genes",
     "interacting new pairs of known genes": "interacting new pairs of known genes only",
+    "new pairs of known genes, new losses": "of these, pairs that take away reactions as no training instance does",
+    "interacting new pairs of known genes, new losses": "of these, interacting pairs only",
     "triples": "triples",
     "new triples of known genes": "new triples of known genes",
 }

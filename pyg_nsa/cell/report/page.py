@@ -199,7 +199,7 @@ def _scatter(
     wanted = [
         (subset, target)
         for subset in subsets_of(chosen)
-        if not SUBSETS[subset].interacting
+        if not (SUBSETS[subset].interacting or SUBSETS[subset].new_losses)
         for target in TARGETS
         if target == "fitness" or SUBSETS[subset].size > 1
     ]

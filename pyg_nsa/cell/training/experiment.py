@@ -42,6 +42,7 @@ __all__ = [
     "prediction_rows",
     "run_experiment",
     "validation_instances",
+    "with_new_losses",
 ]
 
 logger = logging.getLogger(__name__)
@@ -284,3 +285,20 @@ def prediction_rows(
         known = np.isin(index, split.held_out(part, "pair"))
         rows["held_out"] = np.where(known, "pair", "gene")
     return rows
+
+
+def with_new_losses(rows: pd.DataFrame, dataset: PerturbationDataset, split: Split) -> pd.DataFrame:
+    """Predictions with the column new_losses: whether no training instance takes away the same reactions.
+
+    It follows from graph and split, so it is not kept with an experiment's predictions.
+
+    Args:
+        rows: With the column index.
+        dataset: All instances.
+        split: Its parts; predictions of one that does not hold out pairs beside genes stay as they are.
+    """
+    if split.kind != "both":
+        return rows
+    lost = dataset.lost_reactions
+    seen = np.isin(lost[rows["index"].to_numpy()], lost[split.train])
+    return rows.assign(new_losses=~seen)

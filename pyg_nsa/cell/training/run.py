@@ -38,6 +38,7 @@ from pyg_nsa.cell.training.experiment import (
     prediction_rows,
     run_experiment,
     validation_instances,
+    with_new_losses,
 )
 from pyg_nsa.cell.training.run_facts import run_facts
 from pyg_nsa.cell.training.trainer import Trained
@@ -145,7 +146,7 @@ def _write_results(
     label_seconds: float,
 ) -> pd.DataFrame:
     """All that the report is made from; returns the metrics."""
-    table = pd.concat(predictions, ignore_index=True)
+    table = with_new_losses(pd.concat(predictions, ignore_index=True), dataset, split)
     table.to_csv(folder / "predictions.csv", index=False)
     metrics = evaluate(table, replicates=_REPLICATES, seed=config.seed)
     metrics.to_csv(folder / "metrics.csv", index=False)
