@@ -30,7 +30,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 from torch.nn.functional import pad
 
@@ -46,6 +45,7 @@ from pyg_nsa.attention.tiles import (
     padded_pairs,
     segment_tiles,
 )
+from pyg_nsa.compiled.first_order import first_order
 
 __all__ = [
     "edge_attention",
@@ -322,7 +322,7 @@ class _BiasGradient(torch.autograd.Function):
         return out.view_as(out)
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of ``out`` and of the bias."""
         out, bias, q, k, v, lse, query, key, alive_keys = ctx.saved_tensors

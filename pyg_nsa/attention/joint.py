@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from pyg_nsa.attention.checks import check_alive, check_pairs
 from pyg_nsa.attention.csr_calls import CSR, Masks, Paired, csr_tensors, paired_rows
@@ -32,6 +31,7 @@ from pyg_nsa.attention.messages import (
 from pyg_nsa.attention.projected import fits
 from pyg_nsa.compiled import linear
 from pyg_nsa.compiled.dropping import STEPS, draw, drop
+from pyg_nsa.compiled.first_order import first_order
 from pyg_nsa.compiled.linear import linear_backward, linear_forward, stacked
 from pyg_nsa.compiled.memory import empty
 from pyg_nsa.compiled.sequence import borrowed, in_one_go
@@ -199,7 +199,7 @@ class _SummedMessages(torch.autograd.Function):
         return tuple(sums[t].view(*x[t].shape[:-1], -1) for t in targets)
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         relations, targets, num_rows = ctx.relations, ctx.targets, ctx.num_rows
         end = num_rows + len(targets) + len(_Tensors._fields) * len(relations)

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from pyg_nsa.compiled.calls import KernelCall, threads_for
+from pyg_nsa.compiled.first_order import first_order
 from pyg_nsa.compiled.linear import parts_of
 from pyg_nsa.compiled.memory import empty
 from pyg_nsa.compiled.operators import differentiable, operator
@@ -103,7 +103,7 @@ class _Branches(torch.autograd.Function):
         return _forward(x, weight, bias, eps), x
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor | None, passed: Tensor | None) -> tuple[Tensor | None, ...]:
         if grad is None:
             return passed, None, None, None

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
+
+from pyg_nsa.compiled.first_order import first_order
 
 __all__ = ["differentiable", "operator"]
 
@@ -56,7 +57,7 @@ def differentiable(
             return output
 
         @staticmethod
-        @once_differentiable
+        @first_order
         def backward(ctx: Any, *grads: Any) -> Any:
             return gradients(of_plain, ctx, *grads)
 

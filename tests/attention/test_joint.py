@@ -227,7 +227,7 @@ def test_a_changed_input_and_a_second_derivative_are_errors():
     rows, starts, calls = problem()
     out = summed_messages(rows, starts, calls)["a"]
     (grad,) = torch.autograd.grad(out.square().sum(), rows["a"], create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable|twice"):
+    with pytest.raises(RuntimeError, match="no gradients of gradients"):
         grad.sum().backward()
 
 
