@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from pyg_nsa.attention.index_range import in_range
 from pyg_nsa.plain_index import plain_index
 
 __all__ = ["EdgeSet"]
@@ -123,11 +124,7 @@ class EdgeSet:
         options = (num_keys, num_queries, symmetrize, self_loops)
         if built is not None and options in built:
             return built[options]
-        edge_index = edge_index.long()
-        key, query = edge_index[0], edge_index[1]
-        if not torch.compiler.is_compiling():  # reading values would break the graph
-            _check_range(key, num_keys, "source")
-            _check_range(query, num_queries, "target")
+        key, query = in_range(edge_index.long(), num_keys, num_queries)
         with kept_tensors():
             edge_of = torch.arange(key.numel(), device=key.device)
             num_edges = edge_of.numel()
@@ -330,16 +327,4 @@ def check_bool_mask(mask: Tensor, what: str, value: str | None = None) -> None:
         raise TypeError(
             f"{what} must be a boolean tensor, got {mask.dtype} where torch.bool is expected; convert it once: {value}.bool() if "
             f"it holds 1 and 0, {value} > -1e9 if it holds 0 and -inf (an additive mask)"
-        )
-
-
-def _check_range(index: Tensor, size: int, what: str) -> None:
-    if index.numel() == 0:
-        return
-    low, high = (int(v) for v in torch.aminmax(index))
-    if low < 0 or high >= size:
-        bad = low if low < 0 else high
-        raise ValueError(
-            f"edge index out of range: {what} index {bad}, but there are {size} {what} nodes "
-            f"(valid: 0 to {size - 1}). Was the graph relabelled, or are the rows of edge_index swapped?"
         )

@@ -85,10 +85,12 @@ class NodeInput(nn.Module):
             )
         ids = layout.node_ids()
         outside = (ids < 0) | (ids >= size)
-        if not torch.compiler.is_compiling():
-            wrong = outside if layout.alive is None else outside & layout.alive
-            if bool(wrong.any()):
-                raise ValueError(self._outside(ids, wrong, layout))
+        wrong = outside if layout.alive is None else outside & layout.alive
+        if torch.compiler.is_compiling():  # values are known when the graph runs
+            text = f"a node of type '{self.node_type}' is none of the {size} that num_nodes says"
+            torch._assert_async(~wrong.any(), text)
+        elif bool(wrong.any()):
+            raise ValueError(self._outside(ids, wrong, layout))
         return ids.masked_fill(outside, 0)
 
     def _outside(self, ids: Tensor, wrong: Tensor, layout: NodeLayout) -> str:
