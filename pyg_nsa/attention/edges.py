@@ -84,8 +84,8 @@ class EdgeSet:
         """Builds the pair set from PyG's ``edge_index``.
 
         A second call with the same tensor object returns the same edge set, unless torch has written to the tensor in
-        between; so layers and epochs share the work. (A write behind torch's back, through NumPy, goes unnoticed: pass
-        ``edge_index.clone()`` then.)
+        between; so layers and epochs share the work. (A write behind torch's back, through NumPy or
+        ``edge_index.data[…]``, goes unnoticed: pass ``edge_index.clone()`` then.)
 
         Args:
             edge_index: ``[2, E]`` integer tensor; row 0 holds sources (keys), row 1 targets (queries). Directed,
@@ -299,9 +299,11 @@ def _built_from(edge_index: Tensor) -> dict[Any, EdgeSet] | None:
     """Edge sets built from this tensor in its present state; ``None`` where nothing can be kept."""
     if torch.compiler.is_compiling() or type(edge_index) is not Tensor or edge_index.is_inference():
         return None  # subclasses and tensors of inference mode count no versions
+    # edge_index.data = … brings other memory and counts no version.
+    state = (edge_index._version, edge_index.data_ptr(), edge_index.shape)
     known = _BUILT.get(edge_index)
-    if known is None or known[0] != edge_index._version:
-        known = _BUILT[edge_index] = (edge_index._version, {})
+    if known is None or known[0] != state:
+        known = _BUILT[edge_index] = (state, {})
     sets: dict[Any, EdgeSet] = known[1]
     return sets
 

@@ -149,8 +149,9 @@ def test_the_same_tensor_is_sorted_once():
         lambda t: t[0].copy_(torch.full_like(t[0], 3)),  # through a view
         lambda t: t.resize_(2, 2).fill_(3),
         lambda t: t.set_(torch.full((2, 5), 3)),
+        lambda t: setattr(t, "data", torch.full((2, 40), 3)),
     ],
-    ids=["in place", "view", "resize", "set"],
+    ids=["in place", "view", "resize", "set", "data"],
 )
 def test_a_tensor_that_was_written_to_is_sorted_again(write):
     edge_index = torch.randint(9, (2, 40))
