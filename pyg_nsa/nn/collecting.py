@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_nsa.config import EdgeSpec
+from pyg_nsa.nn.conv_arguments import EDGES, edge_places, parameters, read_fields
 from pyg_nsa.nn.hetero_inputs import EdgeType
 from pyg_nsa.registry import Registry, default_registry
 
@@ -25,13 +25,14 @@ class Wanted:
         reader: Who wants it, for messages.
         fields: Names of all fields to collect.
         required: Fields that it can't do without; of each tuple any one will do.
-        edges_as_index: Whether ``hyperedge_index`` stands in for a missing ``edge_index``.
+        edge_places: Names that may be the edges', in their order: the first that is no field of nodes gets them, whatever the data
+            call them. None: each name has its own field.
     """
 
     reader: str
     fields: tuple[str, ...]
     required: tuple[tuple[str, ...], ...]
-    edges_as_index: bool = False
+    edge_places: tuple[str, ...] = ()
 
 
 def wanted_fields(
@@ -39,8 +40,8 @@ def wanted_fields(
 ) -> dict[EdgeType, Wanted]:
     """What each relation wants from the data.
 
-    A declared kind says it. A conv module gets the edges (``hyperedge_index`` where there is no ``edge_index``) and each
-    field that its forward has an argument for; ``edge_attr`` only if it projects it.
+    A declared kind says it. A conv module gets the edges (``hyperedge_index`` where there is no ``edge_index``), under whatever
+    name its forward takes them, and each field that its forward has an argument for; ``edge_attr`` only if it projects it.
     """
     wanted = {}
     for edge_type, relation in relations.items():
@@ -50,17 +51,19 @@ def wanted_fields(
                 f"edge kind '{kind.name}'",
                 kind.fields(relation.options),
                 tuple(kind.missing(relation.options, ())),
-                edges_as_index="message" in kind.produces,
+                ("edge_index",) if "message" in kind.produces else (),
             )
             continue
-        names = list(inspect.signature(relation.forward).parameters)
+        named = parameters(relation)
+        fields = read_fields(named)
         if getattr(relation, "lin_edge", relation) is None:
-            names = [name for name in names if name != "edge_attr"]
+            fields = tuple(name for name in fields if name != "edge_attr")
+        places = edge_places(named)
         wanted[edge_type] = Wanted(
             f"the {type(relation).__name__}",
-            tuple(name for name in names if name not in ("x", "size")),
-            (("edge_index", "hyperedge_index"),),
-            edges_as_index="hyperedge_index" not in names,
+            fields,
+            (tuple(dict.fromkeys((*EDGES, *places))),),
+            (*places, "edge_index"),
         )
     return wanted
 
@@ -110,9 +113,13 @@ def collect(
                     f"{asked.reader} of edge type {edge_type} requires {' or '.join(map(repr, choices))}, which "
                     f"data[{edge_type}] does not have; fields present: {', '.join(present) or 'none'}"
                 )
-        if asked.edges_as_index and "edge_index" not in present and "hyperedge_index" in present:
-            present["edge_index"] = present["hyperedge_index"]
-        for name in asked.fields:
+        ends = [data[t] for t in (edge_type[0], edge_type[2]) if t in data.node_types]
+        of_nodes = {name for end in ends for name in end.keys()}  # noqa: SIM118 - PyG's storage
+        place = next((name for name in asked.edge_places if name not in of_nodes), None)
+        edges = next((present[name] for name in EDGES if name in present), None)
+        if place is not None and edges is not None:
+            present.setdefault(place, edges)
+        for name in dict.fromkeys((*asked.fields, *([place] if place else []))):
             if name in present:
                 out.setdefault(f"{name}_dict", {})[edge_type] = present[name]
     return out
