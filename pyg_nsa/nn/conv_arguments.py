@@ -7,10 +7,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
+from torch_geometric.nn import CGConv, GENConv
 
 from pyg_nsa.nn.call_fields import NODE_FIELDS
 
-__all__ = ["EDGES", "Parameters", "by_place", "edge_places", "parameters", "read_fields"]
+__all__ = [
+    "EDGES",
+    "Parameters",
+    "by_place",
+    "edge_attr_columns",
+    "edge_places",
+    "parameters",
+    "read_fields",
+    "takes",
+]
 
 Parameters = Mapping[str, inspect.Parameter]
 
@@ -18,6 +28,9 @@ Parameters = Mapping[str, inspect.Parameter]
 EDGES = ("edge_index", "hyperedge_index")
 
 _NO_FIELDS = ("x", "size")
+
+#: Where convs keep the number of columns that they were built for; PyG's spellings.
+_SIZES = ("edge_dim", "in_edge_channels")
 
 
 def parameters(conv: nn.Module) -> Parameters:
@@ -45,6 +58,30 @@ def edge_places(named: Parameters) -> tuple[str, ...]:
             return (name,)
     names = [name for name, p in named.items() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
     return tuple(name for name in names if name not in NODE_FIELDS)
+
+
+def edge_attr_columns(conv: nn.Module, named: Parameters) -> int | None:
+    """How many columns ``edge_attr`` must have for a conv that can do without.
+
+    Returns:
+        0: it was built without edge attributes and fails on them. None: any, or it can't be told.
+    """
+    parameter = named.get("edge_attr")
+    if parameter is None or parameter.default is parameter.empty:
+        return None
+    sizes = [getattr(conv, name) for name in _SIZES if hasattr(conv, name)]
+    if isinstance(conv, CGConv):
+        sizes.append(conv.dim)
+    if sizes:
+        return None if sizes[0] else 0
+    if isinstance(conv, GENConv) and not hasattr(conv, "lin_edge"):
+        return conv.out_channels  # they are added to the messages as they are
+    return 0 if getattr(conv, "lin_edge", conv) is None else None
+
+
+def takes(named: Parameters, name: str) -> bool:
+    """Whether a forward can be given an argument of this name."""
+    return name in named or any(p.kind is p.VAR_KEYWORD for p in named.values())
 
 
 def by_place(named: Parameters, kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from pyg_nsa.attention import EdgeSet
 from pyg_nsa.attention.renumbering import permute_rows, renumbered
 from pyg_nsa.nn.call_checks import check_arguments, check_graphs, check_rows
 from pyg_nsa.nn.call_fields import NODE_FIELDS, ORDER, POSITIONAL, TERM_FIELDS
-from pyg_nsa.nn.conv_arguments import EDGES, Parameters, by_place, edge_places, parameters
+from pyg_nsa.nn.conv_arguments import EDGES, Parameters, by_place, edge_places, parameters, takes
 from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.node_layout import NodeLayout, Numbering
 from pyg_nsa.nn.relation_inputs import RelationInputs
@@ -34,6 +34,7 @@ class HeteroInputs:
         args_dict: Positional dictionaries: node features, edge indices, edge attributes, more.
         kwargs_dict: Dictionaries by keyword; each name ends in ``_dict``.
         numbering: See :class:`~pyg_nsa.nn.node_layout.NodeLayout`.
+        node_fields: Names of node fields, such as ``pos``, that only those PyG convs get whose forward takes them.
 
     Raises:
         ValueError: A keyword that does not end in ``_dict`` (HeteroConv's error), or one that is nearly the name of a node field.
@@ -46,6 +47,7 @@ class HeteroInputs:
         args_dict: Sequence[Mapping[Any, Any]],
         kwargs_dict: Mapping[str, Mapping[Any, Any]],
         numbering: Numbering = "auto",
+        node_fields: Collection[str] = (),
     ) -> None:
         for name in kwargs_dict:
             if not name.endswith("_dict"):
@@ -70,6 +72,7 @@ class HeteroInputs:
         self.fields = fields
         self.x_dict: Mapping[str, Tensor] = fields["x"]
         self.numbering = numbering
+        self.node_fields = node_fields
         self._layouts: dict[str, NodeLayout] = {}
         self._pairs: dict[EdgeType, EdgeSet] = {}
         self._has_layouts = any(name in self.named for name in NODE_FIELDS)
@@ -117,6 +120,7 @@ class HeteroInputs:
         out = HeteroInputs.__new__(HeteroInputs)
         out.args_dict, out.named, out.fields = self.args_dict, self.named, self.fields
         out.x_dict, out.numbering, out._has_layouts = self.x_dict, self.numbering, self._has_layouts
+        out.node_fields = self.node_fields
         out._given = self
         out._pairs = {}
         out._layouts = {
@@ -226,6 +230,10 @@ class HeteroInputs:
             if name in NODE_FIELDS or name in TERM_FIELDS:
                 accepted = parameters(conv) if accepted is None else accepted
                 if name not in accepted:
+                    continue
+            elif name in self.node_fields and edge_type not in values:
+                accepted = parameters(conv) if accepted is None else accepted
+                if not takes(accepted, name):
                     continue
             found, value = _pick(values, edge_type)
             if found:

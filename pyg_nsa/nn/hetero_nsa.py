@@ -13,7 +13,7 @@ from torch_geometric.utils.hetero import check_add_self_loops
 from pyg_nsa.attention.renumbering import renumbered
 from pyg_nsa.config import EdgeSpec
 from pyg_nsa.nn.call_checks import check_edge_types, check_ends
-from pyg_nsa.nn.collecting import collect, wanted_fields
+from pyg_nsa.nn.collecting import collect, node_fields, wanted_fields
 from pyg_nsa.nn.declared import check_sizes
 from pyg_nsa.nn.grouping import Aggr
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradient
@@ -105,6 +105,7 @@ class HeteroNSA(nn.Module):
         for edge_type, relation in self.relations.items():
             check_add_self_loops(relation, [edge_type])
         self.wanted = wanted_fields(self.relations, registry)
+        self.node_fields = node_fields(self.wanted)
         describe_relations(self, self.relations, registry, heads, aggr)
         # Declared order, never a set's: initialisation depends on it.
         self.node_types = list(
@@ -254,7 +255,11 @@ class HeteroNSA(nn.Module):
 
     def forward(self, *args_dict: Any, **kwargs_dict: Any) -> dict[str, Tensor]:
         """Runs the stack; see the class for shapes."""
-        return self.run(HeteroInputs(type(self).__name__, args_dict, kwargs_dict, self.numbering))
+        return self.run(
+            HeteroInputs(
+                type(self).__name__, args_dict, kwargs_dict, self.numbering, self.node_fields
+            )
+        )
 
     def run(self, inputs: HeteroInputs) -> dict[str, Tensor]:
         """Runs the stack on arguments that are sorted already."""

@@ -12,7 +12,7 @@ from torch_geometric.nn import HeteroConv
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.load import load_config
 from pyg_nsa.nn.call_checks import check_edge_types, check_ends
-from pyg_nsa.nn.collecting import collect, wanted_fields
+from pyg_nsa.nn.collecting import collect, node_fields, wanted_fields
 from pyg_nsa.nn.declared import check_sizes
 from pyg_nsa.nn.grouping import Aggr, check_aggr, group
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradient
@@ -149,6 +149,7 @@ class HeteroNSAConv(HeteroConv):
         super().__init__(modules, None if in_blocks else aggr)  # type: ignore[arg-type]
         self.relations = relations
         self.wanted = wanted_fields(relations, registry)
+        self.node_fields = node_fields(self.wanted)
         if stack is None:  # else the stack says it
             describe_relations(self, relations, registry, heads, aggr)
         self.pattern = pattern
@@ -211,6 +212,11 @@ class HeteroNSAConv(HeteroConv):
     def collect(self, data: Any) -> dict[str, dict[Any, Any]]:
         """The keyword arguments of a call, gathered from a ``HeteroData`` or a batch of them.
 
+        A declared kind gets the fields that it reads. A conv module gets the edges, under whatever name its forward takes them, and
+        the fields of its edges (``edge_weight``) and nodes (``pos``) that its forward names; ``edge_attr`` not if it was built
+        without edge attributes (``edge_dim=None``, ``lin_edge`` that is ``None``, and what PyG's convs have in their place). Of a
+        forward with ``**kwargs`` nobody can tell what it takes beside the edges, so it gets the edges alone.
+
         Raises:
             ValueError: A field that a relation's kind requires is missing.
         """
@@ -251,7 +257,9 @@ class HeteroNSAConv(HeteroConv):
         Returns:
             Rows of each target node type; edge types without input are skipped.
         """
-        inputs = HeteroInputs(type(self).__name__, args_dict, kwargs_dict, self.numbering)
+        inputs = HeteroInputs(
+            type(self).__name__, args_dict, kwargs_dict, self.numbering, self.node_fields
+        )
         if self.stack is not None:
             return self.stack.run(inputs)
         declared = [e for e, conv in self.convs.items() if isinstance(conv, RelationAttention)]
