@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_nsa.config import EdgeSpec
+from pyg_nsa.nn.adjacency import read_from_matrix
 from pyg_nsa.nn.call_fields import NODE_FIELDS
 from pyg_nsa.nn.conv_arguments import (
     EDGES,
@@ -144,6 +145,7 @@ def collect(
 def _edge_fields(data: Any, edge_type: EdgeType, asked: Wanted) -> dict[str, Any]:
     store = data[edge_type]
     present = {name: value for name, value in store.items() if value is not None}
+    present |= read_from_matrix(present, asked.fields, asked.required)
     for choices in asked.required:
         if not any(name in present for name in choices):
             raise ValueError(

@@ -217,6 +217,8 @@ class HeteroNSAConv(HeteroConv):
         without edge attributes (``edge_dim=None``, ``lin_edge`` that is ``None``, and what PyG's convs have in their place). Of a
         forward with ``**kwargs`` nobody can tell what it takes beside the edges, so it gets the edges alone.
 
+        ``adj_t`` stands in for edges that have no index (PyG's ``ToSparseTensor``), and its values for the attribute that was moved into it.
+
         Raises:
             ValueError: A field that a relation's kind requires is missing.
         """
