@@ -13,7 +13,7 @@ from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.load import load_config
 from pyg_nsa.nn.call_checks import check_edge_types, check_ends
 from pyg_nsa.nn.collecting import collect, node_fields, wanted_fields
-from pyg_nsa.nn.declared import check_sizes
+from pyg_nsa.nn.declared import check_sizes, checked_dims
 from pyg_nsa.nn.grouping import Aggr, check_aggr, group
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradient
 from pyg_nsa.nn.hetero_nsa import HeteroNSA
@@ -65,6 +65,8 @@ class HeteroNSAConv(HeteroConv):
             (:class:`HeteroNSA`).
         numbering: Numbering of data with deleted nodes; ``"auto"`` recognises it.
         registry: Where kinds are looked up (default: the installed plugins).
+        edge_attr_dims: Columns of the attribute that the kind of an edge type reads, such as ``{(…): 3}`` for ``edge_attr``
+            ``[E, 3]`` (default: taken from the first call). With ``in_channels``, all parameters are there before it.
 
     Shapes:
         HeteroConv's: ``conv(x_dict, edge_index_dict, *args_dict, **{name}_dict)`` gives ``out_dict`` with the target
@@ -93,9 +95,11 @@ class HeteroNSAConv(HeteroConv):
         num_nodes: Mapping[str, int] | None = None,
         numbering: Numbering = "auto",
         registry: Registry | None = None,
+        edge_attr_dims: Mapping[EdgeType, int] | None = None,
     ) -> None:
         relations = as_relations(convs, registry)
         check_sizes("in_channels", in_channels, relations)
+        edge_attr_dims = checked_dims(edge_attr_dims, relations)
         check_aggr(aggr)
         declares = any(isinstance(relation, EdgeSpec) for relation in relations.values())
         name, size = "hidden_channels", hidden_channels
@@ -125,6 +129,7 @@ class HeteroNSAConv(HeteroConv):
                 num_nodes,
                 numbering,
                 registry,
+                edge_attr_dims,
             )
         else:
             stack_only = dict(
@@ -142,7 +147,10 @@ class HeteroNSAConv(HeteroConv):
                 if isinstance(relation, EdgeSpec):
                     assert size is not None
                     src, dst = (_size_of(in_channels, t) for t in (edge_type[0], edge_type[2]))
-                    relation = build_relation(relation, (src, dst), size, heads, dropout, registry)
+                    dim = edge_attr_dims.get(edge_type, -1)
+                    relation = build_relation(
+                        relation, (src, dst), size, heads, dropout, registry, dim
+                    )
                 modules[edge_type] = relation
         # The convs of a stack, and a learned grouping, are in its blocks.
         in_blocks = stack is not None and isinstance(aggr, nn.Module)
@@ -164,12 +172,14 @@ class HeteroNSAConv(HeteroConv):
         config: HeteroNSAConfig | Mapping[str, Any] | str | Path,
         *,
         registry: Registry | None = None,
+        edge_attr_dims: Mapping[EdgeType, int] | None = None,
     ) -> HeteroNSAConv:
         """Builds the operator that a configuration declares.
 
         Args:
             config: A configuration, a mapping, or the path of a YAML, JSON or TOML file.
             registry: Where kinds are looked up (default: the installed plugins).
+            edge_attr_dims: As in the constructor; ``build_operator(config, data)`` takes them from the data.
 
         Raises:
             ConfigError: All problems of the configuration at once, with file, line and path.
@@ -196,6 +206,7 @@ class HeteroNSAConv(HeteroConv):
             num_nodes=config.num_nodes,
             numbering=config.numbering,
             registry=config.registry(registry),
+            edge_attr_dims=edge_attr_dims,
         )
         out.config = config
         describe_config(out, config, config.registry(registry))
