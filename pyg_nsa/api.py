@@ -57,7 +57,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -141,7 +141,8 @@ class BuildContext:
     Attributes:
         edge_type: The relation, `(source node type, name, target node type)`. Targets are the queries, sources the keys.
         heads: The number of attention heads; a bias has the shape `[E, heads]`.
-        edge_attr_dim: The number of columns of the edge attributes; -1 means that the first forward pass infers it.
+        edge_attr_dim: The number of columns of the edge attribute that the kind reads (of the one that an option `edge_attr` names, if
+            it reads several); -1 means that the first forward pass infers it. `build_operator` takes it from the graph.
         in_channels: Columns of the source and the target rows; -1 means that the first forward pass infers them.
         out_channels: Columns of the relation's messages.
     """
@@ -289,6 +290,7 @@ class OperatorContext:
         node_types: The node types of the graph.
         edge_types: The edge types that take part, in the configuration's order.
         in_channels: Columns of `x` of each node type in `edge_types`; -1 means that the first forward pass infers them.
+        edge_attr_dims: Columns of the edge attribute of each edge type that the graph has one of; see `BuildContext.edge_attr_dim`.
         registry: Where edge kinds are looked up, less what the configuration switches off.
     """
 
@@ -297,6 +299,7 @@ class OperatorContext:
     edge_types: tuple[tuple[str, str, str], ...]
     in_channels: dict[str, int]
     registry: Registry
+    edge_attr_dims: dict[tuple[str, str, str], int] = field(default_factory=dict)
 
     @property
     def out_channels(self) -> int:

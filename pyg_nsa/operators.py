@@ -82,12 +82,18 @@ def build_operator(
     if not isinstance(options, operator.options):
         # Validated by a registry without the operator (see HeteroNSAConfig.operator).
         options = operator.options.model_validate(options.model_dump())
+    dims = {}
+    if not isinstance(metadata, tuple):
+        from pyg_nsa.edge_attr_dims import edge_attr_dims  # torch is there once there is a graph
+
+        dims = edge_attr_dims(config, metadata, registry)
     module = operator.build(
         OperatorContext(
             config=config,
             node_types=tuple(node_types),
             edge_types=edge_types,
             in_channels={name: _columns(config.in_channels, name) for name in ends},
+            edge_attr_dims=dims,
             registry=registry,
         ),
         options,

@@ -17,7 +17,8 @@ class EdgeAttrBiasOptions(PairOptions):
     """Options of ``edge_attr_bias``."""
 
     edge_attr: str = "edge_attr"
-    """The field that holds the attributes, numbers of shape [E] or [E, F] in the order of the edges."""
+    """The field that holds the attributes, numbers of shape [E] or [E, F] in the order of the edges. Where it is missing and the edges
+    are a sparse matrix (adj_t), the values of the matrix."""
 
 
 def build(context: BuildContext, options: EdgeAttrBiasOptions) -> nn.Module:

@@ -19,7 +19,9 @@ def build(context: OperatorContext, options: HeteroNSAOptions) -> nn.Module:
     """Builds the operator."""
     from pyg_nsa import HeteroNSAConv
 
-    return HeteroNSAConv.from_config(context.config, registry=context.registry)
+    return HeteroNSAConv.from_config(
+        context.config, registry=context.registry, edge_attr_dims=context.edge_attr_dims
+    )
 
 
 @hookimpl

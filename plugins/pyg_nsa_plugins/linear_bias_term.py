@@ -18,7 +18,8 @@ class LinearBiasTerm(PairTerm):
     constant per head would cancel in the softmax, so there is none.
 
     Args:
-        attribute: Name of the ``[E]`` or ``[E, F]`` field, in the order of the edges.
+        attribute: Name of the ``[E]`` or ``[E, F]`` field, in the order of the edges. Where it is missing and the edges are a sparse
+            matrix (``adj_t``), its values.
         index_fields: Names of ``[2, E]`` fields, source and target of each pair.
         context: The relation and the number of heads.
         options: Symmetrize and self loops.
@@ -42,7 +43,7 @@ class LinearBiasTerm(PairTerm):
     def bias(self, inputs: RelationInputs, edges: EdgeSet) -> Tensor:
         """``[P, heads]``."""
         try:
-            attribute = edges.coalesce(inputs.edge_attr(self.attribute))
+            attribute = edges.coalesce(inputs.edge_attr(self.attribute, self.index_fields))
         except ValueError as error:
             if "one row per edge" not in str(error):
                 raise

@@ -5,7 +5,7 @@ Shapes and dtypes are looked at in `pyg_nsa.bind`, numbers of nodes and columns 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pyg_nsa.errors import Problem, nearest
@@ -37,17 +37,17 @@ def misfits(
         columns: Whether the configuration's `in_channels` counts; something else may say it.
         features: Whether node types need features or embeddings; their rows may come from elsewhere.
     """
-    present, fields = _graph(data)
+    present = _edge_types(data)
     source = source_of(config)
     problems = []
     for index, spec in enumerate(config.edges):
         path = ("edges", index)
         if spec.edge_type not in present:
             problems.append(source((*path, "edge_type"), **_absent(spec.edge_type, present)))
-        elif fields is not None:
+        elif not isinstance(data, tuple):
             problems.extend(
                 source(path, **missing)
-                for missing in _missing_inputs(spec, registry, fields(spec.edge_type))
+                for missing in _missing_inputs(spec, registry, data[spec.edge_type])
             )
             if hasattr(data, "node_types"):
                 problems.extend(
@@ -74,16 +74,16 @@ def misfits(
     return problems
 
 
-def _graph(data: Any) -> tuple[list[_Type], Callable[[_Type], list[str]] | None]:
-    """Returns the edge types of a graph, and how to ask for the fields of each; None if `data` is mere metadata."""
+def _edge_types(data: Any) -> list[_Type]:
+    """Returns the edge types of a graph or of mere metadata."""
     if isinstance(data, tuple) and len(data) == 2:
-        return [(source, name, target) for source, name, target in data[1]], None
+        return [(source, name, target) for source, name, target in data[1]]
     if not hasattr(data, "metadata"):
         raise TypeError(
             "bind expects a torch_geometric HeteroData or its metadata (node_types, edge_types), got "
             f"{type(data).__name__}"
         )
-    return list(data.metadata()[1]), lambda edge_type: sorted(map(str, data[edge_type].keys()))
+    return list(data.metadata()[1])
 
 
 def _absent(edge_type: _Type, present: list[_Type]) -> dict[str, Any]:
@@ -96,11 +96,16 @@ def _absent(edge_type: _Type, present: list[_Type]) -> dict[str, Any]:
     }
 
 
-def _missing_inputs(
-    spec: EdgeSpec, registry: Registry, fields: list[str]
-) -> Iterator[dict[str, Any]]:
+def _missing_inputs(spec: EdgeSpec, registry: Registry, store: Any) -> Iterator[dict[str, Any]]:
     kind = spec.resolved(registry)
-    for names in kind.missing(spec.options, fields):
+    fields = sorted(map(str, store.keys()))
+    found = list(fields)
+    if "adj_t" in fields:
+        from pyg_nsa.nn.adjacency import read_from_matrix  # torch is there once there is a graph
+
+        required = kind.missing(spec.options, ())
+        found += read_from_matrix(dict(store.items()), kind.fields(spec.options), required)
+    for names in kind.missing(spec.options, found):
         wanted = " or ".join(repr(name) for name in names)
         yield {
             "message": f"edge kind {spec.kind!r} needs {wanted}, but edge type {_show(spec.edge_type)} of the graph has "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from pyg_nsa.config import EdgeSpec
+from pyg_nsa.nn.adjacency import read_from_matrix
+from pyg_nsa.nn.call_fields import NODE_FIELDS
+from pyg_nsa.nn.conv_arguments import (
+    EDGES,
+    edge_attr_columns,
+    edge_places,
+    parameters,
+    read_fields,
+)
 from pyg_nsa.nn.hetero_inputs import EdgeType
 from pyg_nsa.registry import Registry, default_registry
 
-__all__ = ["Wanted", "collect", "wanted_fields"]
+__all__ = ["Wanted", "collect", "node_fields", "wanted_fields"]
 
 
 @dataclass(frozen=True)
@@ -25,13 +33,26 @@ class Wanted:
         reader: Who wants it, for messages.
         fields: Names of all fields to collect.
         required: Fields that it can't do without; of each tuple any one will do.
-        edges_as_index: Whether ``hyperedge_index`` stands in for a missing ``edge_index``.
+        edge_places: Names that may be the edges', in their order: the first that is no field of nodes gets them, whatever the data
+            call them. None: each name has its own field.
+        node_fields: Those of the fields that nodes may have, too.
+        edge_attr_columns: Columns that ``edge_attr`` must have, or it is left out; ``None``: any.
     """
 
     reader: str
     fields: tuple[str, ...]
     required: tuple[tuple[str, ...], ...]
-    edges_as_index: bool = False
+    edge_places: tuple[str, ...] = ()
+    node_fields: tuple[str, ...] = ()
+    edge_attr_columns: int | None = None
+
+    def leaves_out(self, name: str, value: Any) -> bool:
+        """Whether a field that is there is not for this relation."""
+        columns = self.edge_attr_columns
+        if name != "edge_attr" or columns is None:
+            return False
+        is_matrix = isinstance(value, Tensor) and value.dim() == 2
+        return columns == 0 or not is_matrix or value.size(1) != columns
 
 
 def wanted_fields(
@@ -39,8 +60,9 @@ def wanted_fields(
 ) -> dict[EdgeType, Wanted]:
     """What each relation wants from the data.
 
-    A declared kind says it. A conv module gets the edges (``hyperedge_index`` where there is no ``edge_index``) and each
-    field that its forward has an argument for; ``edge_attr`` only if it projects it.
+    A declared kind says it. A conv module gets the edges (``hyperedge_index`` where there is no ``edge_index``), under whatever
+    name its forward takes them, and each field of the edges or nodes that its forward has an argument for; ``edge_attr`` not if it
+    was built without (``edge_dim=None``).
     """
     wanted = {}
     for edge_type, relation in relations.items():
@@ -50,19 +72,26 @@ def wanted_fields(
                 f"edge kind '{kind.name}'",
                 kind.fields(relation.options),
                 tuple(kind.missing(relation.options, ())),
-                edges_as_index="message" in kind.produces,
+                ("edge_index",) if "message" in kind.produces else (),
             )
             continue
-        names = list(inspect.signature(relation.forward).parameters)
-        if getattr(relation, "lin_edge", relation) is None:
-            names = [name for name in names if name != "edge_attr"]
+        named = parameters(relation)
+        fields = read_fields(named)
+        places = edge_places(named)
         wanted[edge_type] = Wanted(
             f"the {type(relation).__name__}",
-            tuple(name for name in names if name not in ("x", "size")),
-            (("edge_index", "hyperedge_index"),),
-            edges_as_index="hyperedge_index" not in names,
+            fields,
+            (tuple(dict.fromkeys((*EDGES, *places))),),
+            (*places, "edge_index"),
+            tuple(name for name in fields if name not in NODE_FIELDS),
+            edge_attr_columns(relation, named),
         )
     return wanted
+
+
+def node_fields(wanted: Mapping[EdgeType, Wanted]) -> frozenset[str]:
+    """Names of the fields of nodes that any relation reads beside the rows; others are not to be given them."""
+    return frozenset(name for asked in wanted.values() for name in asked.node_fields)
 
 
 def collect(
@@ -102,20 +131,39 @@ def collect(
     for edge_type, asked in wanted.items():
         if edge_type not in data.edge_types:
             continue
-        store = data[edge_type]
-        present = {name: value for name, value in store.items() if value is not None}
-        for choices in asked.required:
-            if not any(name in present for name in choices):
-                raise ValueError(
-                    f"{asked.reader} of edge type {edge_type} requires {' or '.join(map(repr, choices))}, which "
-                    f"data[{edge_type}] does not have; fields present: {', '.join(present) or 'none'}"
-                )
-        if asked.edges_as_index and "edge_index" not in present and "hyperedge_index" in present:
-            present["edge_index"] = present["hyperedge_index"]
-        for name in asked.fields:
-            if name in present:
-                out.setdefault(f"{name}_dict", {})[edge_type] = present[name]
+        fields = _edge_fields(data, edge_type, asked)
+        for name, value in fields.items():
+            out.setdefault(f"{name}_dict", {})[edge_type] = value
+        for node_type in (edge_type[0], edge_type[2]):
+            for name in asked.node_fields:
+                rows = data[node_type].get(name) if node_type in data.node_types else None
+                if name not in fields and isinstance(rows, Tensor):
+                    out.setdefault(f"{name}_dict", {})[node_type] = rows
     return out
+
+
+def _edge_fields(data: Any, edge_type: EdgeType, asked: Wanted) -> dict[str, Any]:
+    store = data[edge_type]
+    present = {name: value for name, value in store.items() if value is not None}
+    present |= read_from_matrix(present, asked.fields, asked.required)
+    for choices in asked.required:
+        if not any(name in present for name in choices):
+            raise ValueError(
+                f"{asked.reader} of edge type {edge_type} requires {' or '.join(map(repr, choices))}, which "
+                f"data[{edge_type}] does not have; fields present: {', '.join(present) or 'none'}"
+            )
+    ends = [data[t] for t in (edge_type[0], edge_type[2]) if t in data.node_types]
+    of_nodes = {name for end in ends for name in end.keys()}  # noqa: SIM118 - PyG's storage
+    place = next((name for name in asked.edge_places if name not in of_nodes), None)
+    edges = next((present[name] for name in EDGES if name in present), None)
+    if place is not None and edges is not None:
+        present.setdefault(place, edges)
+    wanted = dict.fromkeys((*asked.fields, *([place] if place else [])))
+    return {
+        name: present[name]
+        for name in wanted
+        if name in present and not asked.leaves_out(name, present[name])
+    }
 
 
 def _node_fields(store: Any, node_type: str) -> dict[str, Tensor]:

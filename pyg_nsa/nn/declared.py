@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,14 @@ from pyg_nsa.load import Positions, explain
 from pyg_nsa.registry import Registry, default_registry
 from pyg_nsa.scalars import is_whole
 
-__all__ = ["EdgeType", "check_sizes", "declared_spec", "meant_edge_type", "wrong_key"]
+__all__ = [
+    "EdgeType",
+    "check_sizes",
+    "checked_dims",
+    "declared_spec",
+    "meant_edge_type",
+    "wrong_key",
+]
 
 EdgeType = tuple[str, str, str]
 
@@ -90,3 +97,37 @@ def check_sizes(what: str, sizes: Mapping[str, int] | Any, edge_types: Iterable[
             f"{what} names node type '{unknown[0]}', which no edge type has, and does not name "
             f"{', '.join(map(repr, unnamed))}{hint}"
         )
+
+
+def checked_dims(
+    dims: Mapping[EdgeType, int] | None, edge_types: Collection[EdgeType]
+) -> dict[EdgeType, int]:
+    """``edge_attr_dims``, by edge types that are declared.
+
+    Raises:
+        TypeError: No mapping, or a size that is no whole number.
+        ValueError: An edge type that is not declared, or a size that is neither positive nor -1.
+    """
+    if dims is None:
+        return {}
+    if not isinstance(dims, Mapping):
+        raise TypeError(
+            f"edge_attr_dims is a dictionary by edge type, such as {{('gene', 'interacts', 'gene'): 3}}, got {dims!r}"
+        )
+    for edge_type, columns in dims.items():
+        if edge_type not in edge_types:
+            names = [str(name) for name in edge_types]
+            meant = nearest(str(meant_edge_type(edge_type) or edge_type), names)
+            hint = f"; did you mean {meant}?" if meant else f"; declared: {', '.join(names)}"
+            raise ValueError(
+                f"edge_attr_dims names edge type {edge_type!r}, which is not declared{hint}"
+            )
+        if not is_whole(columns):
+            raise TypeError(
+                f"edge_attr_dims of edge type {edge_type} must be a whole number of columns, got {columns!r}"
+            )
+        if columns < 1 and columns != -1:
+            raise ValueError(
+                f"edge_attr_dims of edge type {edge_type} must be at least 1, or -1 to take it from the first call, got {columns}"
+            )
+    return dict(dims)

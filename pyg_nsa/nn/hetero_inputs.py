@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from pyg_nsa.attention import EdgeSet
 from pyg_nsa.attention.renumbering import permute_rows, renumbered
 from pyg_nsa.nn.call_checks import check_arguments, check_graphs, check_rows
 from pyg_nsa.nn.call_fields import NODE_FIELDS, ORDER, POSITIONAL, TERM_FIELDS
+from pyg_nsa.nn.conv_arguments import EDGES, Parameters, by_place, edge_places, parameters, takes
 from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.node_layout import NodeLayout, Numbering
 from pyg_nsa.nn.relation_inputs import RelationInputs
@@ -21,9 +21,6 @@ from pyg_nsa.nn.term_calls import pairs_of
 __all__ = ["EdgeType", "HeteroInputs"]
 
 EdgeType = tuple[str, str, str]
-
-#: Where a PyG conv's edges may be among its arguments.
-_INDEX_PLACES = ("edge_index", 1, "hyperedge_index")
 
 
 class HeteroInputs:
@@ -37,6 +34,7 @@ class HeteroInputs:
         args_dict: Positional dictionaries: node features, edge indices, edge attributes, more.
         kwargs_dict: Dictionaries by keyword; each name ends in ``_dict``.
         numbering: See :class:`~pyg_nsa.nn.node_layout.NodeLayout`.
+        node_fields: Names of node fields, such as ``pos``, that only those PyG convs get whose forward takes them.
 
     Raises:
         ValueError: A keyword that does not end in ``_dict`` (HeteroConv's error), or one that is nearly the name of a node field.
@@ -49,6 +47,7 @@ class HeteroInputs:
         args_dict: Sequence[Mapping[Any, Any]],
         kwargs_dict: Mapping[str, Mapping[Any, Any]],
         numbering: Numbering = "auto",
+        node_fields: Collection[str] = (),
     ) -> None:
         for name in kwargs_dict:
             if not name.endswith("_dict"):
@@ -73,6 +72,7 @@ class HeteroInputs:
         self.fields = fields
         self.x_dict: Mapping[str, Tensor] = fields["x"]
         self.numbering = numbering
+        self.node_fields = node_fields
         self._layouts: dict[str, NodeLayout] = {}
         self._pairs: dict[EdgeType, EdgeSet] = {}
         self._has_layouts = any(name in self.named for name in NODE_FIELDS)
@@ -120,6 +120,7 @@ class HeteroInputs:
         out = HeteroInputs.__new__(HeteroInputs)
         out.args_dict, out.named, out.fields = self.args_dict, self.named, self.fields
         out.x_dict, out.numbering, out._has_layouts = self.x_dict, self.numbering, self._has_layouts
+        out.node_fields = self.node_fields
         out._given = self
         out._pairs = {}
         out._layouts = {
@@ -190,6 +191,8 @@ class HeteroInputs:
     ) -> Any:
         """Calls a PyG conv for one relation, with arguments chosen as HeteroConv chooses them.
 
+        Rows and edges that came by name go by place where the conv's forward has no such names.
+
         Where the call names dead rows or graphs, edges at dead rows are left out, indices are brought to the rows of ``x``,
         and dead rows get zero; unless the conv takes ``mask`` or ``pert_mask`` itself.
 
@@ -210,7 +213,7 @@ class HeteroInputs:
         edge_level: dict[Any, Any] = {}
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
-        accepted: Mapping[str, Any] | None = None
+        accepted: Parameters | None = None
         for place, values in enumerate(self.args_dict):
             if place == 0 and x_dict is not None:
                 values = x_dict
@@ -225,8 +228,12 @@ class HeteroInputs:
             if name == "x" and x_dict is not None:
                 values = x_dict
             if name in NODE_FIELDS or name in TERM_FIELDS:
-                accepted = _parameters(conv) if accepted is None else accepted
+                accepted = parameters(conv) if accepted is None else accepted
                 if name not in accepted:
+                    continue
+            elif name in self.node_fields and edge_type not in values:
+                accepted = parameters(conv) if accepted is None else accepted
+                if not takes(accepted, name):
                     continue
             found, value = _pick(values, edge_type)
             if found:
@@ -234,16 +241,21 @@ class HeteroInputs:
                 if edge_type in values:
                     edge_level[name] = value
         takes_care = accepted is not None and ("mask" in accepted or "pert_mask" in accepted)
-        if not self._has_layouts or takes_care:
-            return conv(*args, **kwargs)
-        for place, value in self._living_edges(edge_type, edge_level).items():
-            if isinstance(place, int):
-                args[place] = value
-            else:
-                kwargs[place] = value
-        return self._without_dead_rows(edge_type[2], conv(*args, **kwargs))
+        leaves_out = self._has_layouts and not takes_care
+        if leaves_out:
+            for place, value in self._living_edges(edge_type, conv, edge_level).items():
+                if isinstance(place, int):
+                    args[place] = value
+                else:
+                    kwargs[place] = value
+        if not args:
+            args, kwargs = by_place(parameters(conv) if accepted is None else accepted, kwargs)
+        out = conv(*args, **kwargs)
+        return self._without_dead_rows(edge_type[2], out) if leaves_out else out
 
-    def _living_edges(self, edge_type: EdgeType, edge_level: dict[Any, Any]) -> dict[Any, Any]:
+    def _living_edges(
+        self, edge_type: EdgeType, conv: nn.Module, edge_level: dict[Any, Any]
+    ) -> dict[Any, Any]:
         """Edge-level arguments with edges at dead rows left out, and indices as rows of ``x``."""
         src, _, dst = edge_type
         if src not in self.x_dict or dst not in self.x_dict:
@@ -252,7 +264,8 @@ class HeteroInputs:
         ends = (relation.src, relation.dst)
         if all(end.alive is None and not end.is_translated for end in ends):
             return edge_level
-        place_of_index = next((p for p in _INDEX_PLACES if _is_index(edge_level.get(p))), None)
+        places: tuple[Any, ...] = (EDGES[0], 1, *EDGES[1:], *edge_places(parameters(conv)))
+        place_of_index = next((p for p in places if _is_index(edge_level.get(p))), None)
         if place_of_index is None or relation.src.is_shared:
             raise ValueError(
                 f"edge type {edge_type} is a PyG conv module, which can leave out deleted nodes and padding only where its "
@@ -293,10 +306,6 @@ def _pick(values: Mapping[Any, Any], edge_type: EdgeType) -> tuple[bool, Any]:
     if src in values or dst in values:
         return True, (values.get(src), values.get(dst))
     return False, None
-
-
-def _parameters(conv: nn.Module) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(conv.forward).parameters
 
 
 def _is_index(value: Any) -> bool:

@@ -13,8 +13,8 @@ from torch_geometric.utils.hetero import check_add_self_loops
 from pyg_nsa.attention.renumbering import renumbered
 from pyg_nsa.config import EdgeSpec
 from pyg_nsa.nn.call_checks import check_edge_types, check_ends
-from pyg_nsa.nn.collecting import collect, wanted_fields
-from pyg_nsa.nn.declared import check_sizes
+from pyg_nsa.nn.collecting import collect, node_fields, wanted_fields
+from pyg_nsa.nn.declared import check_sizes, checked_dims
 from pyg_nsa.nn.grouping import Aggr
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradient
 from pyg_nsa.nn.hetero_masked_attention_block import HeteroMaskedAttentionBlock
@@ -67,6 +67,7 @@ class HeteroNSA(nn.Module):
             graphs has all of them as rows, in their order, or ``n_id_dict`` says which they are.
         numbering: Numbering of data with deleted nodes; ``"auto"`` recognises it.
         registry: Where kinds are looked up (default: the installed plugins).
+        edge_attr_dims: Columns of the attribute that the kind of an edge type reads (default: taken from the first call).
 
     Shapes:
         The call is HeteroConv's, ``model(x_dict, edge_index_dict, *args_dict, **{name}_dict)``; ``x`` is ``[N, F]``, or
@@ -97,14 +98,17 @@ class HeteroNSA(nn.Module):
         num_nodes: Mapping[str, int] | None = None,
         numbering: Numbering = "auto",
         registry: Registry | None = None,
+        edge_attr_dims: Mapping[EdgeType, int] | None = None,
     ) -> None:
         super().__init__()
         check_heads(hidden_channels, heads, "hidden_channels")
         self.relations = as_relations(edges, registry)
         check_sizes("in_channels", in_channels, self.relations)
+        edge_attr_dims = checked_dims(edge_attr_dims, self.relations)
         for edge_type, relation in self.relations.items():
             check_add_self_loops(relation, [edge_type])
         self.wanted = wanted_fields(self.relations, registry)
+        self.node_fields = node_fields(self.wanted)
         describe_relations(self, self.relations, registry, heads, aggr)
         # Declared order, never a set's: initialisation depends on it.
         self.node_types = list(
@@ -153,7 +157,9 @@ class HeteroNSA(nn.Module):
                 )
                 continue
             convs = {
-                edge_type: self._conv(value, first, dropout, registry)
+                edge_type: self._conv(
+                    value, first, dropout, registry, edge_attr_dims.get(edge_type, -1)
+                )
                 for edge_type, value in self.relations.items()
             }
             aggr_of_block = aggr if first else _own_copy(aggr)
@@ -175,10 +181,13 @@ class HeteroNSA(nn.Module):
         is_first: bool,
         dropout: float,
         registry: Registry | None,
+        edge_attr_dim: int,
     ) -> nn.Module:
         if isinstance(value, EdgeSpec):
             size = self.hidden_channels
-            return build_relation(value, (size, size), size, self.heads, dropout, registry)
+            return build_relation(
+                value, (size, size), size, self.heads, dropout, registry, edge_attr_dim
+            )
         return value if is_first else _own_copy(value)
 
     def reset_parameters(self) -> None:
@@ -254,7 +263,11 @@ class HeteroNSA(nn.Module):
 
     def forward(self, *args_dict: Any, **kwargs_dict: Any) -> dict[str, Tensor]:
         """Runs the stack; see the class for shapes."""
-        return self.run(HeteroInputs(type(self).__name__, args_dict, kwargs_dict, self.numbering))
+        return self.run(
+            HeteroInputs(
+                type(self).__name__, args_dict, kwargs_dict, self.numbering, self.node_fields
+            )
+        )
 
     def run(self, inputs: HeteroInputs) -> dict[str, Tensor]:
         """Runs the stack on arguments that are sorted already."""

@@ -12,8 +12,8 @@ from torch_geometric.nn import HeteroConv
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.load import load_config
 from pyg_nsa.nn.call_checks import check_edge_types, check_ends
-from pyg_nsa.nn.collecting import collect, wanted_fields
-from pyg_nsa.nn.declared import check_sizes
+from pyg_nsa.nn.collecting import collect, node_fields, wanted_fields
+from pyg_nsa.nn.declared import check_sizes, checked_dims
 from pyg_nsa.nn.grouping import Aggr, check_aggr, group
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradient
 from pyg_nsa.nn.hetero_nsa import HeteroNSA
@@ -65,6 +65,8 @@ class HeteroNSAConv(HeteroConv):
             (:class:`HeteroNSA`).
         numbering: Numbering of data with deleted nodes; ``"auto"`` recognises it.
         registry: Where kinds are looked up (default: the installed plugins).
+        edge_attr_dims: Columns of the attribute that the kind of an edge type reads, such as ``{(…): 3}`` for ``edge_attr``
+            ``[E, 3]`` (default: taken from the first call). With ``in_channels``, all parameters are there before it.
 
     Shapes:
         HeteroConv's: ``conv(x_dict, edge_index_dict, *args_dict, **{name}_dict)`` gives ``out_dict`` with the target
@@ -93,9 +95,11 @@ class HeteroNSAConv(HeteroConv):
         num_nodes: Mapping[str, int] | None = None,
         numbering: Numbering = "auto",
         registry: Registry | None = None,
+        edge_attr_dims: Mapping[EdgeType, int] | None = None,
     ) -> None:
         relations = as_relations(convs, registry)
         check_sizes("in_channels", in_channels, relations)
+        edge_attr_dims = checked_dims(edge_attr_dims, relations)
         check_aggr(aggr)
         declares = any(isinstance(relation, EdgeSpec) for relation in relations.values())
         name, size = "hidden_channels", hidden_channels
@@ -125,6 +129,7 @@ class HeteroNSAConv(HeteroConv):
                 num_nodes,
                 numbering,
                 registry,
+                edge_attr_dims,
             )
         else:
             stack_only = dict(
@@ -142,13 +147,17 @@ class HeteroNSAConv(HeteroConv):
                 if isinstance(relation, EdgeSpec):
                     assert size is not None
                     src, dst = (_size_of(in_channels, t) for t in (edge_type[0], edge_type[2]))
-                    relation = build_relation(relation, (src, dst), size, heads, dropout, registry)
+                    dim = edge_attr_dims.get(edge_type, -1)
+                    relation = build_relation(
+                        relation, (src, dst), size, heads, dropout, registry, dim
+                    )
                 modules[edge_type] = relation
         # The convs of a stack, and a learned grouping, are in its blocks.
         in_blocks = stack is not None and isinstance(aggr, nn.Module)
         super().__init__(modules, None if in_blocks else aggr)  # type: ignore[arg-type]
         self.relations = relations
         self.wanted = wanted_fields(relations, registry)
+        self.node_fields = node_fields(self.wanted)
         if stack is None:  # else the stack says it
             describe_relations(self, relations, registry, heads, aggr)
         self.pattern = pattern
@@ -163,12 +172,14 @@ class HeteroNSAConv(HeteroConv):
         config: HeteroNSAConfig | Mapping[str, Any] | str | Path,
         *,
         registry: Registry | None = None,
+        edge_attr_dims: Mapping[EdgeType, int] | None = None,
     ) -> HeteroNSAConv:
         """Builds the operator that a configuration declares.
 
         Args:
             config: A configuration, a mapping, or the path of a YAML, JSON or TOML file.
             registry: Where kinds are looked up (default: the installed plugins).
+            edge_attr_dims: As in the constructor; ``build_operator(config, data)`` takes them from the data.
 
         Raises:
             ConfigError: All problems of the configuration at once, with file, line and path.
@@ -195,6 +206,7 @@ class HeteroNSAConv(HeteroConv):
             num_nodes=config.num_nodes,
             numbering=config.numbering,
             registry=config.registry(registry),
+            edge_attr_dims=edge_attr_dims,
         )
         out.config = config
         describe_config(out, config, config.registry(registry))
@@ -210,6 +222,13 @@ class HeteroNSAConv(HeteroConv):
 
     def collect(self, data: Any) -> dict[str, dict[Any, Any]]:
         """The keyword arguments of a call, gathered from a ``HeteroData`` or a batch of them.
+
+        A declared kind gets the fields that it reads. A conv module gets the edges, under whatever name its forward takes them, and
+        the fields of its edges (``edge_weight``) and nodes (``pos``) that its forward names; ``edge_attr`` not if it was built
+        without edge attributes (``edge_dim=None``, ``lin_edge`` that is ``None``, and what PyG's convs have in their place). Of a
+        forward with ``**kwargs`` nobody can tell what it takes beside the edges, so it gets the edges alone.
+
+        ``adj_t`` stands in for edges that have no index (PyG's ``ToSparseTensor``), and its values for the attribute that was moved into it.
 
         Raises:
             ValueError: A field that a relation's kind requires is missing.
@@ -251,7 +270,9 @@ class HeteroNSAConv(HeteroConv):
         Returns:
             Rows of each target node type; edge types without input are skipped.
         """
-        inputs = HeteroInputs(type(self).__name__, args_dict, kwargs_dict, self.numbering)
+        inputs = HeteroInputs(
+            type(self).__name__, args_dict, kwargs_dict, self.numbering, self.node_fields
+        )
         if self.stack is not None:
             return self.stack.run(inputs)
         declared = [e for e, conv in self.convs.items() if isinstance(conv, RelationAttention)]

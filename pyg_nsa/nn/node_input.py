@@ -53,6 +53,8 @@ class NodeInput(nn.Module):
                 f"x of node type '{self.node_type}' has no columns, so its nodes can't be told apart: give them learned "
                 f"embeddings with num_nodes={{'{self.node_type}': <nodes of the base graph>}}"
             )
+        if x.size(-1) == 0:
+            x = x.to(self.bias.dtype)  # no values, so nothing that a dtype could be wrong for
         if not x.is_floating_point():
             raise TypeError(
                 f"x of node type '{self.node_type}' must be of floating point, got {x.dtype}: x.float(), or learned embeddings of what "

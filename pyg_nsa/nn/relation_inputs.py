@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_geometric.utils import is_sparse, to_edge_index
 
 from pyg_nsa.attention.edges import EdgeSet, check_bool_mask
+from pyg_nsa.nn.adjacency import matrix_values
 from pyg_nsa.nn.node_layout import NodeLayout
 from pyg_nsa.plain_index import plain_index
 
@@ -52,14 +53,24 @@ class RelationInputs:
             )
         return value
 
-    def edge_attr(self, name: str) -> Tensor:
+    def edge_attr(self, name: str, matrices: Sequence[str] = ()) -> Tensor:
         """A numeric edge attribute ``[E]`` or ``[E, F]`` in floating point.
+
+        Args:
+            name: The field.
+            matrices: Fields of edges; where the attribute is missing and the first of them that is there is a sparse matrix with
+                values (``adj_t``), these are the attribute, as for PyG's convs.
 
         Raises:
             ValueError: It is missing or holds NaN or infinite values.
             TypeError: It is not a tensor of numbers.
         """
-        value = self.field(name)
+        value = self.fields.get(name)
+        if value is None:
+            edges = next((self.fields[field] for field in matrices if self.has(field)), None)
+            value = matrix_values(edges)
+        if value is None:
+            value = self.field(name)  # raises
         if not isinstance(value, Tensor) or value.dtype == torch.bool or value.is_complex():
             got = value.dtype if isinstance(value, Tensor) else type(value).__name__
             raise TypeError(

@@ -92,6 +92,7 @@ def build_relation(
     heads: int,
     dropout: float = 0.0,
     registry: Registry | None = None,
+    edge_attr_dim: int = -1,
 ) -> nn.Module:
     """The module of a relation: attention with the edge term that the spec's kind builds, or the conv that it builds.
 
@@ -101,7 +102,11 @@ def build_relation(
     edge_type: EdgeType = tuple(spec.edge_type)  # type: ignore[assignment]
     kind = (registry or default_registry()).edge_kind(spec.kind)
     context = BuildContext(
-        edge_type=edge_type, heads=heads, in_channels=in_channels, out_channels=out_channels
+        edge_type=edge_type,
+        heads=heads,
+        edge_attr_dim=edge_attr_dim,
+        in_channels=in_channels,
+        out_channels=out_channels,
     )
     try:
         term = kind.build(context, spec.options)

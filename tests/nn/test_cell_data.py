@@ -407,6 +407,18 @@ def test_nodes_without_x_have_no_columns(cell):
         assert model(**model.collect(bare))["gene"].shape == (23, 8)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_nodes_without_features_in_a_module_of_any_dtype(cell, dtype):
+    model = stack(cell.specs()).to(dtype)
+    data = cell.make((3, 11))
+    given = model(**model.collect(data))  # x is float32, of no columns
+    for t in cell.sizes:
+        del data[t].x
+    out = model(**model.collect(data))
+    assert all(value.dtype == dtype for value in out.values())
+    assert_close(out, given)
+
+
 class Largest(TorchDispatchMode):
     """Remembers the largest tensor that any operation made, those inside of our own operators included."""
 

@@ -19,6 +19,8 @@ from pyg_nsa.cell.models.gene_embedding import GeneEmbeddingModel
 from pyg_nsa.cell.models.model import HeteroCellNSA
 from pyg_nsa.cell.models.union_operator import UnionOperator, with_edge_attr
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
+from pyg_nsa.config.fit import misfits
+from pyg_nsa.errors import ConfigError
 from pyg_nsa.nn import HeteroNSAConv
 from pyg_nsa.operators import build_operator
 from pyg_nsa.sources import keep_source
@@ -51,7 +53,11 @@ def build_model(config: CellConfig, graph: HeteroData) -> HeteroCellNSA:
     num_nodes = _num_nodes(config, graph, node_types)
     filled = declared.model_copy(update={"num_nodes": num_nodes})
     keep_source(declared, filled)  # so that an error names file and line
-    whole = build_operator(filled, graph)
+    problems = misfits(filled, graph, filled.registry(), features=False)
+    if problems:
+        raise ConfigError(problems)
+    # Of metadata, so that projections of attributes draw their weights in the first call, after all others: seeds keep their models.
+    whole = build_operator(filled, graph.metadata())
     if isinstance(whole, HeteroNSAConv) and whole.stack is not None:
         size = declared.out_channels or declared.hidden_channels
         return _with_readout(config, graph, whole.stack, node_types, size)
