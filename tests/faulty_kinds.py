@@ -25,6 +25,9 @@ class SoundTerm(EdgeTerm):
         self.field = getattr(options, "edge_attr", "weight")
         self.rate = nn.Parameter(torch.ones(context.heads))
 
+    def reset_parameters(self):
+        nn.init.ones_(self.rate)
+
     def weight(self, inputs, edges):
         return edges.coalesce(inputs.edge_attr(self.field)).to(self.rate.dtype)
 
@@ -217,6 +220,45 @@ class NotSaved(SoundTerm):
         return super().bias(inputs, edges) * self.offset
 
 
+class RunningMean(SoundTerm):
+    """Keeps in a plain attribute what calls in training mode have seen."""
+
+    mean = 0.0
+
+    def bias(self, inputs, edges):
+        weight = self.weight(inputs, edges)
+        if self.training and edges.num_pairs:
+            self.mean = 0.9 * self.mean + 0.1 * float(weight.detach().mean())
+        return (weight - self.mean) ** 2 * self.rate
+
+
+class RunningMeanThatCancels(RunningMean):
+    """What it subtracts is the same for all pairs, so that only the bias shows it."""
+
+    def bias(self, inputs, edges):
+        super().bias(inputs, edges)
+        return (self.weight(inputs, edges) - self.mean) * self.rate
+
+
+class NeverReset(SoundTerm):
+    def reset_parameters(self):
+        pass
+
+
+class HalfReset(SoundTerm):
+    """A layer below the term is reset, a parameter of the term is not."""
+
+    def __init__(self, context, options):
+        super().__init__(context, options)
+        self.lin = nn.Linear(1, context.heads)
+
+    def reset_parameters(self):
+        self.lin.reset_parameters()
+
+    def bias(self, inputs, edges):
+        return super().bias(inputs, edges) + self.lin(self.weight(inputs, edges))
+
+
 class DeadNodesCount(SoundTerm):
     """The bias falls with the number of targets that a source has, dead ones included."""
 
@@ -285,6 +327,9 @@ class MeanConv(nn.Module):
         super().__init__()
         self.lin = nn.LazyLinear(context.out_channels)
 
+    def reset_parameters(self):
+        self.lin.reset_parameters()
+
     def forward(self, x, edge_index):
         src, dst = (x, x) if isinstance(x, torch.Tensor) else x
         source, target = edge_index
@@ -295,6 +340,10 @@ class MeanConv(nn.Module):
 
     def divisor(self, count):
         return count.clamp(min=1)
+
+
+class NoReset(MeanConv):
+    reset_parameters = None
 
 
 class ZeroOverZero(MeanConv):

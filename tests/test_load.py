@@ -135,7 +135,7 @@ colour: red
         "nsa.yaml:2:1: heads: heads=5 does not divide hidden_channels=64; the nearest numbers that do: 4, 8\n"
         "nsa.yaml:3:1: aggr: 'som' is not allowed\n"
         "    did you mean 'sum'?\n"
-        "    allowed: sum, mean, min, max, cat\n"
+        "    allowed: sum, mean, min, max, cat, null\n"
         "nsa.yaml:4:20: sab.node_types[0]: no edge type in edges has the node type 'genes'\n"
         "    did you mean 'gene'?\n"
         "    allowed: gene, reaction\n"
@@ -174,6 +174,45 @@ colour: red
         + by.format("weighted")
         + "nsa.yaml:21:1: colour: unknown key 'colour'\n"
         f"    allowed: {', '.join(fields)}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "edge_type: [gene, on], kind: pairs",
+        "edge_type: gene on gene, kind: pairs",
+        "kind: pairs",
+        "edge_type: [gene, on, 3], kind: pairs",
+    ],
+)
+def test_unknown_node_types_are_told_beside_an_edge_type_that_cannot_be_read(broken, refused):
+    text = (
+        "num_nodes: {gen: 3}\nsab: {node_types: [on]}\n"
+        f"edges:\n  - {{{broken}}}\n  - {{edge_type: [gene, r, gene], kind: pairs}}\n"
+    )
+    found = refused(text)
+    assert (
+        "nsa.yaml:1:13: num_nodes.gen: no edge type in edges has the node type 'gen'\n"
+        "    did you mean 'gene'?\n"
+    ) in found
+    assert "edges[0].edge_type" in found
+    # What stands in the entry may be the node type.
+    assert ("sab.node_types" in found) == ("on" not in broken)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "place"),
+    [
+        ("nsa.yaml", "edges:\n  a__r__a: pairs\n  x: 1\n", "nsa.yaml:1:1"),
+        ("nsa.toml", '[edges]\na__r__a = "pairs"\nx = 1\n', "nsa.toml"),
+        ("nsa.json", '{"edges": {"a__r__a": "pairs", "x": 1}}', "nsa.json:1:2"),
+    ],
+)
+def test_edges_that_are_no_list(name, text, place, refused):
+    assert refused(text, name) == (
+        f"{place}: edges: expected a list with an entry for each edge type, got a mapping with the keys a__r__a, x; write each "
+        "entry as '- {edge_type: [source, relation, target], kind: adjacency_mask}', in TOML below a line [[edges]] of its own"
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ def read_graphs(file: Path) -> list[tuple[str, Any]]:
     is_processed = isinstance(found, tuple) and len(found) in (2, 3) and isinstance(found[0], dict)
     if is_processed:
         return [(f"the first graph of {file}", _first(file, found))]
-    graphs = list(found) if isinstance(found, list | tuple) else [found]
+    graphs = [_without_cache(g) for g in (found if isinstance(found, list | tuple) else [found])]
     many = len(graphs) > 1
     return [
         (f"graph {index} of {file}" if many else str(file), _graph(file, graph))
@@ -81,24 +83,44 @@ def _check_is_torch_file(file: Path) -> None:
     raise _unreadable(file, "it is neither a zip archive nor a pickle")
 
 
-def _pyg_admitted() -> contextlib.AbstractContextManager[Any]:
+@contextlib.contextmanager
+def _pyg_admitted() -> Iterator[None]:
     """Lets weights_only load the classes that a pickled graph is made of.
 
     PyG admits `HeteroData` itself, but not the storages in it. They hold what the pickle says, and call none of it.
     """
-    import torch
+    from torch import serialization
     from torch_geometric.data import Data, HeteroData, storage
     from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
     from torch_geometric.data.feature_store import TensorAttr
     from torch_geometric.data.graph_store import EdgeAttr, EdgeLayout
 
     classes: list[Any] = [HeteroData, TensorAttr, EdgeAttr, EdgeLayout]
-    classes += [storage.BaseStorage, storage.NodeStorage, storage.EdgeStorage]
+    classes += [storage.BaseStorage, storage.NodeStorage, storage.EdgeStorage, storage.AttrType]
     # Not a HeteroData, which is better said than that it cannot be loaded.
     classes += [Data, DataEdgeAttr, DataTensorAttr, storage.GlobalStorage]
-    # Those that are admitted already would be shut out at the end.
-    known = torch.serialization.get_safe_globals()
-    return torch.serialization.safe_globals([one for one in classes if one not in known])
+    known = serialization.get_safe_globals()
+    # Transforms leave a cache in the storages: a defaultdict, which torch admits by name and then does not let anyone fill.
+    others = [one for one in known if one is not defaultdict and one not in classes]
+    serialization.clear_safe_globals()
+    serialization.add_safe_globals([*others, *classes, (_plain_dict, "collections.defaultdict")])
+    try:
+        yield
+    finally:
+        serialization.clear_safe_globals()
+        serialization.add_safe_globals(known)
+
+
+def _plain_dict(*factory: Any) -> dict[Any, Any]:
+    """What is loaded in the place of a defaultdict."""
+    return {}
+
+
+def _without_cache(graph: Any) -> Any:
+    """Drops PyG's cache of which fields are of nodes and which of edges, which has to be a defaultdict."""
+    for store in getattr(graph, "stores", ()):
+        vars(store).pop("_cached_attr", None)
+    return graph
 
 
 def _graph(file: Path, found: Any) -> Any:

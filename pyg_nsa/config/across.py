@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
@@ -15,11 +16,12 @@ __all__ = ["across", "get", "items"]
 def across(data: Any) -> Iterator[InitErrorDetails]:
     """Finds contradictions between fields, in a valid configuration or in raw data that may have any shape."""
     first: dict[tuple[str, ...], int] = {}
-    complete = True
+    unreadable: set[str] = set()
     for index, entry in enumerate(items(get(data, "edges"))):
         edge_type = get(entry, "edge_type")
         if not _is_edge_type(edge_type):
-            complete = False
+            # A word of it may be the node type that is looked for below.
+            unreadable |= set(re.findall(r"\w+", str(entry if edge_type is None else edge_type)))
             continue
         edge_type = tuple(edge_type)
         if edge_type in first:
@@ -34,8 +36,6 @@ def across(data: Any) -> Iterator[InitErrorDetails]:
                 input=edge_type,
             )
         first.setdefault(edge_type, index)
-    if not complete:
-        return  # What is unreadable may be the node type that is looked for.
     known = sorted({name for source, _, target in first for name in (source, target)})
     wanted: list[tuple[tuple[str | int, ...], Any]] = [
         (("sab", "node_types", index), name)
@@ -46,7 +46,7 @@ def across(data: Any) -> Iterator[InitErrorDetails]:
         if isinstance(by_type, Mapping):
             wanted += [((key, name), name) for name in by_type if isinstance(name, str)]
     for loc, name in wanted:
-        if known and isinstance(name, str) and name not in known:
+        if known and isinstance(name, str) and name not in known and name not in unreadable:
             context: dict[str, Any] = {"name": name, "allowed": known}
             suggestion = nearest(name, known)
             if suggestion is not None:

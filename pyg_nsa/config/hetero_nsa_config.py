@@ -255,6 +255,18 @@ class HeteroNSAConfig(ConfigModel):
             raise ValidationError.from_exception_data(cls.__name__, found)
         return value
 
+    @field_validator("edges", mode="before")
+    @classmethod
+    def _in_a_list(cls, edges: Any) -> Any:
+        if isinstance(edges, Mapping):
+            raise PydanticCustomError(
+                "edges_by_name",
+                "expected a list with an entry for each edge type, got a mapping with the keys {keys}; write each entry as "
+                "'- {edge_type: [source, relation, target], kind: adjacency_mask}', in TOML below a line [[edges]] of its own",
+                {"keys": ", ".join(map(str, edges))},
+            )
+        return edges
+
     @model_validator(mode="wrap")
     @classmethod
     def _as_a_whole(

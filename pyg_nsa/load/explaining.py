@@ -7,6 +7,7 @@ import json
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import NoneType
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -161,6 +162,8 @@ def _problem(entry: Any, place: _Place, positions: Positions) -> Problem:
         message = f"{given!r} is not allowed"
         values = [value for one in place.annotations for value in values_of(one)]
         allowed = [str(value) for value in values]
+        if NoneType in place.annotations:
+            allowed.append("null")
         if isinstance(given, str) and given in allowed and given not in values:
             message += ", since it is text: remove the quotes"
         elif isinstance(given, str):

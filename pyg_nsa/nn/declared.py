@@ -78,14 +78,24 @@ def check_sizes(what: str, sizes: Mapping[str, int] | Any, edge_types: Iterable[
     Further node types do no harm beside all that there are: they may be those of a whole data set.
 
     Raises:
-        TypeError: No whole number, and no mapping.
-        ValueError: An unknown node type, in place of one that has no size.
+        TypeError: No whole number, and no mapping to whole numbers.
+        ValueError: A size below -1; an unknown node type, in place of one that has no size.
     """
-    if not isinstance(sizes, Mapping):
-        if not is_whole(sizes):
-            raise TypeError(
-                f"{what} must be a whole number, or one for each node type, got {sizes!r}"
+    by_type = sizes if isinstance(sizes, Mapping) else {None: sizes}
+    for node_type, size in by_type.items():
+        place = what if node_type is None else f"{what}[{node_type!r}]"
+        if not is_whole(size):
+            kind = (
+                "a whole number, or one for each node type"
+                if node_type is None
+                else "a whole number"
             )
+            raise TypeError(f"{place} must be {kind}, got {size!r}")
+        if size < -1:
+            raise ValueError(
+                f"{place} must be at least 0, or -1 to take it from the first call, got {size}"
+            )
+    if not isinstance(sizes, Mapping):
         return
     known = list(dict.fromkeys(t for src, _, dst in edge_types for t in (src, dst)))
     unknown = [name for name in sizes if name not in known]

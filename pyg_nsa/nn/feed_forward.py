@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pyg_nsa.compiled.feed_forward import feed_forward
 from pyg_nsa.compiled.linear import fits
 from pyg_nsa.nn.dropout import dropout
+from pyg_nsa.nn.option_checks import check_fraction, check_real
 from pyg_nsa.nn.projection import is_plain
 
 __all__ = ["FeedForward"]
@@ -27,13 +28,16 @@ class FeedForward(nn.Module):
         ``[*, channels]`` to ``[*, channels]``.
 
     Raises:
-        ValueError: ``mlp_ratio`` is negative.
+        TypeError: ``mlp_ratio`` or ``dropout`` is no number.
+        ValueError: ``mlp_ratio`` is negative, or ``dropout`` no probability.
     """
 
     def __init__(self, channels: int, mlp_ratio: float = 2.0, dropout: float = 0.0) -> None:
         super().__init__()
         self.dropout = dropout
         self.lin1: nn.Linear | None = None
+        check_fraction("dropout", dropout)
+        check_real("mlp_ratio", mlp_ratio)
         if mlp_ratio < 0:
             raise ValueError(f"mlp_ratio must be 0 (no MLP) or more; got {mlp_ratio:g}")
         if mlp_ratio == 0:

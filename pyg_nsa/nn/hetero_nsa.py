@@ -24,6 +24,7 @@ from pyg_nsa.nn.node_layout import Numbering
 from pyg_nsa.nn.node_order import NodeOrder, check_orders, node_orders, places
 from pyg_nsa.nn.nsa_conv import check_heads
 from pyg_nsa.nn.nsa_encoder import check_pattern
+from pyg_nsa.nn.option_checks import check_at_least_one, check_num_nodes, check_numbering
 from pyg_nsa.nn.relation_attention import RelationAttention
 from pyg_nsa.nn.relations import Relation, as_relations, build_relation
 from pyg_nsa.nn.self_attention_block import SelfAttentionBlock
@@ -118,7 +119,12 @@ class HeteroNSA(nn.Module):
         self.hidden_channels = hidden_channels
         self.heads = heads
         self.numbering = numbering
-        num_nodes = dict(num_nodes or {})
+        check_numbering(numbering)
+        if out_channels is not None:
+            check_at_least_one("out_channels", out_channels)
+        if num_nodes is None:
+            num_nodes = {}
+        check_num_nodes(num_nodes)
         if isinstance(sab_types, str):
             raise TypeError(f"sab_types is a list of node types: sab_types=['{sab_types}']")
         sab_types = self.node_types if sab_types is None else list(sab_types)

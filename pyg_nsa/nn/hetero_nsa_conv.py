@@ -21,6 +21,7 @@ from pyg_nsa.nn.made_from import describe_config, describe_relations
 from pyg_nsa.nn.node_layout import Numbering
 from pyg_nsa.nn.node_order import NodeOrder
 from pyg_nsa.nn.nsa_conv import check_heads
+from pyg_nsa.nn.option_checks import check_numbering
 from pyg_nsa.nn.relation_attention import RelationAttention
 from pyg_nsa.nn.relation_sums import add_messages
 from pyg_nsa.nn.relations import Relation, as_relations, build_relation
@@ -101,6 +102,7 @@ class HeteroNSAConv(HeteroConv):
         check_sizes("in_channels", in_channels, relations)
         edge_attr_dims = checked_dims(edge_attr_dims, relations)
         check_aggr(aggr)
+        check_numbering(numbering)
         declares = any(isinstance(relation, EdgeSpec) for relation in relations.values())
         name, size = "hidden_channels", hidden_channels
         if size is None or (pattern is None and out_channels is not None):

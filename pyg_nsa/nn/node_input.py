@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear
 
 from pyg_nsa.nn.node_layout import NodeLayout
-from pyg_nsa.nn.projection import check_dtype
+from pyg_nsa.nn.projection import check_columns, check_dtype
 
 __all__ = ["NodeInput"]
 
@@ -55,17 +55,8 @@ class NodeInput(nn.Module):
             )
         if x.size(-1) == 0:
             x = x.to(self.bias.dtype)  # no values, so nothing that a dtype could be wrong for
-        if not x.is_floating_point():
-            raise TypeError(
-                f"x of node type '{self.node_type}' must be of floating point, got {x.dtype}: x.float(), or learned embeddings of what "
-                "the integers name"
-            )
         check_dtype(self.node_type, x, self.lin)
-        if self.lin.in_channels not in (-1, x.size(-1)):
-            raise ValueError(
-                f"x of node type '{self.node_type}' has {x.size(-1)} columns, but this module was made for "
-                f"{self.lin.in_channels} (in_channels, or its first call)"
-            )
+        check_columns(self.node_type, x, self.lin)
         if layout.is_shared:
             # All copies of the base graph have the same nodes; features that are one tensor expanded are projected once.
             x = x[:1] if x.stride(0) == 0 else x

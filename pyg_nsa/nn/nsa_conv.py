@@ -16,6 +16,7 @@ from pyg_nsa.attention.partial import partial_edge_attention
 from pyg_nsa.attention.projected import fits, projected_attention
 from pyg_nsa.nn.dropout import dropout
 from pyg_nsa.nn.explanation import is_explained, parts_of_pairs, show_weights, wants_weights
+from pyg_nsa.nn.option_checks import check_fraction
 from pyg_nsa.nn.projection import apply, is_plain, project
 from pyg_nsa.scalars import is_whole
 
@@ -103,8 +104,7 @@ class NSAConv(MessagePassing):
                 raise ValueError(f"NSAConv supports {name}={only!r} only")
         if kwargs:
             raise TypeError(f"NSAConv got unknown arguments: {', '.join(sorted(kwargs))}")
-        if not 0 <= dropout <= 1:
-            raise ValueError(f"dropout is a probability, from 0 to 1, got {dropout}")
+        check_fraction("dropout", dropout)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.heads = heads

@@ -12,7 +12,7 @@ from torch_geometric.nn.dense.linear import Linear
 from pyg_nsa.compiled.linear import fits, linear, stacked
 from pyg_nsa.compiled.norm import layer_norm_and_rows
 
-__all__ = ["apply", "check_dtype", "is_plain", "normed", "project"]
+__all__ = ["apply", "check_columns", "check_dtype", "is_plain", "normed", "project"]
 
 
 def apply(layer: Any, x: Tensor, start: Tensor | None = None) -> Tensor:
@@ -30,12 +30,32 @@ def apply(layer: Any, x: Tensor, start: Tensor | None = None) -> Tensor:
     return layer(x) if start is None else start + layer(x)
 
 
+def check_columns(node_type: str, x: Tensor, layer: Any) -> None:
+    """Whether a linear layer takes rows with this number of columns.
+
+    Raises:
+        ValueError: It does not; the message says of which node type they are.
+    """
+    size = getattr(layer, "in_channels", -1)
+    # Two comparisons: torch.compile takes a size that it leaves open for a member of no tuple.
+    if size != -1 and size != x.size(-1):
+        raise ValueError(
+            f"x of node type '{node_type}' has {x.size(-1)} columns, but this module was made for {size} (in_channels, or its first "
+            "call)"
+        )
+
+
 def check_dtype(node_type: str, x: Tensor, layer: Any) -> None:
-    """Whether a linear layer takes rows of this dtype; under autocast any.
+    """Whether a linear layer takes rows of this dtype; under autocast any of floating point.
 
     Raises:
         TypeError: It does not; the message says of which node type they are.
     """
+    if not x.is_floating_point():
+        raise TypeError(
+            f"x of node type '{node_type}' must be of floating point, got {x.dtype}: x.float(), or learned embeddings of what "
+            "the integers name"
+        )
     # Not the attribute: a parametrization would be computed for it.
     weight = layer._parameters.get("weight")
     if weight is None or x.dtype == weight.dtype or torch.is_autocast_enabled(x.device.type):

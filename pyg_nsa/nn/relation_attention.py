@@ -12,7 +12,7 @@ from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.explanation import by_edges, is_explained
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs
 from pyg_nsa.nn.nsa_conv import NSAConv, check_heads
-from pyg_nsa.nn.projection import apply, check_dtype, is_plain
+from pyg_nsa.nn.projection import apply, check_columns, check_dtype, is_plain
 from pyg_nsa.nn.term_calls import bias_of
 
 __all__ = ["RelationAttention"]
@@ -128,14 +128,16 @@ class RelationAttention(nn.Module):
     ) -> tuple[EdgeSet, Tensor | None, tuple[Tensor | None, Tensor | None]]:
         """Pairs, their bias, and which sources and targets are alive."""
         relation = inputs.relation(self.edge_type)
-        for layout, rows in ((relation.src, x[0]), (relation.dst, x[1])):
+        ends = ((relation.src, self.conv.lin_key), (relation.dst, self.conv.lin_query))
+        for (layout, linear), rows in zip(ends, x, strict=True):
             if rows.size(-1) == 0:
                 raise ValueError(
                     f"x of node type '{layout.node_type}' has no columns, so edge type {self.edge_type} has nothing to attend "
                     "by: give it features, or use a stack with learned embeddings (pattern='M', "
                     f"num_nodes={{'{layout.node_type}': <nodes of the base graph>}})"
                 )
-            check_dtype(layout.node_type, rows, self.conv.lin_query)
+            check_dtype(layout.node_type, rows, linear)
+            check_columns(layout.node_type, rows, linear)
         if inputs.has_edges(self.edge_type):
             edges = inputs.pairs(relation, self.term, self.kind)
             bias = bias_of(self.term, relation, edges, self.conv.heads, self.kind)

@@ -10,6 +10,7 @@ from pyg_nsa.attention.edges import check_bool_mask
 from pyg_nsa.nn.dropout import dropout
 from pyg_nsa.nn.feed_forward import FeedForward
 from pyg_nsa.nn.nsa_conv import check_heads
+from pyg_nsa.nn.option_checks import check_at_least_one
 from pyg_nsa.nn.projection import apply, normed
 
 __all__ = ["SelfAttentionBlock"]
@@ -120,8 +121,7 @@ class _InducedPoints(nn.Module):
 
     def __init__(self, channels: int, heads: int, num_points: int) -> None:
         super().__init__()
-        if num_points < 1:
-            raise ValueError(f"induced_points must be at least 1, got {num_points}")
+        check_at_least_one("induced_points", num_points)
         self.heads, self.head_dim = heads, channels // heads
         self.points = nn.Parameter(torch.empty(num_points, channels))
         self.norm = nn.LayerNorm(channels)

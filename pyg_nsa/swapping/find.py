@@ -11,6 +11,7 @@ from torch_geometric.nn import HANConv, HeteroConv, HGTConv, MessagePassing
 
 from pyg_nsa.errors import Problem, nearest
 from pyg_nsa.nn import HeteroNSAConv
+from pyg_nsa.swapping.holders import held_elsewhere
 from pyg_nsa.swapping.layers import Layer, can_replace, read, width_of
 from pyg_nsa.swapping.problems import SwapError
 from pyg_nsa.swapping.swapped_conv import SwappedConv
@@ -24,7 +25,7 @@ def find(model: nn.Module, where: str | Sequence[str]) -> tuple[list[Layer], lis
     A module at several places is one layer, chosen if any of its paths is.
 
     Raises:
-        SwapError: No layer, one that is the model itself, or one that a plain list also holds.
+        SwapError: No layer, one that is the model itself, or one that something else than a module also holds.
     """
     globs = _globs(where)
     places: dict[nn.Module, list[str]] = {}
@@ -51,8 +52,8 @@ def find(model: nn.Module, where: str | Sequence[str]) -> tuple[list[Layer], lis
         f"{p or 'the model'} was made by to_hetero, which leaves no layer to replace: left alone"
         for p in transformed
     ]
-    _check_places(model, chosen)
     _check_wrappers(model, chosen)
+    _check_places(model, chosen)
     return chosen, notes
 
 
@@ -66,7 +67,6 @@ def _globs(where: str | Sequence[str]) -> list[str]:
 
 _KNOWN = (HeteroConv, HGTConv, HANConv)
 _DONE = (HeteroNSAConv, SwappedConv)
-_INTERNAL = frozenset(vars(nn.Module()))
 
 
 def _check_places(model: nn.Module, layers: list[Layer]) -> None:
@@ -81,22 +81,7 @@ def _check_places(model: nn.Module, layers: list[Layer]) -> None:
                     "root",
                 )
             )
-    for path, module in model.named_modules():
-        for name, value in vars(module).items():
-            if name in _INTERNAL or not isinstance(value, list | tuple | dict):
-                continue
-            for held in value.values() if isinstance(value, dict) else value:
-                for layer in layers:
-                    if held is layer.module:
-                        place = f"{path}.{name}".lstrip(".")
-                        problems.append(
-                            Problem(
-                                layer.path,
-                                f"'{place}', a plain {type(value).__name__}, also holds this layer and would keep the old one; "
-                                "use a torch.nn.ModuleList or ModuleDict",
-                                "plain_container",
-                            )
-                        )
+    problems += held_elsewhere(model, layers)
     if problems:
         raise SwapError(problems)
 

@@ -12,7 +12,7 @@ from torch_geometric.nn import HANConv, HeteroConv, HGTConv
 
 from pyg_nsa.nn import HeteroNSAConv
 
-__all__ = ["EdgeType", "Layer", "can_replace", "describe", "read", "width_of"]
+__all__ = ["EdgeType", "Layer", "can_replace", "describe", "read", "replaced_class", "width_of"]
 
 EdgeType = tuple[str, str, str]
 
@@ -67,6 +67,12 @@ class Layer:
         """Sizes of the messages to a node type."""
         return {e: width for e, width in self.message_widths.items() if e[2] == target}
 
+    def replace(self, model: nn.Module, module: nn.Module) -> None:
+        """Puts another module at all its places in a model, or in a copy of it."""
+        for path in self.paths:
+            parent, _, name = path.rpartition(".")
+            model.get_submodule(parent)._modules[name] = module
+
     def describe_conv(self, edge_type: EdgeType) -> str:
         """The class that computed an edge type's messages."""
         conv = self.convs[edge_type]
@@ -77,8 +83,14 @@ def can_replace(module: nn.Module) -> bool:
     """Whether swap knows the module's call: one of the three, or a subclass that keeps its forward."""
     if isinstance(module, HeteroNSAConv) or not isinstance(module, _REPLACEABLE):
         return False
-    base = next(one for one in _REPLACEABLE if isinstance(module, one))
-    return type(module).forward is base.forward
+    kind, base = type(module), replaced_class(module)
+    is_called_alike = kind.forward is base.forward and kind.__call__ is base.__call__
+    return is_called_alike and "forward" not in vars(module)
+
+
+def replaced_class(module: nn.Module) -> type[nn.Module]:
+    """Which of the three classes a module is of."""
+    return next(one for one in _REPLACEABLE if isinstance(module, one))
 
 
 def describe(module: nn.Module) -> str:

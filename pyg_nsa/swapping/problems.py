@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from pyg_nsa.errors import Problem
 
-__all__ = ["SwapError", "show"]
+__all__ = ["SwapError", "show", "trial_error"]
 
 
 class SwapError(ValueError):
@@ -30,3 +30,8 @@ class SwapError(ValueError):
 def show(edge_type: Iterable[str]) -> str:
     """An edge type as messages write it: ``(paper, cites, paper)``."""
     return f"({', '.join(edge_type)})"
+
+
+def trial_error(message: str) -> SwapError:
+    """The error of a model that can't be tried on the data."""
+    return SwapError([Problem("", message, "trial")])

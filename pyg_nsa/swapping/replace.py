@@ -14,14 +14,17 @@ from pyg_nsa.config import HeteroNSAConfig
 from pyg_nsa.errors import Problem, nearest
 from pyg_nsa.load import load_config
 from pyg_nsa.registry import Registry
+from pyg_nsa.swapping.added import settle
 from pyg_nsa.swapping.attempt import attempt, reason, was_tried
 from pyg_nsa.swapping.find import find
 from pyg_nsa.swapping.layers import Layer
 from pyg_nsa.swapping.plan import Plan, SwapConfig, build, make_plan
 from pyg_nsa.swapping.problems import SwapError, show
+from pyg_nsa.swapping.rehearsal import rehearse
 from pyg_nsa.swapping.report import SwapReport
 from pyg_nsa.swapping.rows import row_of, sharing, strangers
-from pyg_nsa.swapping.trial import Call, gpus, watch
+from pyg_nsa.swapping.trial import Call, watch
+from pyg_nsa.swapping.twin import gpus
 
 __all__ = ["swap"]
 
@@ -47,7 +50,8 @@ def swap(
             default kind. ``in_channels``, ``out_channels`` and HeteroConv's ``aggr`` are the layer's; ``hidden_channels`` and
             ``heads`` are as well where the configuration does not set them.
         data: A ``HeteroData``, or the arguments of the model's call (a tuple, or a mapping by name). A copy of the model is then
-            called once, to see sizes and fields that modules do not tell, and each replacement is called as its layer was.
+            called once, to see sizes and fields that modules do not tell, each replacement is called as its layer was, and a copy
+            of the swapped model is called once, which has to call the replacements and no old layer.
         dry_run: Only report; the model and the state of random numbers stay as they are.
         where: A glob over the paths in ``model.named_modules()``, or several.
         registry: Where kinds are looked up (default: the installed plugins).
@@ -56,7 +60,8 @@ def swap(
         A report: ``print(report)`` shows a table of before and after.
 
     Raises:
-        SwapError: All that stands in the way, with the paths of the layers; the model is as it was.
+        SwapError: All that stands in the way, with the paths of the layers: something else that holds an old layer, submodules
+            that a subclass adds, and so on; the model is as it was.
         ConfigError: The configuration is not valid.
         TypeError: ``model`` is no module, or ``data`` no data.
     """
@@ -72,14 +77,14 @@ def swap(
     plans = _plans(layers, config, calls, registry)
     with torch.random.fork_rng(devices=gpus(model), enabled=dry_run):
         built = _build_all(plans, calls, data, registry)
+    called = set() if data is None else rehearse(model, plans, built, calls, data)
+    settle(plans, built, called)
     notes += strangers(layers, config)
     notes += sharing(model, layers)
     rows = tuple(row_of(plan, module, calls) for plan, module in zip(plans, built, strict=True))
     if not dry_run:
         for layer, module in zip(layers, built, strict=True):
-            for path in layer.paths:
-                parent, _, name = path.rpartition(".")
-                model.get_submodule(parent)._modules[name] = module
+            layer.replace(model, module)
     return SwapReport(rows, dry_run, tuple(notes))
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import HeteroConv
 
-from pyg_nsa.errors import Problem
 from pyg_nsa.nn.call_fields import NODE_FIELDS, POSITIONAL
 from pyg_nsa.nn.hetero_inputs import HeteroInputs
+from pyg_nsa.swapping.arguments import arguments
 from pyg_nsa.swapping.layers import EdgeType, Layer
-from pyg_nsa.swapping.problems import SwapError
+from pyg_nsa.swapping.problems import trial_error
 from pyg_nsa.swapping.swapped_conv import without_semantic
+from pyg_nsa.swapping.twin import twin_of
 
-__all__ = ["Call", "answer", "gpus", "watch"]
+__all__ = ["Call", "answer", "watch"]
 
 
 @dataclass
@@ -99,27 +99,19 @@ def watch(
     Raises:
         SwapError: The model can't be called so, or fails.
     """
-    args, kwargs = _arguments(model, data)
-    try:
-        twin = copy.deepcopy(model)
-    except Exception as error:
-        raise _refused(
-            f"data is given, but the model can't be copied for a trial: {error}"
-        ) from error
+    args, kwargs = arguments(model, data)
     seen: dict[str, Call] = {}
     new = {f"{name}_dict" for name in (*NODE_FIELDS, *new_fields)}
-    for layer in layers:
-        part = twin.get_submodule(layer.path)
-        held: dict[str, Any] = {}
-        part.register_forward_pre_hook(_hold_back(held, new), with_kwargs=True)
-        part.register_forward_hook(_keep(seen, layer.path, held), with_kwargs=True)
-    try:
-        with _in_evaluation(twin), torch.random.fork_rng(devices=gpus(model)):
+    with twin_of(model) as twin:
+        for layer in layers:
+            part = twin.get_submodule(layer.path)
+            part.forward = _watched(part, seen, layer.path, new)
+        try:
             twin(*args, **kwargs)
-    except Exception as error:
-        raise _refused(
-            f"the model as it is, before any swap, fails on this data: {type(error).__name__}: {error}"
-        ) from error
+        except Exception as error:
+            raise trial_error(
+                f"the model as it is, before any swap, fails on this data: {type(error).__name__}: {error}"
+            ) from error
     missed = [layer.path for layer in layers if layer.path not in seen]
     return seen, [f"{path} was not called by the model on this data" for path in missed]
 
@@ -153,22 +145,23 @@ def _in_evaluation(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def gpus(model: nn.Module) -> list[int]:
-    """CUDA devices whose random numbers the initialisation of a model may draw."""
-    return sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+def _watched(
+    layer: nn.Module, seen: dict[str, Call], path: str, new: Collection[str]
+) -> Callable[..., Any]:
+    """A layer's forward, which keeps its first call, and goes without the arguments that only the replacement takes."""
+    forward, taken = layer.forward, _taken(layer)
 
-
-def _hold_back(held: dict[str, Any], new: Collection[str]) -> Any:
-    """A hook that calls a layer without the arguments that only its replacement takes, and keeps them in ``held``."""
-
-    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        held.clear()
-        taken = _taken(module)
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        held = {}
         if taken is not None:
-            held.update({k: v for k, v in kwargs.items() if k in new and k not in taken})
-        return args, {k: v for k, v in kwargs.items() if k not in held}
+            held = {k: v for k, v in kwargs.items() if k in new and k not in taken}
+        kwargs = {k: v for k, v in kwargs.items() if k not in held}
+        out = forward(*args, **kwargs)
+        if path not in seen:
+            seen[path] = _read(args, kwargs, held, out)
+        return out
 
-    return hook
+    return watched
 
 
 def _taken(layer: nn.Module) -> set[str] | None:
@@ -181,61 +174,17 @@ def _taken(layer: nn.Module) -> set[str] | None:
     return {f"{p.name}{end}" for p in parameters}
 
 
-def _keep(seen: dict[str, Call], path: str, held: dict[str, Any]) -> Any:
-    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        if path in seen:
-            return
-        if isinstance(out, tuple):
-            # The copy is called as the model calls it, HANConv's semantic attention weights included.
-            without_semantic(args, kwargs)
-        dictionaries = tuple(a for a in args if isinstance(a, Mapping))
-        named = {k: v for k, v in {**kwargs, **held}.items() if k.endswith("_dict")}
-        inputs = HeteroInputs("swap", dictionaries, named)
-        fields: dict[EdgeType, set[str]] = {}
-        for name, values in inputs.fields.items():
-            for key, value in values.items():
-                if isinstance(key, tuple) and value is not None:
-                    fields.setdefault(key, set()).add(name)
-        sizes = {t: x.size(-1) for t, x in inputs.x_dict.items() if isinstance(x, Tensor)}
-        seen[path] = Call(dictionaries, named, out, sizes, fields, tuple(held))
-
-    return hook
-
-
-def _arguments(model: nn.Module, data: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(data, list) and data and all(hasattr(d, "metadata") for d in data):
-        raise _refused(
-            f"data is a list of {len(data)} graphs; give one of them, or all as Batch.from_data_list(data)"
-        )
-    if isinstance(data, tuple | list):
-        return tuple(data), {}
-    if isinstance(data, Mapping):
-        return (), dict(data)
-    if not hasattr(data, "collect") or not hasattr(data, "metadata"):
-        raise TypeError(
-            "data must be a torch_geometric HeteroData, or the arguments of the model's call: a tuple, or a mapping by name; "
-            f"got {type(data).__name__}"
-        )
-    kwargs: dict[str, Any] = {}
-    for name, parameter in inspect.signature(model.forward).parameters.items():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        if name.endswith("_dict"):
-            found = data.collect(name.removesuffix("_dict"), allow_empty=True)
-            if found or parameter.default is parameter.empty:
-                kwargs[name] = found
-        elif name in ("data", "batch", "hetero_data", "graph"):
-            kwargs[name] = data
-        elif parameter.default is parameter.empty:
-            if not kwargs and name in ("x", "edge_index"):
-                kwargs[name] = data.collect(name, allow_empty=True)
-                continue
-            raise _refused(
-                f"the model's forward has the argument '{name}', which a HeteroData does not say; pass data=(…), the tuple of "
-                "arguments with which you call the model"
-            )
-    return (), kwargs
-
-
-def _refused(message: str) -> SwapError:
-    return SwapError([Problem("", message, "trial")])
+def _read(args: tuple[Any, ...], kwargs: dict[str, Any], held: dict[str, Any], out: Any) -> Call:
+    if isinstance(out, tuple):
+        # The copy is called as the model calls it, HANConv's semantic attention weights included.
+        without_semantic(args, kwargs)
+    dictionaries = tuple(a for a in args if isinstance(a, Mapping))
+    named = {k: v for k, v in {**kwargs, **held}.items() if k.endswith("_dict")}
+    inputs = HeteroInputs("swap", dictionaries, named)
+    fields: dict[EdgeType, set[str]] = {}
+    for name, values in inputs.fields.items():
+        for key, value in values.items():
+            if isinstance(key, tuple) and value is not None:
+                fields.setdefault(key, set()).add(name)
+    sizes = {t: x.size(-1) for t, x in inputs.x_dict.items() if isinstance(x, Tensor)}
+    return Call(dictionaries, named, out, sizes, fields, tuple(held))

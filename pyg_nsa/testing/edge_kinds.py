@@ -48,6 +48,7 @@ EDGE_KIND_CHECKS = (
     Check(graphs.shared_pairs, "relation", _FOUNDATION),
     Check(training.gradients, "relation", _FOUNDATION),
     Check(training.state_dict, "relation", _FOUNDATION),
+    Check(training.reset_parameters, "relation", _FOUNDATION),
     Check(training.inputs_unchanged, "relation", _FOUNDATION),
     Check(training.compiles, "one", _FOUNDATION),
     Check(training.compiles_pairs, "one", (*_FOUNDATION, "compiles")),

@@ -202,6 +202,10 @@ class OperatorSubject:
         shake(module, seed)
         return module
 
+    def module(self, layer: nn.Module) -> nn.Module:
+        """What the operator built: all of it."""
+        return layer
+
     def call(self, layer: Any, graph: Any) -> Call:
         """The arguments of a call."""
         call: Call = layer.collect(graph.data())

@@ -41,6 +41,7 @@ OPERATOR_CHECKS = (
     Check(operators.deleted_nodes, "module", (*_FOUNDATION, "direction")),
     Check(operators.gradients, "module", (*_FOUNDATION, "dtypes")),
     Check(training.state_dict, "module", _FOUNDATION),
+    Check(training.reset_parameters, "module", _FOUNDATION),
     Check(training.inputs_unchanged, "module", _FOUNDATION),
     Check(training.cpu_equals_gpu, "module", _FOUNDATION),
 )

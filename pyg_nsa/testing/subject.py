@@ -166,6 +166,9 @@ class Layered(Protocol):
     def layer(self, seed: int = 0) -> nn.Module:
         """A layer that has run once, its parameters shaken."""
 
+    def module(self, layer: Any) -> nn.Module:
+        """What the plugin built of it."""
+
     def call(self, layer: Any, graph: Any) -> Call:
         """The arguments of a call."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ __all__ = [
     "gradients",
     "gradients_of",
     "inputs_unchanged",
+    "reset_parameters",
     "state_dict",
 ]
 
@@ -105,23 +107,79 @@ def gradients_of(layer: nn.Module, rows: Tensor) -> dict[str, Tensor | None]:
 
 
 def state_dict(subject: Layered, tally: Tally) -> None:
-    """A layer that loads the state dict of another one before its first call gives the same rows: nothing that matters is kept
-    elsewhere.
+    """A layer that loads the state dict of another one before its first call gives the same rows, be it new or after calls in training
+    mode (and an attention kind the same bias): nothing that matters is kept elsewhere.
     """
-    layer, graph = subject.layer(), subject.graph()
-    rows = subject.rows(layer, graph)
+    layer = subject.layer()
+    _expect_same_loaded(
+        subject,
+        tally,
+        layer,
+        "a new layer with the state dict of another one gives other rows, or another bias; make all that is learned or drawn at random a "
+        "parameter or a buffer",
+    )
+    layer.train()
+    with torch.no_grad():
+        for seed in (11, 12):
+            subject.rows(layer, subject.graph(seed=seed))
+    _expect_same_loaded(
+        subject,
+        tally,
+        layer.eval(),
+        "a new layer with the state dict of one that was called in training mode gives other rows, or another bias; make what such calls leave behind, a "
+        "running mean for example, a buffer",
+    )
+
+
+def _expect_same_loaded(subject: Layered, tally: Tally, layer: nn.Module, message: str) -> None:
+    graph = subject.graph()
+    wanted = _rows_and_bias(subject, layer, graph, seed=0)
     state = layer.state_dict()
     fresh = subject.build(seed=9)
     fresh.load_state_dict(state)
-    tally.close(
-        subject.rows(fresh, graph, seed=9),
-        rows,
-        "a new layer with the state dict of another one gives other rows; make all that is learned or drawn at random a "
-        "parameter or a buffer",
-    )
+    for got, one in zip(_rows_and_bias(subject, fresh, graph, seed=9), wanted, strict=True):
+        tally.close(got, one, message)
     tally.expect(
         list(fresh.state_dict()) == list(state), "the state dict has other entries after loading it"
     )
+
+
+def _rows_and_bias(subject: Layered, layer: nn.Module, graph: Any, seed: int) -> list[Tensor]:
+    """The rows of a layer; of an attention kind the bias too, in which a number shows that is the same for all sources of a target."""
+    found = [subject.rows(layer, graph, seed=seed)]
+    if isinstance(subject, Subject) and not subject.gives_messages:
+        _, bias = subject.pairs_and_bias(layer, subject.call(layer, graph), seed)  # type: ignore[arg-type]
+        found += [] if bias is None else [bias]
+    return found
+
+
+def reset_parameters(subject: Layered, tally: Tally) -> None:
+    """`reset_parameters` gives each learnable parameter an initial value again."""
+    layer = subject.layer()
+    module = subject.module(layer)
+    before = {n: p.detach().clone() for n, p in _learnable(module).items()}
+    if not before:
+        raise NotApplicable("there are no learnable parameters")
+    # A plain module has none; a layer asks its parts for it.
+    tally.expect(
+        callable(getattr(module, "reset_parameters", None)),
+        f"{type(module).__name__} has no reset_parameters, which reset_parameters of a layer calls",
+    )
+    layer.reset_parameters()  # type: ignore[operator]
+    after = _learnable(module)
+    for name, value in before.items():
+        tally.expect(
+            name in after and not torch.equal(after[name], value),
+            f"reset_parameters leaves parameter {name} as training left it; let it fill each parameter anew",
+        )
+
+
+def _learnable(module: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: p
+        for name, p in module.named_parameters()
+        if p.requires_grad and p.is_floating_point() and p.numel()
+    }
 
 
 def inputs_unchanged(subject: Layered, tally: Tally) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
+from torch_geometric import transforms
 from torch_geometric.data import Batch, Data, HeteroData, InMemoryDataset
 
 from pyg_nsa.cli import main
@@ -117,6 +119,29 @@ def test_the_first_graph_of_a_dataset(tmp_path):
     assert first["gene"].x.shape == (4, 2)
     assert first["reaction"].num_nodes == 3
     assert first[GR].hyperedge_index.tolist() == [[0, 3], [2, 1]]
+
+
+@pytest.mark.parametrize("form", ["data", "list", "dataset"])
+def test_graphs_that_went_through_transforms(check, form):
+    """They leave a cache in the storages, whose classes torch does not load of itself."""
+    data = graph()
+    data[GG].edge_attr = torch.ones(2, 3)
+    split = transforms.RandomLinkSplit(0.5, 0.0, edge_types=[GG])
+    made = split(transforms.ToUndirected()(data))[0]
+    assert made[GG]._cached_attr
+    if form == "dataset":
+        InMemoryDataset.save([made, made], "graph.pt")
+    else:
+        torch.save([made, made] if form == "list" else made, "graph.pt")
+    before = torch.serialization.get_safe_globals()
+    result = check("good.yaml", "--data", "graph.pt")
+    assert "and fits graph.pt" in result.output, result.output
+    assert set(torch.serialization.get_safe_globals()) == set(before)
+    for _, found in read_graphs(Path("graph.pt")):
+        assert found.to_dict().keys() == made.to_dict().keys()
+        # Whoever reads the cache makes it anew, of its own class.
+        assert found[GG].is_edge_attr("edge_attr")
+        assert not found[GG].is_edge_attr("edge_label_index")
 
 
 def test_a_graph_that_does_not_fit(check):

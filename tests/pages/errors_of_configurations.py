@@ -268,6 +268,12 @@ CONFIGURATIONS = [
         "write source node type, relation, target node type.",
     ),
     Case(
+        "edges_by_name",
+        "`edges` is a mapping (in TOML a table, `[edges]`) and not a list.",
+        file("edges:\n  gene__regulates__gene: adjacency_mask\n"),
+        "write an entry for each edge type, with `-` before it; in TOML below `[[edges]]`.",
+    ),
+    Case(
         "type_name",
         "A name that PyG could not keep apart in the names of parameters.",
         edge("edge_type: [gene, acts__on, gene], kind: adjacency_mask"),

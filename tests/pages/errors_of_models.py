@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,53 @@ def held_twice() -> nn.Module:
     model = Model(layer())
     model.plain = [model.convs[0]]
     return model
+
+
+def held_by(make: Callable[[nn.Module], Callable[..., Any]]) -> nn.Module:
+    """A model that calls its layer by something that it has made of it."""
+    model = Model(layer())
+    model.call = make(model.convs[0])
+    return model
+
+
+class ByName(Model):
+    """A model that calls its layer by a name outside of it."""
+
+    def forward(self, x_dict: Any, edge_index_dict: Any) -> Any:
+        return NAMES[0](x_dict, edge_index_dict)
+
+
+NAMES: list[nn.Module] = []
+
+
+def by_name() -> nn.Module:
+    model = ByName(layer())
+    NAMES[:] = [model.convs[0]]
+    return model
+
+
+class Every2nd(Model):
+    """A model that calls its layer every second time."""
+
+    calls = 0
+
+    def forward(self, x_dict: Any, edge_index_dict: Any) -> Any:
+        type(self).calls += 1
+        return super().forward(x_dict, edge_index_dict) if self.calls % 2 else x_dict
+
+
+class Projected(HeteroConv):
+    """A layer with a part that its own forward does not use."""
+
+    def __init__(self) -> None:
+        super().__init__({CITES: GATConv(16, 16, add_self_loops=False)})
+        self.lin = nn.Linear(16, 2)
+
+
+def called_with() -> tuple[Any, Any]:
+    sizes = {"paper": 3, "author": 2}
+    edges = torch.tensor([[0, 1], [1, 0]])
+    return {t: torch.ones(n, 16) for t, n in sizes.items()}, {CITES: edges, WRITES: edges}
 
 
 def transformed() -> nn.Module:
@@ -151,6 +199,30 @@ MODELS = [
         "use `torch.nn.ModuleList` or `ModuleDict`.",
     ),
     Case(
+        "held_elsewhere",
+        "Something else than a plain container also holds the layer, and would keep the old one: a function that closes over it, a bound method, `functools.partial`, an object.",
+        swapped(lambda: held_by(functools.partial)),
+        "write `lambda *args: self.convs[0](*args)`, which looks the layer up at each call.",
+    ),
+    Case(
+        "still_used",
+        "The swapped model, called on the data, goes on with an old layer.",
+        swapped(by_name, {}, called_with()),
+        "as the text says.",
+    ),
+    Case(
+        "not_called",
+        "The swapped model, called on the data, calls neither the old layer nor its replacement.",
+        swapped(lambda: Every2nd(layer()), {}, called_with()),
+        "pass data on which the model calls its layers at each call; or leave `data` out, and try the swapped model yourself.",
+    ),
+    Case(
+        "added_parts",
+        "A subclass adds submodules, parameters or buffers to the layer, which go with it.",
+        swapped(lambda: Model(Projected())),
+        "as the text says.",
+    ),
+    Case(
         "wrapped",
         "The model went through `torch.compile`, `DataParallel` or `DistributedDataParallel` already.",
         swapped(lambda: torch.nn.DataParallel(Model(layer()))),
@@ -182,7 +254,7 @@ MODELS = [
     ),
     Case(
         "trial",
-        "The model fails on the data that were given, before any swap.",
+        "The model fails on the data that were given, before any swap or (the text says so) after it.",
         swapped(lambda: Model(layer()), {}, ({}, {}, "more")),
         "pass what the model is called with.",
     ),

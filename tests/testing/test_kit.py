@@ -403,6 +403,10 @@ OPERATOR_MISTAKES = {
     "a mean over a batch": (wrapped(mixed), "batch"),
     "deleted nodes alive": (wrapped(undead), "deleted_nodes"),
     "a wrong gradient": (wrapped(steep), "gradients"),
+    "a reset that does nothing": (
+        wrapped(reset_parameters=lambda self: None),
+        "reset_parameters",
+    ),
 }
 
 

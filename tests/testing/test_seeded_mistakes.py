@@ -182,6 +182,31 @@ MISTAKES = {
         ["state_dict"],
         "a new layer with the state dict of another one gives other rows",
     ),
+    "a running mean that is not saved": (
+        faulty.kind(faulty.RunningMean),
+        ["state_dict"],
+        "the state dict of one that was called in training mode gives other rows",
+    ),
+    "a running mean that only the bias shows": (
+        faulty.kind(faulty.RunningMeanThatCancels),
+        ["state_dict"],
+        "the state dict of one that was called in training mode gives other rows, or another bias",
+    ),
+    "a reset that does nothing": (
+        faulty.kind(faulty.NeverReset),
+        ["reset_parameters"],
+        "reset_parameters leaves parameter rate as training left it",
+    ),
+    "a reset of some": (
+        faulty.kind(faulty.HalfReset),
+        ["reset_parameters"],
+        "reset_parameters leaves parameter rate as",
+    ),
+    "no reset": (
+        faulty.message_kind(faulty.NoReset),
+        ["reset_parameters"],
+        "NoReset has no reset_parameters, which reset_parameters of a layer calls",
+    ),
     "dead nodes count": (
         faulty.kind(faulty.DeadNodesCount),
         ["deleted_nodes"],
