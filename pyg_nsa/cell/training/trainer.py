@@ -51,7 +51,7 @@ from pyg_nsa.cell.training.resuming import (
     ResumableLoader,
 )
 
-__all__ = ["Trained", "predict", "run_once", "train", "training_sampler"]
+__all__ = ["Trained", "predict", "remove_earlier", "run_once", "train", "training_sampler"]
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ def train(
             "%s: going on from epoch %d, step %d", last, state["epoch"], state["global_step"]
         )
     elif is_first():
-        _remove_earlier(folder)
+        remove_earlier(folder)
     module, train_loader, val_loader = _prepare(model, dataset, split, config, validation, seed)
     module.failures, module.identity = folder, identified
     history = History(folder / "history.csv")
@@ -235,8 +235,13 @@ def _loggers(folder: Path) -> list[Logger]:
     return loggers
 
 
-def _remove_earlier(folder: Path) -> None:
-    for name in ("last.ckpt", "best.ckpt", "history.csv"):
+def remove_earlier(folder: Path) -> None:
+    """Removes what an earlier training left, and what was predicted with it: that first, since it is nothing without its checkpoint.
+
+    Args:
+        folder: Where logs and checkpoints are.
+    """
+    for name in ("predictions.csv", "last.ckpt", "best.ckpt", "history.csv"):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "logs", ignore_errors=True)
 
