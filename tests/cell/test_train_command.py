@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -183,6 +184,65 @@ def test_a_run_is_not_written_over_unless_forced(invoke, monkeypatch, tiny_run):
     assert "far enough" in train(invoke, "--force").output
     both = train(invoke, "--force", "--resume")
     assert both.exit_code == 2 and "give one of them" in both.output
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        "operator.edges[0].edge_type=[gene, gprr, reaction]",
+        "readout.node_types=[protein]",
+        "data.labels=broken.csv",
+    ],
+)
+def test_what_fails_before_training_leaves_the_earlier_run_as_it_is(invoke, tiny_run, mistake):
+    shutil.copytree(tiny_run, "run")
+    Path("broken.csv").write_text("genes,fitness\nb0720,much\n")
+    before = files_of("run")
+    result = train(invoke, "--force", "--set", mistake)
+    assert result.exit_code == 1, result.output
+    assert files_of("run") == before
+
+
+def test_a_mistake_in_the_second_model_is_found_before_the_first_is_trained(invoke, monkeypatch):
+    monkeypatch.setattr(training, "_trainer", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(run_module, "builders", lambda _: {"fits": build_model, "not": far_enough})
+    assert "far enough" in train(invoke).output
+
+
+def test_nothing_of_the_earlier_run_is_beside_the_new_one(invoke, monkeypatch, tiny_run):
+    shutil.copytree(tiny_run, "run")
+    Path("run/notes.txt").write_text("mine")
+    signal_at(monkeypatch, step=1)
+    sets = ["--set", "training.learning_rate=0.001", "--set", "baselines=[mean]"]
+    result = train(invoke, "--force", *sets)
+    assert result.exit_code == 130, result.output
+    assert (
+        f"go on with: pyg-nsa train tiny.yaml -o run --no-progress {shlex.join(sets)} --resume"
+        in result.output
+    )
+    names = {str(path.parts[0]) for path in files_of("run")} - {".lock"}
+    assert names == {"config.json", "config.yaml", "hetero_nsa", "notes.txt"}
+    assert not Path("run/hetero_nsa/predictions.csv").exists()
+    report = invoke("report", "run")
+    assert report.exit_code == 1 and "run.json: no such file" in report.output
+    result = train(invoke, *sets, "--resume")
+    assert result.exit_code == 0, result.output
+    assert set(pd.read_csv("run/metrics.csv")["model"]) == {"hetero_nsa", "mean"}
+
+
+def test_a_forced_run_that_has_not_begun_is_not_gone_on_with(invoke, monkeypatch, tiny_run):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    shutil.copytree(tiny_run, "run")
+    before = files_of("run")
+    monkeypatch.setattr(run_module, "open_dataset", interrupted)
+    result = train(invoke, "--force")
+    assert result.exit_code == 130
+    assert result.output.endswith(
+        "go on with: pyg-nsa train tiny.yaml -o run --no-progress --force\n"
+    )
+    assert files_of("run") == before
 
 
 def test_a_changed_configuration_is_refused_before_anything_is_built(invoke, monkeypatch, tiny_run):

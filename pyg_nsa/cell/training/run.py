@@ -32,6 +32,7 @@ from pyg_nsa.cell.report.occupancy import tile_occupancy
 from pyg_nsa.cell.report.page import write_report
 from pyg_nsa.cell.training.checkpoint import CheckpointError, differences, read_checkpoint
 from pyg_nsa.cell.training.distributed import is_first
+from pyg_nsa.cell.training.earlier_run import earlier_run, remove_run
 from pyg_nsa.cell.training.experiment import (
     builders,
     evaluation_instances,
@@ -68,7 +69,8 @@ def run_training(
         config_text: The configuration as its author wrote it, for ``config.yaml``.
         progress: Show progress bars.
         console: Where to print (default: standard output).
-        resume: Go on with what is in ``folder``: models that are done are not trained again. ``False`` starts anew.
+        resume: Go on with what is in ``folder``: models that are done are not trained again. ``False`` starts anew, and
+            removes the run that is there once graph, labels and split are made and all models can be built.
 
     Returns:
         The path of ``report.html``.
@@ -87,7 +89,9 @@ def run_training(
     if resume:
         _check_config(folder, config)
         _print_found(console, folder, list(models))
-    if is_first():
+    # Where a run is already, it stays as it is until all is read that this one needs.
+    held = is_first() and bool(earlier_run(folder))
+    if is_first() and not held:
         _write_config(folder, config, config_text)
     start = time.monotonic()
     console.print(f"[bold]1/3[/] graph and labels of {config.data.model}")
@@ -100,6 +104,12 @@ def run_training(
         p: evaluation_instances(dataset, split, p, pairs, config.seed) for p in ("val", "test")
     }
     validation = validation_instances(dataset, parts["val"], config.seed)
+    for build in models.values():
+        build(config, dataset.graph)  # what does not fit the graph is refused before any is trained
+    if held:
+        if not resume:
+            remove_run(folder)
+        _write_config(folder, config, config_text)
     trained: dict[str, Trained] = {}
     predictions = []
     for name, build in models.items():
@@ -174,7 +184,7 @@ def _write_results(
 
 
 def _write_config(folder: Path, config: CellConfig, text: str | None) -> None:
-    """At the start: a run that is killed still says what it was."""
+    """Before anything is trained: a run that is killed still says what it was."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(text or _as_yaml(config), encoding="utf-8")
     whole = config.model_dump(mode="json")
