@@ -6,10 +6,15 @@ import json
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from pyg_nsa.cli.reading import training_run
 from pyg_nsa.cli.train import cache_option
+
+if TYPE_CHECKING:
+    from pyg_nsa.cell.config import CellConfig
 
 __all__ = ["compare"]
 
@@ -96,20 +101,13 @@ def compare(
         raise click.UsageError(
             "--inits goes with --new-splits; on one split each seed is an initialisation: --seeds"
         )
-    from pyg_nsa.load import load_config
-
-    # Before torch is imported, so that a mistake in a file is reported at once.
-    from pyg_nsa.cell.config import CellConfig  # isort: skip
-
     loaded: dict[str, CellConfig] = {}
     for file in configs:
         if file.stem in loaded:
             raise click.UsageError(
                 f"two configurations are called '{file.stem}', which names them in the table; rename one"
             )
-        loaded[file.stem] = load_config(file, CellConfig, overrides=overrides).relative_to(
-            file.parent
-        )
+        loaded[file.stem] = training_run(file, overrides)
 
     from rich.console import Console
 

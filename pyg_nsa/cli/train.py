@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
+from pyg_nsa.cli.reading import training_run
+
 __all__ = ["cache_option", "demo", "train"]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -128,17 +130,7 @@ def _run(
             "--resume goes on with a run, --force trains it anew: give one of them"
         )
 
-    from pyg_nsa.errors import ConfigError
-    from pyg_nsa.load import load_config
-
-    # Before torch is imported, so that a mistake in the file is reported at once.
-    from pyg_nsa.cell.config import CellConfig  # isort: skip
-    from pyg_nsa.cell.data_files import missing_files
-
-    config = load_config(file, CellConfig, overrides=overrides)
-    if missing := missing_files(config, file):
-        raise ConfigError(missing)
-    config = config.relative_to(file.parent)
+    config = training_run(file, overrides)
     if dry_run:
         from pyg_nsa.cell.training.dry_run import dry_run as describe
 
