@@ -10,7 +10,7 @@ from pyg_nsa.cell.data_names import SHIPPED_MODELS, SIMULATED
 from pyg_nsa.errors import Problem, nearest
 from pyg_nsa.sources import source_of
 
-__all__ = ["found_near", "missing_files"]
+__all__ = ["found_near", "labels_are_gone", "missing_files"]
 
 
 def missing_files(config: CellConfig, file: Path) -> list[Problem]:
@@ -58,6 +58,12 @@ def found_near(config: CellConfig, file: Path) -> CellConfig:
         return next((str(one) for one in near if one.is_file()), name)
 
     return config.with_files(find)
+
+
+def labels_are_gone(config: CellConfig) -> bool:
+    """Whether the table of measurements that a configuration names is not there; simulated labels always are."""
+    labels = config.data.labels
+    return labels not in SIMULATED and not Path(labels).expanduser().is_file()
 
 
 def _named(config: CellConfig) -> Iterator[tuple[tuple[str, ...], str, Iterable[str]]]:

@@ -323,6 +323,31 @@ def test_a_moved_run_predicts(invoke, moved, project, monkeypatch):
         hidden.rename(project)
 
 
+def test_a_model_predicts_without_the_labels_that_it_was_trained_on(invoke, project):
+    checkpoint = next((project / "run").glob("*/best.ckpt"))
+    words = ["predict", str(checkpoint), "b0720", "b0116", "--json"]
+    wanted = json.loads(invoke(*words, "--without-labels").stdout)
+    (project / "labels.csv").rename(project / "labels.hidden")
+    try:
+        without = invoke(*words, "--without-labels")
+        assert without.exit_code == 0, without.output
+        assert json.loads(without.stdout) == wanted
+        assert not without.stderr
+        default = invoke(*words)
+        assert json.loads(default.stdout) == wanted
+        assert (
+            f"note: {project / 'labels.csv'}: no such file, so only predictions" in default.stderr
+        )
+        (project / "pairs.csv").rename(project / "pairs.hidden")
+        gone = invoke(*words, "--without-labels")
+        assert gone.exit_code == 1
+        assert "the graph that it was trained on cannot be built again: " in gone.stderr
+        assert "pairs.csv: no such file" in gone.stderr
+    finally:
+        for file in project.glob("*.hidden"):
+            file.rename(file.with_suffix(".csv"))
+
+
 def test_a_file_that_changed_on_the_way_is_refused_by_name(invoke, moved, project):
     Path("pairs.csv").write_text(PAIRS.replace("b2925", "b2926"))
     result = train(invoke, "--resume")
