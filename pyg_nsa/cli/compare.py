@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import sys
@@ -113,23 +114,25 @@ def compare(
 
     from pyg_nsa.cell.evaluation.comparison import run_comparison
     from pyg_nsa.cell.training.interrupt import TrainingInterrupted
+    from pyg_nsa.cell.training.run_lock import run_lock
 
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
     command = shlex.join(["pyg-nsa", *sys.argv[1:]])
     try:
-        facts = run_comparison(
-            loaded,
-            output,
-            seeds=seeds,
-            match=match,  # type: ignore[arg-type]
-            cache=cache,
-            dry_run=dry_run,
-            progress=not no_progress,
-            console=console,
-            command=command,
-            new_splits=new_splits,
-            inits=inits,
-        )
+        with contextlib.nullcontext() if dry_run else run_lock(output):
+            facts = run_comparison(
+                loaded,
+                output,
+                seeds=seeds,
+                match=match,  # type: ignore[arg-type]
+                cache=cache,
+                dry_run=dry_run,
+                progress=not no_progress,
+                console=console,
+                command=command,
+                new_splits=new_splits,
+                inits=inits,
+            )
     except (TrainingInterrupted, KeyboardInterrupt) as error:
         click.echo(f"\n{error}" if str(error) else "\ninterrupted", err=True)
         click.echo(f"go on with: {command}", err=True)

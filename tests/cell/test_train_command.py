@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shlex
@@ -26,9 +27,11 @@ from pyg_nsa.cell.models.build import build_model
 from pyg_nsa.cell.network.metabolic_model import model_file
 from pyg_nsa.cell.training import dry_run as dry
 from pyg_nsa.cell.training import run as run_module
+from pyg_nsa.cell.training import run_lock as lock_module
 from pyg_nsa.cell.training import trainer as training
 from pyg_nsa.cell.training.checkpoint import read_checkpoint
 from pyg_nsa.cell.training.lightning_module import CellModule
+from pyg_nsa.cell.training.run_lock import run_lock
 from pyg_nsa.cli import main
 from pyg_nsa.load import load_config
 
@@ -184,6 +187,46 @@ def test_a_run_is_not_written_over_unless_forced(invoke, monkeypatch, tiny_run):
     assert "far enough" in train(invoke, "--force").output
     both = train(invoke, "--force", "--resume")
     assert both.exit_code == 2 and "give one of them" in both.output
+
+
+def test_one_process_at_a_time_in_a_folder(invoke, tiny_run):
+    with run_lock(Path("new")):
+        for words in (["train", "tiny.yaml", "-o", "new"], ["compare", "tiny.yaml", "-o", "new"]):
+            result = invoke(*words, "--no-progress")
+            assert result.exit_code == 1
+            assert "new: another process is at work there" in result.output
+            assert "wait for it, stop it, or name another folder (-o)" in result.output
+    assert set(files_of("new")) == {Path(".lock")}
+    shutil.copytree(tiny_run, "run")
+    before = files_of("run")
+    with run_lock(Path("run")):
+        for how in ("--force", "--resume"):
+            assert "run: another process is at work there" in train(invoke, how).output
+    assert files_of("run") == before
+
+
+def test_a_folder_is_free_after_a_run_that_failed(invoke, monkeypatch):
+    monkeypatch.setattr(run_module, "open_dataset", far_enough)
+    for _ in range(2):
+        assert "far enough" in train(invoke).output
+
+
+def test_processes_that_train_together_do_not_lock_each_other_out(tmp_path, monkeypatch):
+    with run_lock(tmp_path):
+        monkeypatch.setattr(lock_module, "is_first", lambda: False)
+        with run_lock(tmp_path):
+            pass
+
+
+@pytest.mark.parametrize("error", [NotImplementedError(), OSError(errno.ENOLCK, "no locks")])
+def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, caplog, error):
+    def acquire(self, timeout):
+        raise error
+
+    monkeypatch.setattr(lock_module.FileLock, "acquire", acquire)
+    with run_lock(tmp_path / "run"):
+        pass
+    assert "the file system has no locks" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ from pyg_nsa.cell.training.experiment import (
     with_new_losses,
 )
 from pyg_nsa.cell.training.run_facts import run_facts
+from pyg_nsa.cell.training.run_lock import run_lock
 from pyg_nsa.cell.training.trainer import Trained
 
 __all__ = ["cache_folder", "run_training"]
@@ -78,6 +79,7 @@ def run_training(
     Raises:
         CheckpointError: ``resume``, and the folder's run is of another configuration, graph or split.
         ConfigError: The configuration does not fit the graph.
+        FolderInUseError: Another process is at work in ``folder``.
         ModelFileError: The metabolic model can't be read.
         NotFiniteError: The loss or its gradient became NaN or infinite.
         TrainingInterrupted: Ctrl-C; ``resume`` goes on.
@@ -85,6 +87,19 @@ def run_training(
     if console is None:
         # Piped into a file there is no terminal to ask for its width, and tables should stay whole.
         console = Console(width=None if Console().is_terminal else 120, quiet=not is_first())
+    with run_lock(folder):
+        return _run(config, folder, cache, config_text, progress, console, resume)
+
+
+def _run(
+    config: CellConfig,
+    folder: Path,
+    cache: Path | None,
+    config_text: str | None,
+    progress: bool,
+    console: Console,
+    resume: bool,
+) -> Path:
     models = builders(config)
     if resume:
         _check_config(folder, config)
