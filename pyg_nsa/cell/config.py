@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from pyg_nsa.cell.data_names import SHIPPED_MODELS, SIMULATED
 from pyg_nsa.config import HeteroNSAConfig
 from pyg_nsa.config.validation import kept
 from pyg_nsa.scalars import StrictScalars
@@ -340,22 +341,27 @@ class CellConfig(_Config):
         return self
 
     def relative_to(self, folder: Path) -> CellConfig:
-        """The same configuration with file names taken from ``folder`` (that of the configuration file)."""
+        """The same configuration with absolute file names, taken from ``folder`` (that of the configuration file).
+
+        Names of shipped models and of simulated labels stay, whatever lies there: ``./textbook`` is a file, ``textbook`` is none.
+        """
 
         def resolve(name: str) -> str:
-            path = folder / name
-            # Absolute: a checkpoint and a run's folder outlive the folder that somebody worked in.
-            return str(path.absolute()) if path.exists() else name
+            # Absolute also where nothing is: else a file of that name in the working folder would be taken. And a checkpoint and
+            # a run's folder outlive the folder that somebody worked in.
+            home = name.startswith("~/")
+            return str((Path(name).expanduser() if home else folder / name).absolute())
 
         return self.with_files(resolve)
 
     def with_files(self, rename: Callable[[str], str]) -> CellConfig:
-        """The same configuration with what ``rename`` makes of every value that may name a file of data."""
-        data = self.data.model_copy(
-            update={
-                "model": rename(self.data.model),
-                "labels": rename(self.data.labels),
-                "gene_tables": {k: rename(v) for k, v in self.data.gene_tables.items()},
-            }
-        )
-        return self.model_copy(update={"data": data})
+        """The same configuration with what ``rename`` makes of every value that names a file of data."""
+        data = self.data
+        update: dict[str, Any] = {
+            "gene_tables": {k: rename(v) for k, v in data.gene_tables.items()}
+        }
+        if data.model not in SHIPPED_MODELS:
+            update["model"] = rename(data.model)
+        if data.labels not in SIMULATED:
+            update["labels"] = rename(data.labels)
+        return self.model_copy(update={"data": data.model_copy(update=update)})

@@ -1,31 +1,16 @@
-"""The data that a configuration names: names that stand for no file, and files that are missing. It imports neither torch nor cobra."""
+"""The files of data that a configuration names: which are missing, and where else they may be. It imports neither torch nor cobra."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
 
 from pyg_nsa.cell.config import CellConfig
+from pyg_nsa.cell.data_names import SHIPPED_MODELS, SIMULATED
 from pyg_nsa.errors import Problem, nearest
 from pyg_nsa.sources import source_of
 
-__all__ = ["SHIPPED_MODELS", "SIMULATED", "found_near", "missing_files"]
-
-SHIPPED_MODELS: dict[str, str] = {
-    "textbook": "textbook.xml.gz",
-    "iJO1366": "iJO1366.xml.gz",
-    "salmonella": "salmonella.xml.gz",
-}
-"""Models inside cobra's wheel, by name: *E. coli* core, *E. coli* iJO1366, *Salmonella* iYS1720."""
-
-SIMULATED: dict[str, Literal["singles", "pairs", "triples"]] = {
-    "simulated": "pairs",
-    "simulated-singles": "singles",
-    "simulated-pairs": "pairs",
-    "simulated-triples": "triples",
-}
-"""Names of simulated labels."""
+__all__ = ["found_near", "labels_are_gone", "missing_files"]
 
 
 def missing_files(config: CellConfig, file: Path) -> list[Problem]:
@@ -40,7 +25,7 @@ def missing_files(config: CellConfig, file: Path) -> list[Problem]:
     found = []
     named = zip(_named(config), _named(config.relative_to(folder)), strict=True)
     for (place, name, instead), (_, resolved, _) in named:
-        if resolved in instead or (path := Path(resolved).expanduser()).is_file():
+        if resolved in instead or (path := Path(resolved)).is_file():
             continue
         what = "is a folder, expected a file" if path.is_dir() else "no such file"
         names = f"; instead of a file it may be {', '.join(instead)}" if instead else ""
@@ -73,6 +58,12 @@ def found_near(config: CellConfig, file: Path) -> CellConfig:
         return next((str(one) for one in near if one.is_file()), name)
 
     return config.with_files(find)
+
+
+def labels_are_gone(config: CellConfig) -> bool:
+    """Whether the table of measurements that a configuration names is not there; simulated labels always are."""
+    labels = config.data.labels
+    return labels not in SIMULATED and not Path(labels).expanduser().is_file()
 
 
 def _named(config: CellConfig) -> Iterator[tuple[tuple[str, ...], str, Iterable[str]]]:

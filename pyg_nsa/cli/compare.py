@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from pyg_nsa.cli.reading import training_run
 from pyg_nsa.cli.train import cache_option
+
+if TYPE_CHECKING:
+    from pyg_nsa.cell.config import CellConfig
 
 __all__ = ["compare"]
 
@@ -96,42 +102,37 @@ def compare(
         raise click.UsageError(
             "--inits goes with --new-splits; on one split each seed is an initialisation: --seeds"
         )
-    from pyg_nsa.load import load_config
-
-    # Before torch is imported, so that a mistake in a file is reported at once.
-    from pyg_nsa.cell.config import CellConfig  # isort: skip
-
     loaded: dict[str, CellConfig] = {}
     for file in configs:
         if file.stem in loaded:
             raise click.UsageError(
                 f"two configurations are called '{file.stem}', which names them in the table; rename one"
             )
-        loaded[file.stem] = load_config(file, CellConfig, overrides=overrides).relative_to(
-            file.parent
-        )
+        loaded[file.stem] = training_run(file, overrides)
 
     from rich.console import Console
 
     from pyg_nsa.cell.evaluation.comparison import run_comparison
     from pyg_nsa.cell.training.interrupt import TrainingInterrupted
+    from pyg_nsa.cell.training.run_lock import run_lock
 
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else 160)
     command = shlex.join(["pyg-nsa", *sys.argv[1:]])
     try:
-        facts = run_comparison(
-            loaded,
-            output,
-            seeds=seeds,
-            match=match,  # type: ignore[arg-type]
-            cache=cache,
-            dry_run=dry_run,
-            progress=not no_progress,
-            console=console,
-            command=command,
-            new_splits=new_splits,
-            inits=inits,
-        )
+        with contextlib.nullcontext() if dry_run else run_lock(output):
+            facts = run_comparison(
+                loaded,
+                output,
+                seeds=seeds,
+                match=match,  # type: ignore[arg-type]
+                cache=cache,
+                dry_run=dry_run,
+                progress=not no_progress,
+                console=console,
+                command=command,
+                new_splits=new_splits,
+                inits=inits,
+            )
     except (TrainingInterrupted, KeyboardInterrupt) as error:
         click.echo(f"\n{error}" if str(error) else "\ninterrupted", err=True)
         click.echo(f"go on with: {command}", err=True)

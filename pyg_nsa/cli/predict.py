@@ -55,6 +55,7 @@ def predict(
     if output is not None:
         _check_output(output)
 
+    from pyg_nsa.cell.data_files import labels_are_gone
     from pyg_nsa.cell.training.prediction import parse_deletions, predict_deletions, read_deletions
     from pyg_nsa.cell.training.restore import restore
 
@@ -63,9 +64,10 @@ def predict(
     restored = restore(checkpoint, cache)
     table = predict_deletions(restored, deletions, labels=with_labels)
     if with_labels and restored.labels is None:
-        click.echo(
-            "note: the cache has no labels of this cell, so only predictions are shown", err=True
-        )
+        labels = restored.config.data.labels
+        gone = labels_are_gone(restored.config)
+        why = f"{labels}: no such file" if gone else "the cache has no labels of this cell"
+        click.echo(f"note: {why}, so only predictions are shown", err=True)
     if output is not None:
         _write(table, output)
         click.echo(f"wrote {output} ({len(table):,} deletions)", err=True)

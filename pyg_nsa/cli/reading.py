@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import click
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from pyg_nsa.cell.config import CellConfig
     from pyg_nsa.config import HeteroNSAConfig
     from pyg_nsa.errors import Problem
 
@@ -25,6 +26,7 @@ __all__ = [
     "operator_of",
     "read",
     "training_option",
+    "training_run",
     "warnings_as_notes",
 ]
 
@@ -60,6 +62,25 @@ def missing_files_of(config: Any, file: Path) -> list[Problem]:
     from pyg_nsa.cell.data_files import missing_files
 
     return missing_files(config, file)
+
+
+def training_run(file: Path, overrides: Sequence[str]) -> CellConfig:
+    """Reads the configuration of a training run, with absolute names of files that are there.
+
+    It imports no torch, so that a mistake in the file is reported at once.
+
+    Raises:
+        ConfigError: There is a mistake, or a file of data is missing.
+    """
+    from pyg_nsa.cell.config import CellConfig
+    from pyg_nsa.cell.data_files import missing_files
+    from pyg_nsa.errors import ConfigError
+    from pyg_nsa.load import load_config
+
+    config = load_config(file, CellConfig, overrides=overrides)
+    if missing := missing_files(config, file):
+        raise ConfigError(missing)
+    return config.relative_to(file.parent)
 
 
 def operator_of(config: Any) -> HeteroNSAConfig:

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
+from pyg_nsa.cli.reading import training_run
+
 __all__ = ["cache_option", "demo", "train"]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,7 +33,6 @@ _FORCE = click.option(
 )
 _DEMO = Path("runs/demo")
 _DEMOS = ("demo.yaml", "textbook.yaml")  # iJO1366, and with --small
-_MARKS = ("run.json", "predictions.csv", "*/last.ckpt", "*/best.ckpt")  # what only a run leaves
 
 
 def _output(default: str) -> Callable[[F], F]:
@@ -129,17 +130,7 @@ def _run(
             "--resume goes on with a run, --force trains it anew: give one of them"
         )
 
-    from pyg_nsa.errors import ConfigError
-    from pyg_nsa.load import load_config
-
-    # Before torch is imported, so that a mistake in the file is reported at once.
-    from pyg_nsa.cell.config import CellConfig  # isort: skip
-    from pyg_nsa.cell.data_files import missing_files
-
-    config = load_config(file, CellConfig, overrides=overrides)
-    if missing := missing_files(config, file):
-        raise ConfigError(missing)
-    config = config.relative_to(file.parent)
+    config = training_run(file, overrides)
     if dry_run:
         from pyg_nsa.cell.training.dry_run import dry_run as describe
 
@@ -153,6 +144,7 @@ def _run(
     from pyg_nsa.cell.training.run import run_training
 
     text = _text(file, overrides)
+    before = _times(output)
     try:
         run_training(
             config,
@@ -165,7 +157,9 @@ def _run(
     except (TrainingInterrupted, KeyboardInterrupt) as error:
         if is_first():
             click.echo(f"\n{error}" if str(error) else "\ninterrupted", err=True)
-            click.echo(f"go on with: {_go_on()}", err=True)
+            # An earlier run that still stands is not what is to be gone on with.
+            standing = force and bool(before.items() & _times(output).items())
+            click.echo(f"go on with: {_command() if standing else _go_on()}", err=True)
         raise click.exceptions.Exit(130) from error
 
 
@@ -175,8 +169,9 @@ def _spare_run(folder: Path) -> None:
     Raises:
         click.ClickException: The folder holds one.
     """
-    found = [file for mark in _MARKS for file in sorted(folder.glob(mark))]
-    if found:
+    from pyg_nsa.cell.training.earlier_run import earlier_run
+
+    if found := earlier_run(folder):
         raise click.ClickException(
             f"{folder} holds a run already ({found[0].relative_to(folder)}); --resume goes on with it, -o names another folder, "
             "--force trains anew over it"
@@ -207,6 +202,18 @@ def _text(file: Path, overrides: Sequence[str]) -> str | None:
     if file.suffix.lower() == ".toml":
         return None  # written out from its values
     return set_in_text(text, [parse_override(o) for o in overrides]) if overrides else text
+
+
+def _times(folder: Path) -> dict[Path, int]:
+    """When the files of the run in a folder were written."""
+    from pyg_nsa.cell.training.earlier_run import earlier_run
+
+    return {file: file.stat().st_mtime_ns for file in earlier_run(folder)}
+
+
+def _command() -> str:
+    """The command that was given."""
+    return shlex.join(["pyg-nsa", *sys.argv[1:]])
 
 
 def _go_on() -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,9 +27,11 @@ from pyg_nsa.cell.models.build import build_model
 from pyg_nsa.cell.network.metabolic_model import model_file
 from pyg_nsa.cell.training import dry_run as dry
 from pyg_nsa.cell.training import run as run_module
+from pyg_nsa.cell.training import run_lock as lock_module
 from pyg_nsa.cell.training import trainer as training
 from pyg_nsa.cell.training.checkpoint import read_checkpoint
 from pyg_nsa.cell.training.lightning_module import CellModule
+from pyg_nsa.cell.training.run_lock import run_lock
 from pyg_nsa.cli import main
 from pyg_nsa.load import load_config
 
@@ -185,6 +189,105 @@ def test_a_run_is_not_written_over_unless_forced(invoke, monkeypatch, tiny_run):
     assert both.exit_code == 2 and "give one of them" in both.output
 
 
+def test_one_process_at_a_time_in_a_folder(invoke, tiny_run):
+    with run_lock(Path("new")):
+        for words in (["train", "tiny.yaml", "-o", "new"], ["compare", "tiny.yaml", "-o", "new"]):
+            result = invoke(*words, "--no-progress")
+            assert result.exit_code == 1
+            assert "new: another process is at work there" in result.output
+            assert "wait for it, stop it, or name another folder (-o)" in result.output
+    assert set(files_of("new")) == {Path(".lock")}
+    shutil.copytree(tiny_run, "run")
+    before = files_of("run")
+    with run_lock(Path("run")):
+        for how in ("--force", "--resume"):
+            assert "run: another process is at work there" in train(invoke, how).output
+    assert files_of("run") == before
+
+
+def test_a_folder_is_free_after_a_run_that_failed(invoke, monkeypatch):
+    monkeypatch.setattr(run_module, "open_dataset", far_enough)
+    for _ in range(2):
+        assert "far enough" in train(invoke).output
+
+
+def test_processes_that_train_together_do_not_lock_each_other_out(tmp_path, monkeypatch):
+    with run_lock(tmp_path):
+        monkeypatch.setattr(lock_module, "is_first", lambda: False)
+        with run_lock(tmp_path):
+            pass
+
+
+@pytest.mark.parametrize("error", [NotImplementedError(), OSError(errno.ENOLCK, "no locks")])
+def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, caplog, error):
+    def acquire(self, timeout):
+        raise error
+
+    monkeypatch.setattr(lock_module.FileLock, "acquire", acquire)
+    with run_lock(tmp_path / "run"):
+        pass
+    assert "the file system has no locks" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        "operator.edges[0].edge_type=[gene, gprr, reaction]",
+        "readout.node_types=[protein]",
+        "data.labels=broken.csv",
+    ],
+)
+def test_what_fails_before_training_leaves_the_earlier_run_as_it_is(invoke, tiny_run, mistake):
+    shutil.copytree(tiny_run, "run")
+    Path("broken.csv").write_text("genes,fitness\nb0720,much\n")
+    before = files_of("run")
+    result = train(invoke, "--force", "--set", mistake)
+    assert result.exit_code == 1, result.output
+    assert files_of("run") == before
+
+
+def test_a_mistake_in_the_second_model_is_found_before_the_first_is_trained(invoke, monkeypatch):
+    monkeypatch.setattr(training, "_trainer", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(run_module, "builders", lambda _: {"fits": build_model, "not": far_enough})
+    assert "far enough" in train(invoke).output
+
+
+def test_nothing_of_the_earlier_run_is_beside_the_new_one(invoke, monkeypatch, tiny_run):
+    shutil.copytree(tiny_run, "run")
+    Path("run/notes.txt").write_text("mine")
+    signal_at(monkeypatch, step=1)
+    sets = ["--set", "training.learning_rate=0.001", "--set", "baselines=[mean]"]
+    result = train(invoke, "--force", *sets)
+    assert result.exit_code == 130, result.output
+    assert (
+        f"go on with: pyg-nsa train tiny.yaml -o run --no-progress {shlex.join(sets)} --resume"
+        in result.output
+    )
+    names = {str(path.parts[0]) for path in files_of("run")} - {".lock"}
+    assert names == {"config.json", "config.yaml", "hetero_nsa", "notes.txt"}
+    assert not Path("run/hetero_nsa/predictions.csv").exists()
+    report = invoke("report", "run")
+    assert report.exit_code == 1 and "run.json: no such file" in report.output
+    result = train(invoke, *sets, "--resume")
+    assert result.exit_code == 0, result.output
+    assert set(pd.read_csv("run/metrics.csv")["model"]) == {"hetero_nsa", "mean"}
+
+
+def test_a_forced_run_that_has_not_begun_is_not_gone_on_with(invoke, monkeypatch, tiny_run):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    shutil.copytree(tiny_run, "run")
+    before = files_of("run")
+    monkeypatch.setattr(run_module, "open_dataset", interrupted)
+    result = train(invoke, "--force")
+    assert result.exit_code == 130
+    assert result.output.endswith(
+        "go on with: pyg-nsa train tiny.yaml -o run --no-progress --force\n"
+    )
+    assert files_of("run") == before
+
+
 def test_a_changed_configuration_is_refused_before_anything_is_built(invoke, monkeypatch, tiny_run):
     shutil.copytree(tiny_run, "run")
     before = files_of("run")
@@ -261,6 +364,31 @@ def test_a_moved_run_predicts(invoke, moved, project, monkeypatch):
         assert "organism.xml.gz" in gone.output
     finally:
         hidden.rename(project)
+
+
+def test_a_model_predicts_without_the_labels_that_it_was_trained_on(invoke, project):
+    checkpoint = next((project / "run").glob("*/best.ckpt"))
+    words = ["predict", str(checkpoint), "b0720", "b0116", "--json"]
+    wanted = json.loads(invoke(*words, "--without-labels").stdout)
+    (project / "labels.csv").rename(project / "labels.hidden")
+    try:
+        without = invoke(*words, "--without-labels")
+        assert without.exit_code == 0, without.output
+        assert json.loads(without.stdout) == wanted
+        assert not without.stderr
+        default = invoke(*words)
+        assert json.loads(default.stdout) == wanted
+        assert (
+            f"note: {project / 'labels.csv'}: no such file, so only predictions" in default.stderr
+        )
+        (project / "pairs.csv").rename(project / "pairs.hidden")
+        gone = invoke(*words, "--without-labels")
+        assert gone.exit_code == 1
+        assert "the graph that it was trained on cannot be built again: " in gone.stderr
+        assert "pairs.csv: no such file" in gone.stderr
+    finally:
+        for file in project.glob("*.hidden"):
+            file.rename(file.with_suffix(".csv"))
 
 
 def test_a_file_that_changed_on_the_way_is_refused_by_name(invoke, moved, project):

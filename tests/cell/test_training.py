@@ -215,6 +215,40 @@ def test_without_resume_it_starts_anew(experiment, stop_after, uninterrupted):
     assert experiment.logs() == ["version_0"]
 
 
+def interrupted(*arguments):
+    raise KeyboardInterrupt
+
+
+def test_predictions_of_a_training_that_was_replaced_are_not_those_of_the_new_one(
+    experiment, monkeypatch
+):
+    experiment(epochs=1, learning_rate=1e-3)
+    with monkeypatch.context() as patch:
+        patch.setattr("pyg_nsa.cell.training.experiment.predict", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            experiment(epochs=1, learning_rate=1e-2)
+    assert experiment.last.is_file()
+    assert not (experiment.folder / "predictions.csv").exists()
+    trained, table = experiment(resume=True, epochs=1, learning_rate=1e-2)
+    assert not trained.fresh
+    wanted = experiment.folder.with_name("another")
+    experiment.folder, experiment.last = wanted, wanted / "last.ckpt"
+    pd.testing.assert_frame_equal(table, experiment(epochs=1, learning_rate=1e-2)[1])
+
+
+def test_predictions_older_than_the_checkpoint_are_made_again(experiment):
+    """As where an earlier version left them beside a new checkpoint."""
+    _, wanted = experiment(epochs=1)
+    file = experiment.folder / "predictions.csv"
+    wanted.assign(fitness_pred=0.123).to_csv(file, index=False)
+    _, trusted = experiment(resume=True, epochs=1)
+    assert (trusted["fitness_pred"] == 0.123).all()
+    before = experiment.last.stat().st_mtime_ns - 1
+    os.utime(file, ns=(before, before))
+    _, again = experiment(resume=True, epochs=1)
+    pd.testing.assert_frame_equal(again, wanted, check_exact=True)
+
+
 def test_a_changed_configuration_is_refused_with_the_difference(experiment, stop_after):
     with stop_after(0), pytest.raises(TrainingInterrupted):
         experiment()

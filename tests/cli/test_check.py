@@ -9,9 +9,10 @@ from click.testing import CliRunner
 from torch_geometric import transforms
 from torch_geometric.data import Batch, Data, HeteroData, InMemoryDataset
 
+from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cli import main
 from pyg_nsa.cli.graphs import read_graphs
-from pyg_nsa.load import migrations
+from pyg_nsa.load import load_config, migrations
 from pyg_nsa.registry import Registry, use_registry
 
 GG, GR = ("gene", "regulates", "gene"), ("gene", "gpr", "reaction")
@@ -346,6 +347,40 @@ def test_a_name_of_data_that_is_misspelled(check, tmp_path):
     train = CliRunner().invoke(main, ["train", "my.yaml", "--dry-run"])
     assert train.exit_code == 1
     assert "my.yaml:1:8: data.model: ijo1366: no such file" in train.output
+
+
+def test_a_file_of_data_is_not_taken_from_the_working_folder(check, tmp_path):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "my.yaml").write_text(DATA + RUN)
+    for name in ("cell.xml", "screen.csv", "pairs.csv"):
+        (tmp_path / name).touch()  # where the command runs
+    result = check("project/my.yaml", "--training")
+    assert result.exit_code == 1
+    assert result.stderr.count("no such file (taken from the folder of the configuration") == 3
+    for command in (["train"], ["compare"]):
+        said = CliRunner().invoke(main, [*command, "project/my.yaml", "--dry-run"])
+        assert said.exit_code == 1
+        assert "project/my.yaml:2:3: data.model: cell.xml: no such file" in said.output
+
+
+def test_folders_that_are_called_as_a_built_in_name_is(check, tmp_path):
+    (tmp_path / "my.yaml").write_text("data: {model: textbook, labels: simulated-singles}\n" + RUN)
+    for name in ("textbook", "simulated-singles"):
+        (tmp_path / name).mkdir()
+    assert check("my.yaml", "--training").exit_code == 0
+    config = load_config(tmp_path / "my.yaml", CellConfig).relative_to(tmp_path)
+    assert (config.data.model, config.data.labels) == ("textbook", "simulated-singles")
+    (tmp_path / "own.yaml").write_text("data: {model: ./textbook}\n" + RUN)
+    result = check("own.yaml", "--training")
+    assert "data.model: ./textbook: is a folder, expected a file" in result.stderr
+
+
+def test_a_file_of_data_in_the_home_folder(check, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "cell.xml").touch()
+    (tmp_path / "my.yaml").write_text("data: {model: ~/cell.xml}\n" + RUN)
+    assert check("my.yaml", "--training").exit_code == 0
 
 
 def test_a_kind_that_needs_one_node_type(check, tmp_path):

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch_geometric.data import Dataset, HeteroData
 
 from pyg_nsa.cell.data.batch import Perturbation
-from pyg_nsa.cell.data_files import SIMULATED
+from pyg_nsa.cell.data_names import SIMULATED
 from pyg_nsa.cell.files.sealed_file import (
     DamagedFileError,
     read_sealed,

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
-from pyg_nsa.cell.data_files import SHIPPED_MODELS
+from pyg_nsa.cell.data_names import SHIPPED_MODELS
 from pyg_nsa.cell.files.file_kind import DECOMPRESS, file_kind
 
 __all__ = [

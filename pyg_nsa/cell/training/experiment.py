@@ -137,7 +137,7 @@ def run_experiment(
         resume=resume,
     )
     done = folder / "predictions.csv"
-    if done.is_file() and not trained.fresh:
+    if not trained.fresh and _are_of(done, folder / "last.ckpt"):
         table = _read(done)
         if "held_out" in table or split.kind != "both":  # else of a version that did not tell
             logger.info("%s: done before, read from %s", name, done)
@@ -154,6 +154,11 @@ def run_experiment(
         partial.replace(done)
     # Through the text, so that a resumed run computes with the same digits.
     return trained, _read(io.StringIO(text))
+
+
+def _are_of(predictions: Path, checkpoint: Path) -> bool:
+    """Whether predictions are there and were made with this checkpoint, and not with one that it replaced."""
+    return predictions.is_file() and predictions.stat().st_mtime_ns >= checkpoint.stat().st_mtime_ns
 
 
 def _read(source: Path | io.StringIO) -> pd.DataFrame:

@@ -13,8 +13,9 @@ from torch_geometric.data import HeteroData
 
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.data.batch import Perturbation, PerturbationBatch, PerturbationCollate
-from pyg_nsa.cell.data_files import found_near
+from pyg_nsa.cell.data_files import found_near, labels_are_gone
 from pyg_nsa.cell.files.cache import graph_options, open_dataset
+from pyg_nsa.cell.files.tables import TableError
 from pyg_nsa.cell.labels.table import LabelTable
 from pyg_nsa.cell.network.graph import build_graph
 from pyg_nsa.cell.network.metabolic_model import ModelFileError, as_network, load_model
@@ -40,7 +41,7 @@ class Restored:
         module: The model in evaluation mode, with its base graph.
         config: The configuration that it was trained with.
         name: Its name, such as ``hetero_nsa``.
-        labels: The labels that the cache holds of this cell; ``None`` if it holds none.
+        labels: The labels that the cache holds of this cell; ``None`` if it holds none, or the table that they came from is gone.
     """
 
     module: CellModule
@@ -101,13 +102,11 @@ def _graph(
 ) -> tuple[HeteroData, LabelTable | None]:
     said = state["pyg_nsa"]
     try:
-        try:
-            dataset = open_dataset(config, cache, progress=False, build=False)
-            graph, labels = dataset.graph, dataset.table
-        except FileNotFoundError:
+        graph, labels = _kept(config, cache)
+        if graph is None:
             network = as_network(load_model(config.data.model))
-            graph, labels = build_graph(network, **graph_options(config)), None
-    except (ModelFileError, OSError) as error:
+            graph = build_graph(network, **graph_options(config))
+    except (ModelFileError, TableError, OSError) as error:
         raise CheckpointError(
             f"{path}: the graph that it was trained on cannot be built again: {error}"
         ) from error
@@ -123,6 +122,17 @@ def _graph(
             f"changed since ({changed}); put the old one back, or train anew."
         )
     return graph, labels
+
+
+def _kept(config: CellConfig, cache: Path | None) -> tuple[HeteroData | None, LabelTable | None]:
+    """What the cache holds, under names that follow from the labels, too."""
+    if labels_are_gone(config):
+        return None, None  # a model predicts without them
+    try:
+        dataset = open_dataset(config, cache, progress=False, build=False)
+    except FileNotFoundError:
+        return None, None
+    return dataset.graph, dataset.table
 
 
 def _module(

@@ -32,6 +32,7 @@ from pyg_nsa.cell.report.occupancy import tile_occupancy
 from pyg_nsa.cell.report.page import write_report
 from pyg_nsa.cell.training.checkpoint import CheckpointError, differences, read_checkpoint
 from pyg_nsa.cell.training.distributed import is_first
+from pyg_nsa.cell.training.earlier_run import earlier_run, remove_run
 from pyg_nsa.cell.training.experiment import (
     builders,
     evaluation_instances,
@@ -41,6 +42,7 @@ from pyg_nsa.cell.training.experiment import (
     with_new_losses,
 )
 from pyg_nsa.cell.training.run_facts import run_facts
+from pyg_nsa.cell.training.run_lock import run_lock
 from pyg_nsa.cell.training.trainer import Trained
 
 __all__ = ["cache_folder", "run_training"]
@@ -68,7 +70,8 @@ def run_training(
         config_text: The configuration as its author wrote it, for ``config.yaml``.
         progress: Show progress bars.
         console: Where to print (default: standard output).
-        resume: Go on with what is in ``folder``: models that are done are not trained again. ``False`` starts anew.
+        resume: Go on with what is in ``folder``: models that are done are not trained again. ``False`` starts anew, and
+            removes the run that is there once graph, labels and split are made and all models can be built.
 
     Returns:
         The path of ``report.html``.
@@ -76,6 +79,7 @@ def run_training(
     Raises:
         CheckpointError: ``resume``, and the folder's run is of another configuration, graph or split.
         ConfigError: The configuration does not fit the graph.
+        FolderInUseError: Another process is at work in ``folder``.
         ModelFileError: The metabolic model can't be read.
         NotFiniteError: The loss or its gradient became NaN or infinite.
         TrainingInterrupted: Ctrl-C; ``resume`` goes on.
@@ -83,11 +87,26 @@ def run_training(
     if console is None:
         # Piped into a file there is no terminal to ask for its width, and tables should stay whole.
         console = Console(width=None if Console().is_terminal else 120, quiet=not is_first())
+    with run_lock(folder):
+        return _run(config, folder, cache, config_text, progress, console, resume)
+
+
+def _run(
+    config: CellConfig,
+    folder: Path,
+    cache: Path | None,
+    config_text: str | None,
+    progress: bool,
+    console: Console,
+    resume: bool,
+) -> Path:
     models = builders(config)
     if resume:
         _check_config(folder, config)
         _print_found(console, folder, list(models))
-    if is_first():
+    # Where a run is already, it stays as it is until all is read that this one needs.
+    held = is_first() and bool(earlier_run(folder))
+    if is_first() and not held:
         _write_config(folder, config, config_text)
     start = time.monotonic()
     console.print(f"[bold]1/3[/] graph and labels of {config.data.model}")
@@ -100,6 +119,12 @@ def run_training(
         p: evaluation_instances(dataset, split, p, pairs, config.seed) for p in ("val", "test")
     }
     validation = validation_instances(dataset, parts["val"], config.seed)
+    for build in models.values():
+        build(config, dataset.graph)  # what does not fit the graph is refused before any is trained
+    if held:
+        if not resume:
+            remove_run(folder)
+        _write_config(folder, config, config_text)
     trained: dict[str, Trained] = {}
     predictions = []
     for name, build in models.items():
@@ -174,7 +199,7 @@ def _write_results(
 
 
 def _write_config(folder: Path, config: CellConfig, text: str | None) -> None:
-    """At the start: a run that is killed still says what it was."""
+    """Before anything is trained: a run that is killed still says what it was."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(text or _as_yaml(config), encoding="utf-8")
     whole = config.model_dump(mode="json")

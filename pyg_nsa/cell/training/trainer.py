@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
-import shutil
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ from pyg_nsa.cell.training.distributed import (
     placement,
     share,
 )
+from pyg_nsa.cell.training.earlier_run import remove_experiment
 from pyg_nsa.cell.training.interrupt import stop_on_signals
 from pyg_nsa.cell.training.lightning_module import CellModule
 from pyg_nsa.cell.training.resuming import (
@@ -130,7 +130,7 @@ def train(
             "%s: going on from epoch %d, step %d", last, state["epoch"], state["global_step"]
         )
     elif is_first():
-        _remove_earlier(folder)
+        remove_experiment(folder)
     module, train_loader, val_loader = _prepare(model, dataset, split, config, validation, seed)
     module.failures, module.identity = folder, identified
     history = History(folder / "history.csv")
@@ -233,12 +233,6 @@ def _loggers(folder: Path) -> list[Logger]:
     if any(importlib.util.find_spec(name) for name in ("tensorboard", "tensorboardX")):
         loggers.append(TensorBoardLogger(folder, name="logs", version=csv.version))
     return loggers
-
-
-def _remove_earlier(folder: Path) -> None:
-    for name in ("last.ckpt", "best.ckpt", "history.csv"):
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / "logs", ignore_errors=True)
 
 
 def _restore(history: History, module: CellModule, state: dict[str, Any]) -> None:
