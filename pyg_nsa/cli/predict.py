@@ -66,6 +66,11 @@ def predict(
         click.echo(
             "note: the cache has no labels of this cell, so only predictions are shown", err=True
         )
+    for target in restored.module.untrained_targets():
+        click.echo(
+            f"note: {target} is not predicted: the model was trained without a known label of it, or with weight 0",
+            err=True,
+        )
     if output is not None:
         _write(table, output)
         click.echo(f"wrote {output} ({len(table):,} deletions)", err=True)

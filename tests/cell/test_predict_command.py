@@ -303,6 +303,27 @@ def test_without_a_cache_the_graph_is_built_and_labels_are_unknown(own_model, tm
     restore(checkpoint, tmp_path / "cache")
 
 
+def test_a_target_that_was_never_trained_is_not_predicted(own_model, tmp_path, invoke):
+    checkpoint, *_ = own_model  # labels of single deletions only: no interaction is known
+    out = tmp_path / "out.csv"
+    words = ("predict", checkpoint, "b0720+b0116", "--cache", tmp_path / "cache")
+    result = invoke(*words)
+    assert result.exit_code == 0, result.output
+    assert (
+        "note: gene_interaction is not predicted: the model was trained without a known label of it"
+        in result.output
+    )
+    row = next(line.split() for line in result.output.splitlines() if "b0720+b0116" in line)
+    assert row[2] == "–"
+    assert float(row[1]) > -9
+    printed = invoke(*words, "--json").output
+    rows = json.loads(printed[printed.index("[") :])  # below the note, which goes to stderr
+    assert rows[0]["gene_interaction_pred"] is None
+    invoke(*words, "-o", out)
+    assert pd.read_csv(out)["gene_interaction_pred"].isna().all()
+    assert pd.read_csv(out)["fitness_pred"].notna().all()
+
+
 def test_a_changed_model_file_is_an_error_that_says_so(own_model, tmp_path):
     checkpoint, file, model = own_model
     coefficient = model.reactions.PFK

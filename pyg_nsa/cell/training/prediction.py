@@ -151,7 +151,7 @@ def predict_deletions(
 
     Returns:
         One row per deletion: ``genes`` (ids joined by ``+``), ``size``, ``fitness_pred``, ``gene_interaction_pred`` (NaN for
-        a single gene), and the labels (NaN where unknown).
+        a single gene), and the labels (NaN where unknown). Predictions of a target that was not trained are NaN.
 
     Raises:
         UnknownGenesError: Genes that the graph does not have.
