@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -26,6 +25,7 @@ from pyg_nsa.cell.labels.doubts import (
     undefined_interactions,
     without_undefined_interactions,
 )
+from pyg_nsa.cell.labels.gene_cells import split_genes
 from pyg_nsa.cell.labels.table import NUMBERS, PAD, LabelTable
 
 __all__ = ["READER_VERSION", "UnknownRows", "read_label_table", "warn_of_labels"]
@@ -52,8 +52,8 @@ def read_label_table(
 ) -> LabelTable:
     """Join a table of measurements to a graph.
 
-    Columns, by name in the header: ``genes`` (ids separated by ``,``, ``;``, ``|`` or spaces) and ``fitness`` (relative
-    to the wildtype), and optionally ``gene_interaction`` and ``fitness_std``; others are left alone, with a warning if their
+    Columns, by name in the header: ``genes`` (ids separated by ``+``, ``,``, ``;``, ``|`` or spaces; an id that holds one of these
+    is found whole) and ``fitness`` (relative to the wildtype), and optionally ``gene_interaction`` and ``fitness_std``; others are left alone, with a warning if their
     name is nearly one of these. An empty cell, ``NA`` or ``NaN`` is a missing value. Values that are hardly relative to the
     wildtype are a warning, too (:mod:`pyg_nsa.cell.labels.doubts`), and so is a ``gene_interaction`` of a single deletion, which
     is left out.
@@ -180,7 +180,7 @@ def _members(
     members: list[tuple[int, ...]] = []
     first_seen: dict[tuple[int, ...], int] = {}
     for i, cell in enumerate(rows["genes"]):
-        ids = [gene for gene in re.split(r"[,;|\s]+", cell) if gene]
+        ids = split_genes(cell, index)
         missing = [gene for gene in dict.fromkeys(ids) if gene not in index]
         genes = tuple(sorted(index[gene] for gene in set(ids) & index.keys()))
         members.append(genes)
