@@ -59,7 +59,7 @@ def _tables(
 def info(
     model: str, as_json: bool, gene_tables: dict[str, str], proxies: bool | None, features: bool
 ) -> None:
-    """Print the graph of MODEL: nodes, edges, fields, bytes, and what was left out.
+    """Print whether MODEL grows, and its graph: nodes, edges, fields, bytes, and what was left out.
 
     MODEL is the name of a model that cobra ships (textbook, iJO1366, salmonella) or a file (SBML, JSON, YAML, MATLAB, also .gz
     or .bz2).
@@ -149,6 +149,8 @@ def _print(found: dict[str, Any], features: bool) -> None:
     from pyg_nsa.cell.network.sizes import readable
 
     click.echo(f"{found['model']['id']} ({found['model']['file']})")
+    for line in _growth_lines(found["growth"]):
+        click.echo(line)
     nodes = [
         (name, f"{of['count']:,}", _described(of["fields"])) for name, of in found["nodes"].items()
     ]
@@ -190,6 +192,26 @@ def _print(found: dict[str, Any], features: bool) -> None:
             )
     for line in lines or ["nothing"]:
         click.echo(f"  {line}")
+
+
+def _growth_lines(found: dict[str, Any]) -> list[str]:
+    verb = "minimises" if found["objective"]["direction"] == "min" else "maximises"
+    parts = [
+        reaction if value == 1 else f"{value:g} {reaction}"
+        for reaction, value in found["objective"]["reactions"].items()
+    ]
+    growth = found["growth"]
+    uptakes = [
+        f"{of['reaction']} {'without limit' if of['limit'] is None else format(of['limit'], 'g')}"
+        for of in found["uptakes"]
+    ]
+    rate = f"{growth:.4g} (1/h for biomass)" if growth is not None else found["growth_problem"]
+    some = f" ({_some(uptakes, ', ')})" if uptakes else ""
+    return [
+        f"objective: {verb} {_some(parts, ' + ')}" if parts else "objective: none",
+        f"growth of the wildtype: {rate}",
+        f"open uptakes, and their limits: {len(uptakes):,}{some}",
+    ]
 
 
 def _described(fields: dict[str, Any]) -> str:

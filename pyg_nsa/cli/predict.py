@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["predict"]
 
-_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".gz")
+#: A word that ends so is a file, there or not: tables that can be read, and others that people have.
+_SUFFIXES = (
+    *(".csv", ".tsv", ".tab", ".txt", ".parquet", ".gz", ".bz2"),
+    *(".xlsx", ".xls", ".ods", ".json", ".zip"),
+)
 
 
 @click.command()
@@ -56,23 +61,30 @@ def predict(
         _check_output(output)
 
     from pyg_nsa.cell.data_files import labels_are_gone
-    from pyg_nsa.cell.training.prediction import parse_deletions, predict_deletions, read_deletions
+    from pyg_nsa.cell.training.prediction import predict_deletions
     from pyg_nsa.cell.training.restore import restore
+    from pyg_nsa.cell.training.written_deletions import deletion_table, deletion_words
 
     is_file = len(genes) == 1 and (Path(genes[0]).is_file() or genes[0].lower().endswith(_SUFFIXES))
-    deletions = read_deletions(genes[0]) if is_file else parse_deletions(genes)
+    written = deletion_table(genes[0]) if is_file else deletion_words(genes)
     restored = restore(checkpoint, cache)
-    table = predict_deletions(restored, deletions, labels=with_labels)
+    deletions = written.deletions(set(restored.module.graph["gene"].node_ids))
+    table = predict_deletions(restored, deletions, labels=with_labels, places=written.places)
     if with_labels and restored.labels is None:
         labels = restored.config.data.labels
         gone = labels_are_gone(restored.config)
         why = f"{labels}: no such file" if gone else "the cache has no labels of this cell"
         click.echo(f"note: {why}, so only predictions are shown", err=True)
+    for target in restored.module.untrained_targets():
+        click.echo(
+            f"note: {target} is not predicted: the model was trained without a known label of it, or with weight 0",
+            err=True,
+        )
     if output is not None:
         _write(table, output)
         click.echo(f"wrote {output} ({len(table):,} deletions)", err=True)
     if as_json:
-        click.echo(_as_json(table))
+        click.echo(_as_json(table, deletions))
     elif output is None:
         _print(table, restored.config.data.labels)
 
@@ -101,11 +113,11 @@ def _write(table: pd.DataFrame, file: Path) -> None:
         table.to_csv(file, index=False, sep="," if suffix == ".csv" else "\t")
 
 
-def _as_json(table: pd.DataFrame) -> str:
+def _as_json(table: pd.DataFrame, deletions: Sequence[Sequence[str]]) -> str:
     rows = []
-    for row in table.to_dict("records"):
+    for row, genes in zip(table.to_dict("records"), deletions, strict=True):
         plain = {k: None if isinstance(v, float) and v != v else v for k, v in row.items()}
-        rows.append({**plain, "genes": row["genes"].split("+")})
+        rows.append({**plain, "genes": list(genes)})
     return json.dumps(rows, indent=2, ensure_ascii=False)
 
 

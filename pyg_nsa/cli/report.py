@@ -28,7 +28,7 @@ def report(run: Path, knockout: str | None, cache: Path | None) -> None:
 
     if knockout is not None:
         from pyg_nsa.cell.report.knockout import write_chosen_knockout
-        from pyg_nsa.cell.training.prediction import parse_deletions
+        from pyg_nsa.cell.training.written_deletions import deletion_words
 
-        write_chosen_knockout(run, parse_deletions([knockout])[0], cache)
+        write_chosen_knockout(run, deletion_words([knockout]), cache)
     click.echo(f"report: {write_report(run)}")

@@ -2,6 +2,7 @@
 
 import logging
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -53,6 +54,21 @@ def test_single_values_that_no_cell_has(graph, caplog):
     names = graph["gene"].node_ids
     assert f"fitness -3 of {names[2]}" in text and f"fitness 1.2e+09 of {names[3]}" in text
     assert "2 values are far from what a cell does" in text
+
+
+def test_interactions_of_single_deletions_are_left_out(graph, caplog):
+    a, b, c = graph["gene"].node_ids[:3]
+    table = pd.DataFrame(
+        {"genes": [a, b, f"{a};{b}", c], "fitness": 1.0, "gene_interaction": [0.7, 0, -0.2, None]}
+    )
+    read, text = _said(graph, table, caplog)
+    assert "2 values are gene_interaction of a single deletion, which is not defined" in text
+    assert f"\n  row 0: 0.7 of {a}\n  row 1: 0 of {b}" in text
+    assert "row 2" not in text
+    np.testing.assert_array_equal(read.gene_interaction, np.float32([np.nan, np.nan, -0.2, np.nan]))
+    assert len(read.provenance["doubts"]) == 1
+    _, text = _said(graph, table.iloc[2:], caplog)
+    assert text.count("not defined") == 1  # of the first table only
 
 
 def test_a_table_without_rows_is_refused(graph, tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from cell.networks import toy_network
 
 from pyg_nsa.cell.files.sealed_file import write_sealed
 from pyg_nsa.cell.files.tables import TableError
@@ -205,6 +206,23 @@ def test_measured_table_in_memory_and_gzipped(tmp_path, toy_graph):
         assert table.fitness[0] == 0.25
         assert np.isnan(table.fitness[1])
         assert np.isnan(table.gene_interaction).all()
+
+
+def test_ids_that_hold_a_separator(tmp_path):
+    """They are valid ids, and to_frame writes them."""
+    cell = toy_network(
+        {"R": {"A": 1.0}, "growth": {"A": -1.0}}, {"R": [{"lcl|7"}, {"G+H"}, {"a"}, {"lcl"}]}
+    )
+    graph = build_graph(cell, features=False)
+    names = graph["gene"].node_ids
+    genes = ["lcl|7", "lcl|7;a", "a+G+H", "lcl", "G+H", "lcl|a"]
+    table = read_label_table(pd.DataFrame({"genes": genes, "fitness": 1.0}), graph)
+    wanted = [{"lcl|7"}, {"lcl|7", "a"}, {"a", "G+H"}, {"lcl"}, {"G+H"}, {"lcl", "a"}]
+    assert [set(table.ids(i)) for i in range(len(table))] == wanted
+    path = tmp_path / "again.csv"
+    table.to_frame().to_csv(path, index=False)
+    np.testing.assert_array_equal(read_label_table(path, graph).genes, table.genes)
+    assert set(names) == {"lcl|7", "G+H", "a", "lcl"}
 
 
 def test_problems_are_reported_together_with_lines(tmp_path, toy_graph):

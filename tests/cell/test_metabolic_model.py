@@ -3,6 +3,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import logging
+import re
 import socket
 from dataclasses import replace
 from itertools import product
@@ -10,6 +11,7 @@ from itertools import product
 import cobra
 import numpy as np
 import pytest
+from scipy.io import loadmat, savemat
 
 from pyg_nsa.cell.network.metabolic_model import (
     SHIPPED_MODELS,
@@ -19,6 +21,7 @@ from pyg_nsa.cell.network.metabolic_model import (
     load_model,
     model_file,
 )
+from pyg_nsa.cell.network.rule_faults import faulty_rules, refused_rules
 
 
 @pytest.fixture
@@ -135,6 +138,63 @@ def test_damaged_file(tmp_path, ending):
         ModelFileError, match=r"cell\..*: cobra cannot read this model \(.+\)\. Formats: SBML"
     ):
         load_model(path)
+
+
+_RULES = {"take": "(a and b", "grow": "a b", "drain": "c or"}
+
+
+@pytest.mark.parametrize("compression", ["", ".gz"])
+@pytest.mark.parametrize("ending", ["json", "yml", "mat"])
+def test_rules_that_cannot_be_parsed_are_named_with_their_reactions(
+    tmp_path, ending, compression, toy_model
+):
+    """cobra would read these reactions as ones without genes, which no deletion harms."""
+    toy_model.add_reactions([cobra.Reaction("drain")])
+    path = tmp_path / f"cell.{ending}"
+    for reaction, rule in (("take", "ab1"), ("grow", "ab2"), ("drain", "ab3")):
+        toy_model.reactions.get_by_id(reaction).gene_reaction_rule = rule
+    if ending == "mat":
+        cobra.io.save_matlab_model(toy_model, str(path))
+        cell = next(v for k, v in loadmat(path).items() if not k.startswith("__"))
+        for i, reaction in enumerate(cell["rxns"][0, 0].ravel()):
+            cell["grRules"][0, 0].ravel()[i] = np.array([_RULES[str(reaction[0])]])
+        savemat(path, {"cell": cell}, oned_as="column")
+    else:
+        save = {"json": cobra.io.save_json_model, "yml": cobra.io.save_yaml_model}[ending]
+        save(toy_model, str(path))
+        text = path.read_text()
+        for rule, broken in zip(("ab1", "ab2", "ab3"), _RULES.values(), strict=True):
+            text = re.sub(rf'(gene_reaction_rule"?: ?)"?{rule}"?', rf'\1"{broken}"', text)
+        path.write_text(text)
+    if compression:
+        packed = path.with_name(path.name + compression)
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+        path = packed
+    with pytest.raises(ModelFileError) as error:
+        load_model(path)
+    text = str(error.value)
+    assert text.startswith(f"{path}: gene rules that cannot be parsed:\n")
+    for reaction, rule in _RULES.items():
+        assert f"\n  {reaction}: {rule!r}" in text
+    assert "Expected gene ids joined by 'and' and 'or'" in text
+
+
+def test_an_expression_that_is_no_rule(tmp_path, toy_model):
+    path = tmp_path / "cell.json"
+    cobra.io.save_json_model(toy_model, str(path))
+    path.write_text(path.read_text().replace("(a and b) or c", "a, b"))
+    with pytest.raises(ModelFileError, match=r"cannot be parsed:\n  take: 'a, b'\nExpected"):
+        load_model(path)
+
+
+def test_a_format_without_rules_as_text(tmp_path):
+    """SBML holds them in notes, if not as a tree; its reader wraps what it meets."""
+    with pytest.raises(SyntaxWarning) as met, refused_rules():
+        cobra.core.GPR.from_string("a or")
+    wrapped = ValueError("not valid")
+    assert faulty_rules(tmp_path / "cell.xml", ".xml", wrapped) == []
+    wrapped.__cause__ = met.value
+    assert faulty_rules(tmp_path / "cell.xml", ".xml", wrapped) == ["'a or'"]
 
 
 def test_unknown_ending(tmp_path):

@@ -27,13 +27,12 @@ from pyg_nsa.cell.network.names import node_names
 from pyg_nsa.cell.training.checkpoint import CheckpointError, identity, read_checkpoint
 from pyg_nsa.cell.training.prediction import (
     UnknownGenesError,
-    parse_deletions,
     perturbations,
     predict_deletions,
-    read_deletions,
 )
 from pyg_nsa.cell.training.restore import restore
 from pyg_nsa.cell.training.trainer import _prepare
+from pyg_nsa.cell.training.written_deletions import deletion_table, deletion_words
 from pyg_nsa.cli import main
 
 
@@ -58,14 +57,14 @@ def restored(tiny_run, cell_cache):
 
 
 def test_deletions_of_a_command_line():
-    assert parse_deletions(["b0001", "b0002+b0003", "b1 + b1"]) == [
+    assert deletion_words(["b0001", "b0002+b0003", "b1 + b1"]).deletions() == [
         ("b0001",),
         ("b0002", "b0003"),
         ("b1",),
     ]
     for word in ("", "b0001+", "+"):
         with pytest.raises(ValueError, match=r"expected a gene, or genes joined by '\+'"):
-            parse_deletions([word])
+            deletion_words([word])
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,8 @@ def test_deletions_of_a_command_line():
 )
 def test_deletions_of_a_table(tmp_path, name, text):
     (tmp_path / name).write_text(text)
-    assert read_deletions(tmp_path / name) == [("NA",), ("b1", "b2"), ("b1", "b2"), ("b1",)]
+    found = deletion_table(tmp_path / name).deletions()
+    assert found == [("NA",), ("b1", "b2"), ("b1", "b2"), ("b1",)]
 
 
 def test_a_table_that_is_none(tmp_path):
@@ -86,10 +86,39 @@ def test_a_table_that_is_none(tmp_path):
     with pytest.raises(
         TableError, match=r"x.csv: no column 'genes' in the header; got gene, fitness"
     ):
-        read_deletions(file)
+        deletion_table(file)
     file.write_text("genes,x\nb1,1\n,2\n")
     with pytest.raises(TableError, match=r"every row needs a gene:\n  line 3: no genes"):
-        read_deletions(file)
+        deletion_table(file)
+    for text in ("genes\n", "genes,x\n\n"):
+        file.write_text(text)
+        with pytest.raises(TableError, match=r"x.csv: no rows below the header; every deletion"):
+            deletion_table(file)
+    file.write_text("genes,x,genes\nb1,1,b2\n")
+    with pytest.raises(
+        TableError, match=r"x.csv: more than one column 'genes' in the header; got genes, x, genes"
+    ):
+        deletion_table(file)
+
+
+def test_ids_that_hold_a_separator(tmp_path):
+    known = {"lcl|7", "G+H", "G", "b1"}
+    words = ["G+H", "b1+G+H", "G+b1", "lcl|7 + G+H", "lcl|7"]
+    assert deletion_words(words).deletions(known) == [
+        ("G+H",),
+        ("b1", "G+H"),
+        ("G", "b1"),
+        ("lcl|7", "G+H"),
+        ("lcl|7",),
+    ]
+    file = tmp_path / "x.csv"
+    file.write_text("genes\nlcl|7;b1\nb1|lcl|7|G+H\nG+H\nlcl|8\n")
+    assert deletion_table(file).deletions(known) == [
+        ("lcl|7", "b1"),
+        ("b1", "lcl|7", "G+H"),
+        ("G+H",),
+        ("lcl", "8"),
+    ]
 
 
 def test_all_unknown_genes_are_listed_with_what_was_meant(restored):
@@ -165,6 +194,8 @@ def test_the_command_prints_writes_and_gives_json(invoke, best, tmp_path):
     [
         (["{best}", "zzzz"], "gene that the graph does not have"),
         (["{best}", "no_such.csv"], "no_such.csv: no such file"),
+        (["{best}", "no_such.csv.bz2"], "no_such.csv.bz2: no such file"),
+        (["{best}", "no_such.xlsx"], "no_such.xlsx: no such file"),
         (
             ["{run}", "b3916"],
             "is a folder; name a checkpoint in it, such as {run}/hetero_nsa/best.ckpt",
@@ -179,6 +210,15 @@ def test_mistakes_have_no_traceback(invoke, best, tiny_run, words, message):
     assert result.exit_code == 1
     assert message.format(**names) in result.output.replace("\n", "")
     assert "Traceback" not in result.output
+
+
+def test_unknown_genes_of_a_file_are_named_with_their_lines(invoke, best, tmp_path):
+    file = tmp_path / "x.csv"
+    file.write_text("genes\nb3916\nb0720;b0116x\nzzzz\nzzzz\n")
+    result = invoke("predict", best, file)
+    assert result.exit_code == 1
+    assert "\n  line 3: 'b0116x', did you mean 'b0116'?\n  line 4: 'zzzz'" in result.output
+    assert "line 5" not in result.output
 
 
 @pytest.mark.parametrize(
@@ -301,6 +341,27 @@ def test_without_a_cache_the_graph_is_built_and_labels_are_unknown(own_model, tm
     # Written anew, with other white space: still the same model.
     cobra.io.save_json_model(model, str(file), pretty=True)
     restore(checkpoint, tmp_path / "cache")
+
+
+def test_a_target_that_was_never_trained_is_not_predicted(own_model, tmp_path, invoke):
+    checkpoint, *_ = own_model  # labels of single deletions only: no interaction is known
+    out = tmp_path / "out.csv"
+    words = ("predict", checkpoint, "b0720+b0116", "--cache", tmp_path / "cache")
+    result = invoke(*words)
+    assert result.exit_code == 0, result.output
+    assert (
+        "note: gene_interaction is not predicted: the model was trained without a known label of it"
+        in result.output
+    )
+    row = next(line.split() for line in result.output.splitlines() if "b0720+b0116" in line)
+    assert row[2] == "–"
+    assert float(row[1]) > -9
+    printed = invoke(*words, "--json").output
+    rows = json.loads(printed[printed.index("[") :])  # below the note, which goes to stderr
+    assert rows[0]["gene_interaction_pred"] is None
+    invoke(*words, "-o", out)
+    assert pd.read_csv(out)["gene_interaction_pred"].isna().all()
+    assert pd.read_csv(out)["fitness_pred"].notna().all()
 
 
 def test_a_changed_model_file_is_an_error_that_says_so(own_model, tmp_path):

@@ -19,6 +19,7 @@ from pyg_nsa.cell.report.figure_style import save
 from pyg_nsa.cell.report.figures import loss_figure, scatter_figure
 from pyg_nsa.cell.report.knockout_figure import knockout_figure, node_label
 from pyg_nsa.cell.report.metrics_figure import metrics_figure
+from pyg_nsa.cell.report.metrics_section import headlines
 from pyg_nsa.cell.report.neighbourhood import MAX_NODES, choose_neighbourhood
 from pyg_nsa.cell.report.page import RunFolderError, write_report
 
@@ -355,14 +356,56 @@ def test_singles_and_pairs_are_apart(page):
 
 def test_headlines_say_how_well_how_sure_and_compared_with_what(page):
     words = Page(page).words
-    assert re.search(
-        r"Growth after one deletion \(simulated fitness\): (hetero_\w+) predicts it best, with a correlation of \S+ \(95 % "
-        r"interval \S+ to \S+\) over 6 held-out genes\. Next comes (?!\1)hetero_\w+ with \S+; the difference is \S+ \(\S+ to "
-        r"\S+\), (which may be chance|more than chance explains)\. The mean squared error of \1 is \S+; always guessing the "
-        r"mean gives",
+    found = re.search(
+        r"Growth after one deletion \(simulated fitness\): (hetero_\w+) (predicts|follows) it best, with a correlation of \S+ "
+        r"\(95 % interval \S+ to \S+\) over 6 held-out genes\. Next comes (?!\1)hetero_\w+ with \S+; the difference is \S+ "
+        r"\(\S+ to \S+\), (which may be chance|more than chance explains)\. (The|But its values are worse than a guess: the) mean "
+        r"squared error of \1 is (\S+); always guessing the mean gives ([\d.]*\d)",
         words,
     )
+    assert found
+    worse = float(found[5]) > float(found[6])
+    assert found[2] == ("follows" if worse else "predicts")
+    assert found[4].startswith("But" if worse else "The")
     assert "genes, not instances, since pairs that share a gene are not independent" in words
+
+
+@pytest.mark.parametrize(
+    ("errors", "verb", "said"),
+    [
+        (
+            (0.0378, 0.0305, 0.05),
+            "follows",
+            "But its values are worse than a guess: the mean squared error of a is 0.0378; always guessing the mean gives "
+            "0.0305, which is less.",
+        ),
+        (
+            (0.0378, 0.0305, 0.02),
+            "follows",
+            "always guessing the mean gives 0.0305, which is less, and the least, 0.0200, is that of b.",
+        ),
+        (
+            (0.0205, 0.0305, 0.02),
+            "predicts",
+            "The mean squared error of a is 0.0205; always guessing the mean gives 0.0305.",
+        ),
+    ],
+)
+def test_a_headline_says_so_where_the_mean_is_the_better_guess(errors, verb, said):
+    rows = [
+        {"model": m, "metric": metric, "value": value}
+        for m, r, mse in zip(("a", "mean", "b"), (0.461, np.nan, 0.4), errors, strict=True)
+        for metric, value in (("pearson", r), ("mse", mse))
+    ]
+    rows.append({"model": "product_of_singles", "metric": "mse", "value": 1e-9})  # is told
+    metrics = pd.DataFrame(rows).assign(
+        part="test", subset="singles", target="fitness", n=20, low=np.nan, high=np.nan
+    )
+    columns = ["model", "part", "size", "genes", "fitness", "gene_interaction", "fitness_pred"]
+    nothing = pd.DataFrame(columns=[*columns, "gene_interaction_pred"])
+    (sentence,) = headlines(metrics, nothing, ["a", "mean", "b"], "simulated")
+    assert f"a {verb} it best, with a correlation of 0.461" in sentence
+    assert sentence.endswith(said)
 
 
 def test_a_clear_difference_is_told_from_chance(quick):

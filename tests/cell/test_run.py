@@ -165,7 +165,31 @@ def test_predictions_stay_in_the_range_of_the_training_labels(dataset, config):
                 one.lins[-1].bias.fill_(bias)
         told = module.predict_step(batch)
         torch.testing.assert_close(told[:, 0], torch.full((4,), end))
-        assert (told[:, 1].abs() > 9).all()  # of interactions there is no range
+        assert told[:, 1].isnan().all()  # of interactions nothing was learned
+    assert module.untrained_targets() == ("gene_interaction",)
+
+
+def test_a_target_of_no_weight_is_not_predicted(dataset, config):
+    model = build_model(config, dataset.graph).eval()
+    batch = next(iter(PerturbationLoader(dataset[:4], 4)))
+    y_train = torch.tensor([[0.2, -0.5], [0.9, 0.5]])
+    for weight, untrained in ((1.0, ()), (0.0, ("gene_interaction",))):
+        how = TrainingConfig(interaction_weight=weight)
+        module = CellModule(model, dataset.graph, how, y_train, 1)
+        assert module.untrained_targets() == untrained
+        told = module.predict_step(batch)
+        assert told[:, 0].isfinite().all()
+        assert told[:, 1].isfinite().all() == (not untrained)
+
+
+def test_what_was_never_trained_is_not_reported(cache, tmp_path):
+    config = tiny_config(tmp_path, "data.labels=simulated-singles", "baselines=[mean]", epochs=1)
+    run_training(config, tmp_path / "run", cache=cache, progress=False)
+    predictions = pd.read_csv(tmp_path / "run" / "predictions.csv")
+    assert predictions["gene_interaction_pred"].isna().all()
+    assert predictions["fitness_pred"].notna().all()
+    metrics = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert metrics[metrics["target"] == "gene_interaction"]["value"].isna().all()
 
 
 def test_missing_labels_do_not_count_and_nan_loss_names_the_instances(dataset, config):

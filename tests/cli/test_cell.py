@@ -79,6 +79,53 @@ def test_info_for_people():
     )
 
 
+def test_info_says_whether_the_model_grows_and_on_what(tmp_path):
+    found = json.loads(run("info", "textbook", "--json"))["growth"]
+    assert found["growth"] == pytest.approx(0.8739, abs=1e-4)
+    assert found["growth_problem"] is None
+    assert found["objective"] == {"direction": "max", "reactions": {"Biomass_Ecoli_core": 1.0}}
+    assert found["uptakes"][0] == {
+        "reaction": "EX_glc__D_e",
+        "metabolite": "glc__D_e",
+        "limit": 10.0,
+    }
+    assert len(found["uptakes"]) == 7
+    lines = run("info", "textbook").splitlines()
+    assert "objective: maximises Biomass_Ecoli_core" in lines
+    assert "growth of the wildtype: 0.8739 (1/h for biomass)" in lines
+    assert any(
+        line.startswith("open uptakes, and their limits: 7 (EX_glc__D_e 10, EX_co2_e 1000, ")
+        for line in lines
+    )
+
+
+def test_info_of_a_model_that_does_not_grow(model_file, tmp_path):
+    model = cobra.io.load_json_model(str(model_file))
+    model.reactions.take.bounds = (0, 0)
+    shut = tmp_path / "shut.json"
+    cobra.io.save_json_model(model, str(shut))
+    lines = run("info", shut).splitlines()
+    assert "objective: maximises grow" in lines
+    assert any(
+        line.startswith("growth of the wildtype: Model 'odd': the wildtype does not grow")
+        for line in lines
+    )
+    assert "open uptakes, and their limits: 0" in lines
+    found = json.loads(run("info", shut, "--json"))["growth"]
+    assert found["growth"] is None
+    model.reactions.take.bounds = (0, float("inf"))
+    model.objective = {model.reactions.grow: 2.0}
+    model.objective_direction = "min"
+    fewest = tmp_path / "fewest.xml"  # JSON says nothing of the direction
+    cobra.io.write_sbml_model(model, str(fewest))
+    lines = run("info", fewest).splitlines()
+    assert "objective: minimises 2 grow" in lines
+    assert "open uptakes, and their limits: 1 (take without limit)" in lines
+    model.objective = {}
+    cobra.io.save_json_model(model, str(shut))
+    assert "objective: none" in run("info", shut).splitlines()
+
+
 def test_info_with_features():
     found = json.loads(run("info", "textbook", "--json", "--features"))
     assert found["nodes"]["gene"]["fields"]["x"]["shape"][1] > 0

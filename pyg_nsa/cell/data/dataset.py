@@ -34,7 +34,12 @@ from pyg_nsa.cell.files.sealed_file import (
     write_sealed,
 )
 from pyg_nsa.cell.files.tables import TableError
-from pyg_nsa.cell.labels.measured import UnknownRows, read_label_table, warn_of_labels
+from pyg_nsa.cell.labels.measured import (
+    READER_VERSION,
+    UnknownRows,
+    read_label_table,
+    warn_of_labels,
+)
 from pyg_nsa.cell.labels.simulated import Deletions, simulate_labels, simulated_label_file
 from pyg_nsa.cell.labels.table import PAD, LabelFileError, LabelTable
 from pyg_nsa.cell.network.deletion import DeletionRule
@@ -229,7 +234,8 @@ class PerturbationDataset(Dataset):
         if (deletions := _simulated(self.labels)) is not None:
             digest.update(f"simulated-{deletions}".encode())
         elif not isinstance(self.labels, LabelTable):
-            digest.update(_content(self.labels, "labels") + self.unknown_labels.encode())
+            how = f"{self.unknown_labels} {READER_VERSION}"
+            digest.update(_content(self.labels, "labels") + how.encode())
         return digest.hexdigest()[:16]
 
     # --- instances ------------------------------------------------------------

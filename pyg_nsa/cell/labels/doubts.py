@@ -1,16 +1,24 @@
-"""What in a table of measurements is no error, and yet hardly meant: columns that are nearly named, values of another scale."""
+"""What in a table of measurements is no error, and yet hardly meant: columns that are nearly named, values of another scale, interactions of
+one gene."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyg_nsa.cell.files.tables import problem_list
 from pyg_nsa.cell.labels.table import LabelTable
 from pyg_nsa.errors import nearest
 
-__all__ = ["doubtful_columns", "doubtful_values"]
+__all__ = [
+    "doubtful_columns",
+    "doubtful_values",
+    "undefined_interactions",
+    "without_undefined_interactions",
+]
 
 _NEAR = 0.81  # 'fitness_sd' and 'interaction' are near an optional column, replicates such as 'fitness_2' are not
 _USUAL_MEDIAN = (0.5, 1.5)  # of single deletions: most genes are not needed
@@ -74,3 +82,34 @@ def doubtful_values(table: LabelTable, place: Callable[[int], str]) -> list[str]
         some = f"{len(listed):,} values are" if len(listed) > 1 else "1 value is"
         found.append(f"{some} far from what a cell does. {_SCALE}:\n{problem_list(listed)}")
     return found
+
+
+def undefined_interactions(table: LabelTable, place: Callable[[int], str]) -> list[str]:
+    """Gene interactions of single deletions, which are not defined.
+
+    Args:
+        table: The labels.
+        place: What a message calls an instance, such as ``line 7``.
+
+    Returns:
+        One text, or none.
+    """
+    rows = np.flatnonzero(_undefined(table)).tolist()
+    if not rows:
+        return []
+    listed = [f"{place(i)}: {table.gene_interaction[i]:.4g} of {table.ids(i)[0]}" for i in rows]
+    some = f"{len(rows):,} values are" if len(rows) > 1 else "1 value is"
+    return [
+        f"{some} gene_interaction of a single deletion, which is not defined (it takes two genes to interact), and left "
+        f"out. Leave these cells empty:\n{problem_list(listed)}"
+    ]
+
+
+def without_undefined_interactions(table: LabelTable) -> LabelTable:
+    """The table with NaN in the place of gene interactions of single deletions."""
+    values = np.where(_undefined(table), np.float32(np.nan), table.gene_interaction)
+    return replace(table, gene_interaction=values)
+
+
+def _undefined(table: LabelTable) -> NDArray[np.bool_]:
+    return (table.sizes < 2) & np.isfinite(table.gene_interaction)

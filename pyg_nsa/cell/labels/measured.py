@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -20,12 +19,20 @@ from pyg_nsa.cell.files.tables import (
     row_name,
     separator_hint,
 )
-from pyg_nsa.cell.labels.doubts import doubtful_columns, doubtful_values
+from pyg_nsa.cell.labels.doubts import (
+    doubtful_columns,
+    doubtful_values,
+    undefined_interactions,
+    without_undefined_interactions,
+)
+from pyg_nsa.cell.labels.gene_cells import split_genes
 from pyg_nsa.cell.labels.table import NUMBERS, PAD, LabelTable
 
-__all__ = ["UnknownRows", "read_label_table", "warn_of_labels"]
+__all__ = ["READER_VERSION", "UnknownRows", "read_label_table", "warn_of_labels"]
 
 logger = logging.getLogger(__name__)
+
+READER_VERSION = 2  # raised whenever read_label_table makes something else of the same table
 
 UnknownRows = Literal["error", "skip"]
 _CONTRADICTING, _REPEATED, _WRONG, _UNKNOWN = (
@@ -45,10 +52,11 @@ def read_label_table(
 ) -> LabelTable:
     """Join a table of measurements to a graph.
 
-    Columns, by name in the header: ``genes`` (ids separated by ``,``, ``;``, ``|`` or spaces) and ``fitness`` (relative
-    to the wildtype), and optionally ``gene_interaction`` and ``fitness_std``; others are left alone, with a warning if their
+    Columns, by name in the header: ``genes`` (ids separated by ``+``, ``,``, ``;``, ``|`` or spaces; an id that holds one of these
+    is found whole) and ``fitness`` (relative to the wildtype), and optionally ``gene_interaction`` and ``fitness_std``; others are left alone, with a warning if their
     name is nearly one of these. An empty cell, ``NA`` or ``NaN`` is a missing value. Values that are hardly relative to the
-    wildtype are a warning, too (:mod:`pyg_nsa.cell.labels.doubts`).
+    wildtype are a warning, too (:mod:`pyg_nsa.cell.labels.doubts`), and so is a ``gene_interaction`` of a single deletion, which
+    is left out.
 
     Args:
         path: A CSV, TSV or Parquet file, or a table in memory.
@@ -124,8 +132,14 @@ def read_label_table(
         },
         **{name: values[kept] for name, values in numbers.items()},
     )
+
+    def place(i: int) -> str:
+        return f"{row} {rows.index[kept[i]]}"
+
     doubts = doubtful_columns(list(rows.columns), ("genes", *NUMBERS))
-    doubts += doubtful_values(table, lambda i: f"{row} {rows.index[kept[i]]}")
+    doubts += undefined_interactions(table, place)
+    table = without_undefined_interactions(table)
+    doubts += doubtful_values(table, place)
     said = [f"{where}: {doubt}" for doubt in doubts]
     table = replace(table, provenance={**table.provenance, "doubts": said})
     warn_of_labels(table)
@@ -166,7 +180,7 @@ def _members(
     members: list[tuple[int, ...]] = []
     first_seen: dict[tuple[int, ...], int] = {}
     for i, cell in enumerate(rows["genes"]):
-        ids = [gene for gene in re.split(r"[,;|\s]+", cell) if gene]
+        ids = split_genes(cell, index)
         missing = [gene for gene in dict.fromkeys(ids) if gene not in index]
         genes = tuple(sorted(index[gene] for gene in set(ids) & index.keys()))
         members.append(genes)

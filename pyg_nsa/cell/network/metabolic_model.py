@@ -31,6 +31,8 @@ from scipy.sparse import csc_array
 
 from pyg_nsa.cell.data_names import SHIPPED_MODELS
 from pyg_nsa.cell.files.file_kind import DECOMPRESS, file_kind
+from pyg_nsa.cell.files.tables import problem_list
+from pyg_nsa.cell.network.rule_faults import faulty_rules, refused_rules
 
 __all__ = [
     "SHIPPED_MODELS",
@@ -93,7 +95,7 @@ def load_model(name_or_path: str | Path) -> cobra.Model:
 
     Raises:
         ModelFileError: If the name is unknown, the file is missing, or cobra cannot read it. It names the file, what
-            cobra said, and the formats that can be read.
+            cobra said, and the formats that can be read; or the gene rules that cannot be parsed, with their reactions.
     """
     path = model_file(name_or_path)
     kind, compression = file_kind(path)
@@ -108,7 +110,7 @@ def load_model(name_or_path: str | Path) -> cobra.Model:
     if kind not in readers:
         raise ModelFileError(f"{path}: unknown ending {kind + compression!r}. Formats: {FORMATS}.")
     try:
-        with _quiet_cobra(), tempfile.TemporaryDirectory() as folder:
+        with _quiet_cobra(), refused_rules(), tempfile.TemporaryDirectory() as folder:
             plain = path
             # cobra tells compression and content by its own lists of endings, another one for each format.
             if compression or kind == ".sbml":
@@ -117,7 +119,18 @@ def load_model(name_or_path: str | Path) -> cobra.Model:
                 )
                 plain = Path(folder) / f"model{'.xml' if kind == '.sbml' else kind}"
                 plain.write_bytes(content)
-            model = readers[kind](str(plain))
+            try:
+                model = readers[kind](str(plain))
+            except Exception as error:
+                if faults := faulty_rules(plain, kind, error):
+                    raise ModelFileError(
+                        f"{path}: gene rules that cannot be parsed:\n{problem_list(faults)}\n"
+                        "Expected gene ids joined by 'and' and 'or', with parentheses. Mend them in the file; an empty rule is one of a "
+                        "reaction without genes."
+                    ) from error
+                raise
+    except ModelFileError:
+        raise
     except Exception as error:
         # cobra's readers raise nearly anything: CobraSBMLError, KeyError, OSError, the parsers' own errors.
         raise ModelFileError(

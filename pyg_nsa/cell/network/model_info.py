@@ -15,6 +15,7 @@ from torch_geometric.data import HeteroData
 from pyg_nsa.cell.labels.table import LabelTable
 from pyg_nsa.cell.network.gene_tables import GenePairs, read_gene_pairs
 from pyg_nsa.cell.network.graph import MAX_DEGREE, build_graph
+from pyg_nsa.cell.network.growth_info import growth_info
 from pyg_nsa.cell.network.metabolic_model import MetabolicNetwork, as_network
 from pyg_nsa.cell.network.sizes import dense_mask_bytes, graph_bytes
 
@@ -37,7 +38,8 @@ def model_info(
         features: Likewise.
 
     Returns:
-        Plain JSON values. ``model``: ``id`` and ``fingerprint``. ``nodes``: by type, ``count`` and ``fields``. ``edges``: a
+        Plain JSON values. ``model``: ``id`` and ``fingerprint``. ``growth``: see
+        :func:`~pyg_nsa.cell.network.growth_info.growth_info`. ``nodes``: by type, ``count`` and ``fields``. ``edges``: a
         list of ``edge_type``, ``count``, ``fields``. ``bytes``: ``graph`` (all tensors), ``instance`` (one of two deleted
         genes, labels included), ``dense_masks`` (what dense boolean masks would add to *each* instance). ``left_out``:
         lists of ids, see :func:`_idle`. ``gene_tables``: by name, ``rows``, ``edges``, ``unknown_ids``, ``unknown_rows`` and
@@ -57,6 +59,7 @@ def model_info(
     graph = build_graph(network, gene_tables=known, proxies=proxies, features=features)
     return {
         "model": {"id": network.model_id, "fingerprint": network.fingerprint()},
+        "growth": growth_info(network),
         "nodes": {
             t: {"count": int(graph[t].num_nodes), "fields": _fields(graph, t)}
             for t in graph.node_types

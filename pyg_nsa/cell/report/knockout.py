@@ -20,6 +20,7 @@ from pyg_nsa.cell.training.checkpoint import CheckpointError
 from pyg_nsa.cell.training.lightning_module import CellModule
 from pyg_nsa.cell.training.prediction import perturbations, predict_deletions
 from pyg_nsa.cell.training.restore import restore
+from pyg_nsa.cell.training.written_deletions import WrittenDeletions
 from pyg_nsa.nn import HeteroNSA
 
 __all__ = [
@@ -92,12 +93,12 @@ def explain_knockout(
     return table, node_names(model_file, dict.fromkeys(ends))
 
 
-def write_chosen_knockout(run: Path, genes: Sequence[str], cache: Path | None = None) -> None:
+def write_chosen_knockout(run: Path, knockout: WrittenDeletions, cache: Path | None = None) -> None:
     """Puts another knockout into a run's folder: into ``attention.csv`` and ``run.json``.
 
     Args:
         run: The folder of a run.
-        genes: Ids of the genes to delete.
+        knockout: The genes to delete, as one deletion.
         cache: Where graphs are kept between runs.
 
     Raises:
@@ -112,8 +113,9 @@ def write_chosen_knockout(run: Path, genes: Sequence[str], cache: Path | None = 
         raise CheckpointError(
             f"{run / name / 'best.ckpt'}: {name} has no attention of its own to draw; --knockout needs operator hetero_nsa"
         )
-    row = predict_deletions(restored, [tuple(genes)]).iloc[0]
     graph = restored.module.graph
+    (genes,) = knockout.deletions(set(graph["gene"].node_ids))
+    row = predict_deletions(restored, [genes]).iloc[0]
     attention, names = explain_knockout(restored.module, graph, genes, restored.config.data.model)
     attention.to_csv(run / "attention.csv", index=False)
     facts["knockout"] = {

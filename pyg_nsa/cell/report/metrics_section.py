@@ -128,18 +128,41 @@ def headlines(
             continue
         best, *others = sorted(known, key=lambda m: -known[m]["value"])
         value, n = known[best]["value"], known[best]["n"]
+        errors = {
+            m: found["value"]
+            for m, found in _pick(metrics, "test", subset, target, "mse").items()
+            if m not in told(split_kind) and math.isfinite(found["value"])
+        }
+        # A correlation asks only for the trend: its winner may still be further off than a guess.
+        worse = best != "mean" and errors.get(best, 0.0) > errors.get("mean", math.inf)
         sentence = (
-            f"{what}: {best} predicts it best, with a correlation of {metric_value('pearson', value)}"
+            f"{what}: {best} {'follows' if worse else 'predicts'} it best, with a correlation of {metric_value('pearson', value)}"
             f"{_interval('pearson', known[best], ' (95 % interval {})')} over {count(n)} {instances}."
         )
         if others:
             sentence += _next_best(predictions, subset, target, best, others, known)
-        errors = _pick(metrics, "test", subset, target, "mse")
-        own, guess = (errors.get(m, {}).get("value", math.nan) for m in (best, "mean"))
-        if best != "mean" and math.isfinite(own) and math.isfinite(guess):
-            sentence += f" The mean squared error of {best} is {plain(own)}; always guessing the mean gives {plain(guess)}."
+        if worse:
+            sentence += _worse_than_a_guess(best, errors)
+        elif best != "mean" and best in errors and "mean" in errors:
+            sentence += (
+                f" The mean squared error of {best} is {plain(errors[best])}; always guessing the mean gives "
+                f"{plain(errors['mean'])}."
+            )
         out.append(sentence)
     return out
+
+
+def _worse_than_a_guess(best: str, errors: Mapping[str, float]) -> str:
+    """A sentence on the model of the highest correlation, whose values are off by more than a guess would be."""
+    least = min(errors, key=lambda m: errors[m])
+    said = (
+        f" But its values are worse than a guess: the mean squared error of {best} is {plain(errors[best])}; always guessing "
+        f"the mean gives {plain(errors['mean'])}, which is less"
+    )
+    rival = (
+        "" if least == "mean" else f", and the least, {plain(errors[least])}, is that of {least}"
+    )
+    return f"{said}{rival}."
 
 
 def _next_best(

@@ -14,6 +14,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_nsa.cell.config import TrainingConfig
 from pyg_nsa.cell.data.batch import PerturbationBatch
+from pyg_nsa.cell.labels.table import TARGETS
 from pyg_nsa.cell.models.model import HeteroCellNSA
 from pyg_nsa.cell.training.distributed import (
     from_first,
@@ -51,7 +52,7 @@ class CellModule(lightning.LightningModule):
 
     The loss is the mean squared error of standardised labels; missing labels do not count. Statistics come from the
     training split alone and are saved in the checkpoint. Predictions are kept within the range of the training labels: no deletion
-    grows less than not at all.
+    grows less than not at all. A target that is not trained is not predicted.
 
     Args:
         model: The model.
@@ -147,10 +148,20 @@ class CellModule(lightning.LightningModule):
         self.log("val_loss", loss, prog_bar=True, batch_size=size)
 
     def predict_step(self, batch: PerturbationBatch, batch_idx: int = 0) -> Tensor:
-        """``[B, 2]`` in the labels' units, within their range in training."""
+        """``[B, 2]`` in the labels' units, within their range in training; NaN for a target that is not trained."""
         prediction, _ = self.model(self.graph, batch)
         told = prediction.float() * self.label_std + self.label_mean
-        return told.clamp(self.label_low, self.label_high)
+        return told.clamp(self.label_low, self.label_high).masked_fill(
+            ~self._is_trained(), math.nan
+        )
+
+    def untrained_targets(self) -> tuple[str, ...]:
+        """Targets that nothing was learned of: no training instance has a known label, or their weight in the loss is 0."""
+        trained = self._is_trained().tolist()
+        return tuple(name for name, yes in zip(TARGETS, trained, strict=True) if not yes)
+
+    def _is_trained(self) -> Tensor:
+        return self.label_low.isfinite() & (self.label_weight > 0)  # both are in the checkpoint
 
     def on_train_start(self) -> None:
         """Starts the clock of ``max_minutes``; time before an interruption counts."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,32 +11,15 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_nsa.cell.data.batch import Perturbation, PerturbationCollate
-from pyg_nsa.cell.files.tables import (
-    TableError,
-    problem_list,
-    read_rows,
-    row_name,
-    separator_hint,
-)
+from pyg_nsa.cell.files.tables import problem_list
+from pyg_nsa.cell.labels.gene_cells import split_genes
 from pyg_nsa.cell.labels.table import PAD, TARGETS, LabelTable
 from pyg_nsa.cell.network.names import genes_by_name
 from pyg_nsa.cell.training.restore import Restored
+from pyg_nsa.cell.training.written_deletions import Deletion
 from pyg_nsa.errors import nearest
 
-__all__ = [
-    "Deletion",
-    "UnknownGenesError",
-    "parse_deletions",
-    "perturbations",
-    "predict_deletions",
-    "read_deletions",
-]
-
-Deletion = tuple[str, ...]
-"""Ids of the genes that are deleted together, each once."""
-
-#: Of genes in a cell of a table; on a command line it is + alone.
-_SEPARATORS = re.compile(r"[+,;|\s]+")
+__all__ = ["UnknownGenesError", "perturbations", "predict_deletions"]
 
 
 class UnknownGenesError(ValueError):
@@ -52,53 +34,11 @@ class UnknownGenesError(ValueError):
         self.genes = tuple(genes)
 
 
-def parse_deletions(words: Iterable[str]) -> list[Deletion]:
-    """Deletions as they are written on a command line: ``b0001`` is one gene, ``b0001+b0002`` two together.
-
-    Raises:
-        ValueError: A word names no gene.
-    """
-    found = []
-    for word in words:
-        genes = tuple(dict.fromkeys(part.strip() for part in word.split("+")))
-        if "" in genes:
-            raise ValueError(
-                f"{word!r}: expected a gene, or genes joined by '+' such as b0001+b0002"
-            )
-        found.append(genes)
-    return found
-
-
-def read_deletions(file: str | Path) -> list[Deletion]:
-    """Deletions of a table with a column ``genes``, ids separated by ``+``, ``,``, ``;``, ``|`` or spaces.
-
-    Args:
-        file: CSV, TSV or Parquet.
-
-    Raises:
-        TableError: The file cannot be read, it has no such column, or a row names no gene.
-    """
-    rows, where, has_first_line = read_rows(file, "deletions")
-    if has_first_line and len(rows):
-        rows = rows.iloc[1:].set_axis(list(rows.iloc[0]), axis=1)
-    if "genes" not in rows.columns:
-        got = ", ".join(map(str, rows.columns)) or "an empty file"
-        raise TableError(
-            f"{where}: no column 'genes' in the header; got {got}.{separator_hint(file)}"
-        )
-    found = [tuple(dict.fromkeys(filter(None, _SEPARATORS.split(cell)))) for cell in rows["genes"]]
-    empty = [
-        f"{row_name(has_first_line)} {number}: no genes"
-        for number, genes in zip(rows.index, found, strict=True)
-        if not genes
-    ]
-    if empty:
-        raise TableError(f"{where}: every row needs a gene:\n{problem_list(empty)}")
-    return found
-
-
 def perturbations(
-    graph: HeteroData, deletions: Sequence[Deletion], model: str | Path | None = None
+    graph: HeteroData,
+    deletions: Sequence[Deletion],
+    model: str | Path | None = None,
+    places: Sequence[str] = (),
 ) -> list[Perturbation]:
     """Instances without labels.
 
@@ -106,24 +46,30 @@ def perturbations(
         graph: The base graph.
         deletions: Which genes each deletes.
         model: The metabolic model, whose names of genes an error may suggest ids for.
+        places: What an error calls each deletion, such as ``line 3``, if they come from a table.
 
     Raises:
         UnknownGenesError: Genes that the graph does not have; the message lists all of them.
     """
     index = {gene: i for i, gene in enumerate(graph["gene"].node_ids)}
-    unknown = list(dict.fromkeys(g for genes in deletions for g in genes if g not in index))
-    if unknown:
+    first: dict[str, int] = {}  # where an unknown gene stands first
+    for i, genes in enumerate(deletions):
+        for gene in genes:
+            if gene not in index:
+                first.setdefault(gene, i)
+    if unknown := list(first):
         lines = []
         called = {} if model is None else genes_by_name(model)
-        for gene in unknown:
+        for gene, i in first.items():
+            what = f"{places[i]}: {gene!r}" if places else repr(gene)
             named = called.get(gene.lower())
-            parts = [part for part in _SEPARATORS.split(gene) if part]
+            parts = split_genes(gene, index)
             if named is None and len(parts) > 1:
                 joined = "+".join(parts)
-                lines.append(f"{gene!r}: join genes that are deleted together with '+': {joined}")
+                lines.append(f"{what}: join genes that are deleted together with '+': {joined}")
                 continue
             near = named or nearest(gene, index)
-            lines.append(f"{gene!r}" + (f", did you mean {near!r}?" if near else ""))
+            lines.append(what + (f", did you mean {near!r}?" if near else ""))
         some = ", ".join(list(index)[:3])
         raise UnknownGenesError(
             f"{len(unknown)} gene{'s' if len(unknown) > 1 else ''} that the graph does not have (it has {len(index):,}, such as "
@@ -139,7 +85,12 @@ def perturbations(
 
 @torch.no_grad()
 def predict_deletions(
-    restored: Restored, deletions: Sequence[Deletion], *, labels: bool = True, batch_size: int = 64
+    restored: Restored,
+    deletions: Sequence[Deletion],
+    *,
+    labels: bool = True,
+    batch_size: int = 64,
+    places: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Predictions, beside the labels where they are known.
 
@@ -148,16 +99,17 @@ def predict_deletions(
         deletions: What to delete.
         labels: Add columns ``fitness`` and ``gene_interaction``, if the cache holds labels of this cell.
         batch_size: Deletions computed at once.
+        places: What an error calls each deletion (see :func:`perturbations`).
 
     Returns:
         One row per deletion: ``genes`` (ids joined by ``+``), ``size``, ``fitness_pred``, ``gene_interaction_pred`` (NaN for
-        a single gene), and the labels (NaN where unknown).
+        a single gene), and the labels (NaN where unknown). Predictions of a target that was not trained are NaN.
 
     Raises:
         UnknownGenesError: Genes that the graph does not have.
     """
     module = restored.module
-    items = perturbations(module.graph, deletions, restored.config.data.model)
+    items = perturbations(module.graph, deletions, restored.config.data.model, places)
     collate = PerturbationCollate(module.graph)
     out = [torch.empty(0, 2)]
     for start in range(0, len(items), batch_size):
