@@ -33,7 +33,7 @@ from pyg_nsa.cell.evaluation.step_times import (
     save_step_times,
     training_step,
 )
-from pyg_nsa.cell.files.cache import open_dataset
+from pyg_nsa.cell.files.cache import dataset_options, open_dataset
 from pyg_nsa.cell.models.baselines import BASELINES
 from pyg_nsa.cell.training.checkpoint import graph_fingerprint, training_fingerprint
 from pyg_nsa.cell.training.experiment import (
@@ -361,13 +361,11 @@ def computed_baselines(
 
 
 def datasets(cache: Path | None, progress: bool) -> Callable[[CellConfig], PerturbationDataset]:
-    """Opens each dataset once; configurations may differ in features."""
+    """Opens each dataset once; configurations may differ in what makes it."""
     known: dict[str, PerturbationDataset] = {}
 
     def of(config: CellConfig) -> PerturbationDataset:
-        key = config.data.model_dump_json(
-            include={"model", "labels", "gene_tables", "proxies", "features"}
-        )
+        key = json.dumps(dataset_options(config), sort_keys=True)
         if key not in known:
             known[key] = open_dataset(config, cache, progress=progress)
         return known[key]
