@@ -1,10 +1,13 @@
 """`pyg-nsa compare` where configurations differ in their data: each gets its own, and all are judged on the same instances."""
 
+import numpy as np
 import pytest
 from cell.tiny import tiny_config
 
-from pyg_nsa.cell.evaluation.compare import datasets
+from pyg_nsa.cell.evaluation.compare import CompareError, contenders_of, datasets, plan
+from pyg_nsa.cell.evaluation.same_instances import instances_apart
 from pyg_nsa.cell.files.tables import TableError
+from pyg_nsa.cell.labels.table import PAD, LabelTable
 
 # b9991 and b9992 are no genes of the model.
 PAIRS = "source,target\nb0116,b0118\nb0720,b0116\nb9991,b0118\nb9992,b0720\n"
@@ -50,3 +53,57 @@ def test_what_says_nothing_of_the_data_opens_no_dataset_again(configured, cell_c
     assert (
         of(configured("training.epochs=9", "data.label_workers=2", "data.rates=[1, 0, 0]")) is first
     )
+
+
+# ---- the instances of all ------------------------------------------------------------------------------------------------
+
+
+def test_other_instances_are_refused_before_anything_is_trained(configured, tmp_path, cell_cache):
+    """Equal settings of the split, but one graph has two genes more, which moves most of the others."""
+    of_model = datasets(cell_cache, False)(configured()).table.gene_ids
+    rows = [f"{gene},0.{i % 10}" for i, gene in enumerate((*of_model[:40], "b9991", "b9992"))]
+    (tmp_path / "screen.csv").write_text("\n".join(["genes,fitness", *rows]))
+    shared = ["data.labels=screen.csv", "data.unknown_labels=skip", "operator.unmatched=skip"]
+    table = "data.gene_tables={physical: pairs.csv}"
+    skip = configured(*shared, table, "data.unknown_genes=skip")
+    add = configured(*shared, table, "data.unknown_genes=add")
+    contenders = contenders_of({"skip": skip, "add": add})
+    with pytest.raises(CompareError) as refused:
+        plan(contenders, "none", tmp_path / "out", 1, datasets(cell_cache, False))
+    text = str(refused.value)
+    assert text.startswith(
+        "add: its data come to other instances than those of skip, on the split with seed 0:\n    train: "
+    )
+    assert "    test: " in text and "of which" in text
+    assert "these settings are not the same: data.unknown_genes. Make them equal" in text
+    # Labels of genes that both graphs have come to the same instances, and may be compared.
+    (tmp_path / "screen.csv").write_text("\n".join(["genes,fitness", *rows[:-2]]))
+    cells = plan(contenders, "none", tmp_path / "out", 2, datasets(cell_cache, False), True)
+    assert [cell.contender.name for cell in cells] == ["skip", "add"] * 2
+
+
+def label_table(gene_ids, instances):
+    """``instances``: genes, fitness."""
+    genes = [[gene_ids.index(g) for g in ids] for ids, _ in instances]
+    padded = [sorted(row) + [PAD] * (2 - len(row)) for row in genes]
+    fitness = np.array([value for _, value in instances], np.float32)
+    return LabelTable(gene_ids, np.array(padded, np.int32), fitness, np.full_like(fitness, np.nan))
+
+
+def test_instances_are_compared_by_the_names_of_their_genes():
+    rows = [(("a",), 0.1), (("a", "b"), 0.2), (("c",), np.nan)]
+    mine = label_table(("a", "b", "c"), rows)
+    theirs = label_table(("d", "c", "b", "a"), rows[::-1])
+    index = np.arange(3)
+    assert instances_apart(mine, theirs, {"test": index}, {"test": index}) == []
+    assert instances_apart(mine, theirs, {"test": index[:2]}, {"test": index[1:]}) == []
+    assert instances_apart(
+        mine, theirs, {"train": index[:2], "test": index}, {"train": index[:2], "test": index[1:]}
+    ) == [
+        "train: 2 instances and 2, of which 1 are the same",
+        "test: 3 instances and 2, of which 2 are the same",
+    ]
+    other = label_table(("a", "b", "c"), [rows[0], (("a", "b"), 0.3), rows[2]])
+    assert instances_apart(mine, other, {"test": index}, {"test": index}) == [
+        "test: the same 3 instances, 1 of them with other labels"
+    ]

@@ -26,6 +26,7 @@ from pyg_nsa.cell.data.dataset import PerturbationDataset
 from pyg_nsa.cell.data.splits import Split, make_split
 from pyg_nsa.cell.evaluation.equal_terms import count_parameters, match_parameters
 from pyg_nsa.cell.evaluation.metrics import evaluate
+from pyg_nsa.cell.evaluation.same_instances import instances_apart
 from pyg_nsa.cell.evaluation.step_times import (
     for_as_long,
     known_step_times,
@@ -57,6 +58,15 @@ _SHARED = (
     "fractions",
     "evaluation_pairs",
 )  # what makes a split, in `data`
+
+# Settings of `data` that decide which instances there are, by their names in `dataset_options`.
+_NAMES = {
+    "model": "data.model",
+    "labels": "data.labels",
+    "unknown_labels": "data.unknown_labels",
+    "gene_tables": "data.gene_tables",
+    "unknown": "data.unknown_genes",
+}
 
 
 class CompareError(ValueError):
@@ -176,9 +186,12 @@ def plan(
         keep: Keep the times of steps in the folder, so that a comparison that goes on trains for as long as before.
 
     Raises:
+        CompareError: The contenders' data come to other instances.
         MatchError: No width has the number of parameters.
     """
     first = contenders[0]
+    for k in range(seeds if new_splits else 1):
+        _check_instances(contenders, k, dataset_of)
     wanted = count_parameters(first.config, first.build, dataset_of(first.config).graph)
     seconds = _step_times(contenders, folder, dataset_of, progress, keep) if match == "time" else {}
     out = []
@@ -200,6 +213,49 @@ def plan(
         for number in range(inits)
         for c in out
     ]
+
+
+def _check_instances(
+    contenders: Sequence[Contender],
+    split: int,
+    dataset_of: Callable[[CellConfig], PerturbationDataset],
+) -> None:
+    """Makes sure that all are trained and judged on the same instances, with the same labels.
+
+    Args:
+        contenders: Who takes part.
+        split: What is added to the seed for the split.
+        dataset_of: The dataset of a configuration.
+    """
+    first, *others = contenders
+    dataset = dataset_of(first.config)
+    seed = first.config.seed + split
+    for other in others:
+        its = dataset_of(other.config)
+        if its is dataset:
+            continue
+        ours, theirs = (
+            _compared_parts(d, c.config.model_copy(update={"seed": seed}))
+            for d, c in ((dataset, first), (its, other))
+        )
+        if lines := instances_apart(dataset.table, its.table, ours, theirs):
+            mine, yours = dataset_options(first.config), dataset_options(other.config)
+            apart = ", ".join(
+                sorted(_NAMES[k] for k in mine if k in _NAMES and mine[k] != yours[k])
+            )
+            raise CompareError(
+                f"{other.name}: its data come to other instances than those of {first.name}, on the split with seed {seed}:"
+                + "".join(f"\n    {line}" for line in lines)
+                + f"\nModels are compared on the same instances, and these settings are not the same: {apart}. Make them equal, "
+                "or leave out of data.labels what only one of the graphs has."
+            )
+
+
+def _compared_parts(
+    dataset: PerturbationDataset, config: CellConfig
+) -> dict[str, NDArray[np.int64]]:
+    split, parts = split_and_parts(dataset, config)
+    return {"train": split.train, **parts}
 
 
 def _step_times(
