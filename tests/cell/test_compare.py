@@ -201,6 +201,25 @@ def test_only_one_split_is_compared():
     assert [(c.name, c.model) for c in several] == [("a", "hetero_nsa"), ("b", "hgt")]
 
 
+@pytest.mark.parametrize("name", ["mean", "product_of_singles", "scope"])
+def test_no_configuration_is_called_like_a_baseline_that_takes_part(name):
+    named = textbook(f"baselines=[{name}]")
+    with pytest.raises(
+        CompareError,
+        match=rf"a configuration is called '{name}', as is a baseline that takes part \(baselines in a\).*rename the file",
+    ):
+        contenders_of({name: textbook("baselines=[]"), "a": named})
+    # Nothing is mixed where the baseline takes no part: not named, or trained, which those of several configurations are not.
+    none = textbook("baselines=[]")
+    assert [c.name for c in contenders_of({name: none, "a": none})] == [name, "a"]
+    assert [c.name for c in contenders_of({"hgt": textbook("baselines=[hgt]"), "a": none})] == [
+        "hgt",
+        "a",
+    ]
+    # A single configuration's model is called by its operator.
+    assert [c.name for c in contenders_of({name: named})] == ["hetero_nsa"]
+
+
 def test_other_settings_get_another_folder_and_titles_do_not():
     (one, *_), (same, *_), (other, *_) = (
         contenders_of({"a": textbook(*changes)})

@@ -47,7 +47,18 @@ from pyg_nsa.cell.training.experiment import (
     with_new_losses,
 )
 
-__all__ = ["Cell", "CompareError", "Contender", "Match", "contenders_of", "plan", "run_cells"]
+__all__ = [
+    "Cell",
+    "CompareError",
+    "Contender",
+    "Match",
+    "computed_baselines",
+    "computed_names",
+    "contenders_of",
+    "datasets",
+    "plan",
+    "run_cells",
+]
 
 Match = Literal["parameters", "time", "none"]
 
@@ -134,7 +145,7 @@ def contenders_of(configs: Mapping[str, CellConfig]) -> list[Contender]:
         configs: Configurations by name. The first sets the terms.
 
     Raises:
-        CompareError: None, or configurations with different splits.
+        CompareError: None, configurations with different splits, or one that is called like a baseline that is computed.
     """
     if not configs:
         raise CompareError("nothing to compare: give at least one configuration")
@@ -152,11 +163,29 @@ def contenders_of(configs: Mapping[str, CellConfig]) -> list[Contender]:
                 f"{name}: seed is {config.seed}, but {first.seed} in {first_name}; it makes the split, so make them equal"
             )
     if len(configs) > 1:
+        _check_names(configs)
         return [
             Contender(name, config, *next(iter(builders(config).items())))
             for name, config in configs.items()
         ]
     return [Contender(name, first, name, build) for name, build in builders(first).items()]
+
+
+def computed_names(configs: Mapping[str, CellConfig]) -> list[str]:
+    """The baselines that need no training and that a configuration names."""
+    named = dict.fromkeys(b for config in configs.values() for b in config.baselines)
+    return [name for name in named if name in BASELINES]
+
+
+def _check_names(configs: Mapping[str, CellConfig]) -> None:
+    """Tables and figures tell models apart by their names."""
+    for name in computed_names(configs):
+        if name in configs:
+            by = next(n for n, config in configs.items() if name in config.baselines)
+            raise CompareError(
+                f"a configuration is called {name!r}, as is a baseline that takes part (baselines in {by}), and names tell the "
+                f"models of a comparison apart: rename the file, or leave {name} out of all baselines (--set 'baselines=[]')"
+            )
 
 
 def plan(
@@ -394,7 +423,7 @@ def computed_baselines(
     """Metrics of the baselines that need no training, on the part ``test``.
 
     Args:
-        names: Names of baselines; those that are trained are left out.
+        names: Of :func:`computed_names`.
         dataset: The dataset.
         config: For the split.
     """
@@ -409,7 +438,6 @@ def computed_baselines(
             BASELINES[n](dataset, split.train, parts["test"]),
         )
         for n in names
-        if n in BASELINES
     ]
     if not tables:
         return pd.DataFrame()

@@ -19,6 +19,7 @@ from pyg_nsa.cell.evaluation.compare import (
     Cell,
     Match,
     computed_baselines,
+    computed_names,
     contenders_of,
     datasets,
     plan,
@@ -91,7 +92,7 @@ def run_comparison(
     console.print(_plan_table(cells))
     if dry_run:
         return {"match": match, "cells": [_cell_facts(cell) for cell in cells]}
-    names = list(dict.fromkeys(b for config in configs.values() for b in config.baselines))
+    names = computed_names(configs)
     seeds_of_splits = dict.fromkeys(cell.split for cell in cells)
     computed = [
         computed_baselines(
