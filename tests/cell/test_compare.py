@@ -171,6 +171,15 @@ def test_steps_are_timed_in_turns(monkeypatch):
     assert times == pytest.approx({"a": 0.5, "b": 2.0})
 
 
+def test_a_step_that_fails_while_it_is_timed_is_named():
+    def fails():
+        raise RuntimeError("the loss is nan")
+
+    with pytest.raises(RuntimeError, match="the loss is nan") as failed:
+        measure_step_times({"a": lambda: None, "b": fails}, progress=False)
+    assert failed.value.__notes__ == ["(b, of which a step was timed before any training)"]
+
+
 def test_a_timed_step_trains(dataset):
     seen = []
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,6 +47,7 @@ from pyg_nsa.cell.training.experiment import (
     validation_instances,
     with_new_losses,
 )
+from pyg_nsa.cell.training.interrupt import TrainingInterrupted
 
 __all__ = [
     "Cell",
@@ -325,8 +327,10 @@ def run_cells(
     dataset_of: Callable[[CellConfig], PerturbationDataset],
     console: Console,
     progress: bool = True,
-) -> Iterator[tuple[Cell, pd.DataFrame]]:
+) -> Iterator[tuple[Cell, pd.DataFrame | str]]:
     """Trains what is not done, and yields the metrics of each cell on what the split holds out.
+
+    A model whose training fails does not keep the others from theirs; the traceback is in its folder.
 
     Args:
         cells: Of :func:`plan`.
@@ -335,7 +339,11 @@ def run_cells(
         progress: Show progress bars.
 
     Yields:
-        A cell, and the table of :func:`pyg_nsa.cell.evaluation.metrics.evaluate` for its part ``test``.
+        A cell, and the table of :func:`pyg_nsa.cell.evaluation.metrics.evaluate` for its part ``test``; or what its training failed with.
+
+    Raises:
+        OSError: A file can't be written or read, which would be so for the others too.
+        TrainingInterrupted: Ctrl-C.
     """
     for number, cell in enumerate(cells, 1):
         name = f"{number}/{len(cells)} {cell.contender.name}, seed {cell.seed}, split {cell.split}"
@@ -343,7 +351,10 @@ def run_cells(
             console.print(f"[bold]{name}[/]: done before")
         else:
             console.print(f"[bold]{name}[/]")
-            _run(cell, dataset_of(cell.contender.config), progress, console)
+            if failure := _failure(cell, dataset_of(cell.contender.config), progress, console):
+                console.print(f"{name}: failed: {failure}", markup=False)
+                yield cell, failure
+                continue
         table = pd.read_csv(
             cell.folder / "predictions.csv",
             keep_default_na=False,
@@ -356,6 +367,21 @@ def run_cells(
             dataset = dataset_of(config)
             table = with_new_losses(table, dataset, split_and_parts(dataset, config)[0])
         yield cell, evaluate(table)
+
+
+def _failure(cell: Cell, dataset: PerturbationDataset, progress: bool, console: Console) -> str:
+    """Trains a cell; what that failed with, else nothing. Text, since an error keeps the model's memory by its traceback."""
+    record = cell.folder / "failed.txt"
+    try:
+        _run(cell, dataset, progress, console)
+    except (TrainingInterrupted, OSError):
+        raise
+    except Exception as error:  # an operator of a plugin may raise anything
+        cell.folder.mkdir(parents=True, exist_ok=True)
+        record.write_text(traceback.format_exc(), encoding="utf-8")
+        return f"{type(error).__name__}: {error}"
+    record.unlink(missing_ok=True)
+    return ""
 
 
 def _run(cell: Cell, dataset: PerturbationDataset, progress: bool, console: Console) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -96,21 +97,25 @@ def summary(metrics: pd.DataFrame) -> pd.DataFrame:
     return out.reset_index()
 
 
-def differences(metrics: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
+def differences(
+    metrics: pd.DataFrame, models: Sequence[str], failed: Collection[str] = ()
+) -> pd.DataFrame:
     """The first model less each other one, seed by seed: what is hard for both (a split, say) does not widen it.
 
     Args:
         metrics: As for :func:`summary`.
         models: The first one, and those that it is compared with; those without its seeds are left out.
+        failed: Models of which the training failed with some seed; they are left out, too.
 
     Returns:
         Columns model, subset, target, metric, mean, std (of the sample; ``None`` for one seed), better (in how many seeds the
         first one is), seeds. Metrics that are undefined for some seed are left out.
     """
     wide = metrics.pivot(index=[*_ORDER, "seed"], columns="model", values="value")
-    rows = []
+    rows: list[dict[str, Any]] = []
+    others = () if models[0] in failed else [m for m in models[1:] if m not in failed]
     for key, part in wide.groupby(level=_ORDER, sort=False):
-        for model in models[1:]:
+        for model in others:
             less = (part[models[0]] - part[model]).to_numpy(np.float64)
             if not np.isfinite(less).all():
                 continue
@@ -143,12 +148,15 @@ def shown_differences(table: pd.DataFrame, models: Sequence[str]) -> list[list[s
     return rows
 
 
-def shown_rows(table: pd.DataFrame, models: Sequence[str]) -> list[list[str]]:
+def shown_rows(
+    table: pd.DataFrame, models: Sequence[str], failed: Collection[str] = ()
+) -> list[list[str]]:
     """Cells of the printed table: subset, target, metric, and ``mean ± std`` of each model.
 
     Args:
         table: Of :func:`summary`.
         models: Columns, in order.
+        failed: Those of which the training failed with some seed; that is said in the place of numbers.
     """
     found = table.set_index(["model", *_ORDER])
     rows = []
@@ -158,7 +166,8 @@ def shown_rows(table: pd.DataFrame, models: Sequence[str]) -> list[list[str]]:
             values = found.loc[(model, *row)] if (model, *row) in found.index else None
             cells.append(_cell(values, 4 if row[2] == "mse" else 3))
         if any(cell != "–" for cell in cells):
-            rows.append([*row, *cells])
+            shown = ["failed" if m in failed else c for m, c in zip(models, cells, strict=True)]
+            rows.append([*row, *shown])
     return rows
 
 
@@ -175,13 +184,16 @@ def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
 
 
-def comparison_figure(metrics: pd.DataFrame, models: Sequence[str], caption: str = "") -> Figure:
+def comparison_figure(
+    metrics: pd.DataFrame, models: Sequence[str], caption: str = "", failed: Collection[str] = ()
+) -> Figure:
     """One panel for each of the main metrics; a point for each seed, a bar for their mean, a whisker of one std.
 
     Args:
         metrics: As for :func:`summary`.
         models: Rows of the panels, from the top.
         caption: A line below.
+        failed: As for :func:`shown_rows`.
     """
     judged = set(metrics[metrics["n"] > 0]["subset"])
     panels = [panel for panel in _PANELS if panel[0][0] in judged] or _PANELS[:_COLUMNS]
@@ -195,9 +207,9 @@ def comparison_figure(metrics: pd.DataFrame, models: Sequence[str], caption: str
             values = chosen[chosen["model"] == model]["value"].to_numpy(np.float64)
             values = values[np.isfinite(values)]
             y = place[model]
-            if not len(values):
+            if not len(values) or model in failed:
                 axis.annotate(
-                    "undefined",
+                    "failed" if model in failed else "undefined",
                     (0.02, y),
                     xycoords=("axes fraction", "data"),
                     va="center",
