@@ -26,6 +26,7 @@ from pyg_nsa.cell.evaluation.compare import (
     run_cells,
 )
 from pyg_nsa.cell.evaluation.comparison_page import (
+    DIFFERENCES,
     comparison_figure,
     differences,
     markdown_table,
@@ -33,6 +34,7 @@ from pyg_nsa.cell.evaluation.comparison_page import (
     shown_differences,
     shown_rows,
     summary,
+    with_every_seed,
 )
 from pyg_nsa.cell.report.figure_style import save
 from pyg_nsa.cell.training.run_facts import machine, versions
@@ -124,7 +126,7 @@ def run_comparison(
     rows = shown_rows(summary(points), models, lost)
     held_out = f"held-out {HELD_OUT[first.data.split]}"
     console.print(_table(f"{held_out}, mean ± std over {over}", models, rows))
-    rows = shown_differences(differences(points, models, lost), models)
+    rows = _shown_differences(facts)
     if rows:
         title = (
             f"{models[0]} less the others on the same {over}: mean ± std, in how many it is better"
@@ -212,6 +214,7 @@ def _facts(
     models = [m for m in trained if m in begun] + sorted(known - set(trained))
     table = summary(metrics).astype(object)
     table = table.where(table.notna(), None)  # JSON has no NaN
+    less = differences(with_every_seed(metrics, known - set(trained)), models, failed_models)
     return {
         "command": command,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -224,10 +227,15 @@ def _facts(
         "models": models,
         "cells": [_cell_facts(cell, failed) for cell in cells],
         "summary": table.to_dict("records"),
-        "differences": differences(metrics, models, failed_models).to_dict("records"),
+        "differences": less.to_dict("records"),
         "versions": versions(),
         "machine": machine(),
     }
+
+
+def _shown_differences(facts: dict[str, Any]) -> list[list[str]]:
+    table = pd.DataFrame(facts["differences"], columns=DIFFERENCES)
+    return shown_differences(table, facts["models"])
 
 
 def _write(folder: Path, metrics: pd.DataFrame, facts: dict[str, Any]) -> None:
@@ -236,7 +244,7 @@ def _write(folder: Path, metrics: pd.DataFrame, facts: dict[str, Any]) -> None:
     text = _heading(facts) + markdown_table(
         ["subset", "target", "metric", *models], shown_rows(summary(metrics), models, lost)
     )
-    rows = shown_differences(differences(metrics, models, lost), models)
+    rows = _shown_differences(facts)
     if rows:
         text += f"\n{models[0]} less the others on the same seeds: mean ± standard deviation, and in how many it is better.\n\n"
         text += markdown_table(["subset", "target", "metric", *models[1:]], rows)

@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from pyg_nsa.cell.evaluation.subsets import SUBSETS
 from pyg_nsa.cell.report.figure_style import BLUE, GREY, INK, VERMILION, new_figure, quiet
 
 __all__ = [
+    "DIFFERENCES",
     "comparison_figure",
     "differences",
     "markdown_table",
@@ -21,9 +23,13 @@ __all__ = [
     "shown_differences",
     "shown_rows",
     "summary",
+    "with_every_seed",
 ]
 
 _ORDER = ["subset", "target", "metric"]
+
+DIFFERENCES = ["model", *_ORDER, "mean", "std", "better", "seeds"]
+"""Columns of :func:`differences`."""
 
 _OF_ONE = (
     ("fitness", "pearson"),
@@ -79,6 +85,22 @@ def over_inits(metrics: pd.DataFrame) -> pd.DataFrame:
     return out.assign(seed=out["split"])
 
 
+def with_every_seed(metrics: pd.DataFrame, computed: Collection[str]) -> pd.DataFrame:
+    """What needs no training is the same with every seed of a split: its rows once more for each seed that others have there.
+
+    Args:
+        metrics: Columns model, split, seed, and others.
+        computed: Models that need no training.
+
+    Returns:
+        The same columns, for :func:`differences`.
+    """
+    once = metrics["model"].isin(list(computed))
+    seeds = metrics.loc[~once, ["split", "seed"]].drop_duplicates()
+    repeated = metrics[once].drop(columns="seed").merge(seeds, on="split")
+    return pd.concat([metrics[~once], repeated], ignore_index=True)[list(metrics.columns)]
+
+
 def summary(metrics: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over seeds.
 
@@ -123,8 +145,7 @@ def differences(
             row = {"model": model, **dict(zip(_ORDER, key, strict=True)), "mean": less.mean()}
             row["std"] = less.std(ddof=1) if len(less) > 1 else None
             rows.append({**row, "better": int((gain > 0).sum()), "seeds": len(less)})
-    columns = ["model", *_ORDER, "mean", "std", "better", "seeds"]
-    return pd.DataFrame(rows, columns=columns).astype({"std": object})
+    return pd.DataFrame(rows, columns=DIFFERENCES).astype({"std": object})
 
 
 def shown_differences(table: pd.DataFrame, models: Sequence[str]) -> list[list[str]]:
@@ -140,9 +161,8 @@ def shown_differences(table: pd.DataFrame, models: Sequence[str]) -> list[list[s
                 cells.append("–")
                 continue
             found = known.loc[(model, *row)]
-            cells.append(
-                f"{found['mean']:+.{digits}f} ± {found['std']:.{digits}f} ({found['better']}/{found['seeds']})"
-            )
+            better = f"{found['better']:.0f}/{found['seeds']:.0f}"
+            cells.append(f"{found['mean']:+.{digits}f} ± {found['std']:.{digits}f} ({better})")
         if any(cell != "–" for cell in cells):
             rows.append([*row, *cells])
     return rows
@@ -187,7 +207,8 @@ def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def comparison_figure(
     metrics: pd.DataFrame, models: Sequence[str], caption: str = "", failed: Collection[str] = ()
 ) -> Figure:
-    """One panel for each of the main metrics; a point for each seed, a bar for their mean, a whisker of one std.
+    """One panel for each of the main metrics; a point for each seed, a bar for their mean, a whisker of one std. Where a metric is
+    undefined for some seed, that is said instead, as tables have no mean of it.
 
     Args:
         metrics: As for :func:`summary`.
@@ -205,11 +226,10 @@ def comparison_figure(
         chosen = metrics[(metrics[_ORDER] == list(row)).all(axis=1)]
         for model in models:
             values = chosen[chosen["model"] == model]["value"].to_numpy(np.float64)
-            values = values[np.isfinite(values)]
             y = place[model]
-            if not len(values) or model in failed:
+            if nothing := "failed" if model in failed else _undefined(values):
                 axis.annotate(
-                    "failed" if model in failed else "undefined",
+                    nothing,
                     (0.02, y),
                     xycoords=("axes fraction", "data"),
                     va="center",
@@ -227,6 +247,8 @@ def comparison_figure(
                 )
             axis.plot(values, np.full(len(values), y), "o", ms=3.5, color=VERMILION, zorder=3)
         axis.set_title(title, fontsize=9, loc="left")
+        # Rows that hold words alone would not count for the limits.
+        axis.set_ylim(0.5 - len(models), 0.5)
         axis.set_yticks([place[m] for m in models], list(models), fontsize=8)
         axis.xaxis.set_major_locator(MaxNLocator(nbins=5))  # small numbers are long
         axis.tick_params(axis="x", labelsize=8)
@@ -234,3 +256,11 @@ def comparison_figure(
     if caption:
         figure.supxlabel(caption, fontsize=8, color=GREY)
     return figure
+
+
+def _undefined(values: NDArray[np.float64]) -> str:
+    """What stands in the place of a bar, where the table has no mean either; else nothing."""
+    lost = int((~np.isfinite(values)).sum())
+    if lost == len(values):
+        return "undefined"
+    return f"undefined in {lost} of {len(values)}" if lost else ""
