@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,7 @@ from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.errors import Problem, nearest
 from pyg_nsa.sources import source_of
 
-__all__ = ["SHIPPED_MODELS", "SIMULATED", "found_near", "missing_files"]
+__all__ = ["SHIPPED_MODELS", "SIMULATED", "by_content", "found_near", "missing_files"]
 
 SHIPPED_MODELS: dict[str, str] = {
     "textbook": "textbook.xml.gz",
@@ -73,6 +74,19 @@ def found_near(config: CellConfig, file: Path) -> CellConfig:
         return next((str(one) for one in near if one.is_file()), name)
 
     return config.with_files(find)
+
+
+def by_content(config: CellConfig) -> CellConfig:
+    """The configuration with a hash of what it says in the place of each file of data that is there: wherever files lie, configurations
+    with the same data are equal."""
+
+    def content(name: str) -> str:
+        path = Path(name).expanduser()
+        if name in SHIPPED_MODELS or name in SIMULATED or not path.is_file():
+            return name
+        return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+    return config.with_files(content)
 
 
 def _named(config: CellConfig) -> Iterator[tuple[tuple[str, ...], str, Iterable[str]]]:

@@ -1,11 +1,16 @@
 """`pyg-nsa compare` where configurations differ in their data: each gets its own, and all are judged on the same instances."""
 
+import hashlib
+import json
+from importlib import resources
+
 import numpy as np
 import pytest
 from cell.tiny import tiny_config
 
 from pyg_nsa.cell.evaluation.compare import CompareError, contenders_of, datasets, plan
 from pyg_nsa.cell.evaluation.same_instances import instances_apart
+from pyg_nsa.cell.evaluation.step_times import save_step_times
 from pyg_nsa.cell.files.tables import TableError
 from pyg_nsa.cell.labels.table import PAD, LabelTable
 
@@ -107,3 +112,76 @@ def test_instances_are_compared_by_the_names_of_their_genes():
     assert instances_apart(mine, other, {"test": index}, {"test": index}) == [
         "test: the same 3 instances, 1 of them with other labels"
     ]
+
+
+# ---- what was trained before ---------------------------------------------------------------------------------------------
+
+
+def a_project(folder):
+    """A configuration with files of data of its own."""
+    folder.mkdir()
+    model = resources.files("cobra.data").joinpath("textbook.xml.gz").read_bytes()
+    (folder / "model.xml.gz").write_bytes(model)
+    (folder / "pairs.csv").write_text("source,target\nb0116,b0118\n")
+    settings = ["data.model=model.xml.gz", "data.gene_tables={physical: pairs.csv}"]
+    settings += ["data.labels=simulated-singles", "operator.unmatched=skip"]
+
+    def of(*overrides, taken_from=folder):
+        return tiny_config(folder, *settings, *overrides).relative_to(taken_from)
+
+    return of
+
+
+def key(config):
+    (contender, *_) = contenders_of({"a": config})
+    return contender.key
+
+
+def test_what_changes_no_result_loses_no_finished_work(tmp_path):
+    of = a_project(tmp_path / "here")
+    before = key(of())
+    assert key(of("data.label_workers=3")) == before
+    assert key(of("training.checkpoint_every={minutes: 1.5, steps: 7}")) == before
+    assert key(of("training.devices=1", "training.strategy=ddp", "node_order=rcm")) == before
+    assert key(of(taken_from=tmp_path / "here" / ".." / "here")) == before
+    copied = a_project(tmp_path / "there")
+    assert copied().data.model != of().data.model and key(copied()) == before
+    # What matters still does: settings, and what the files say.
+    assert key(of("training.learning_rate=0.1")) != before
+    assert key(of("data.rates=[1, 0, 0]")) != before
+    for name in ("model.xml.gz", "pairs.csv"):
+        file = tmp_path / "there" / name
+        kept = file.read_bytes()
+        file.write_bytes(kept + b"\n")
+        assert key(copied()) != before
+        file.write_bytes(kept)
+
+
+def test_one_model_in_two_folders_is_one_model(tmp_path):
+    here, there = a_project(tmp_path / "here"), a_project(tmp_path / "there")
+    assert [c.name for c in contenders_of({"a": here(), "b": there()})] == ["a", "b"]
+    (tmp_path / "there" / "model.xml.gz").write_bytes(b"other")
+    with pytest.raises(CompareError, match=r"b: data.model is '.*there.*', but '.*here.*' in a"):
+        contenders_of({"a": here(), "b": there()})
+
+
+def test_a_comparison_of_an_earlier_version_is_recognised(configured, tmp_path, cell_cache):
+    """Names of folders and step times as version 0.1.0 wrote them."""
+    of, contenders = datasets(cell_cache, False), contenders_of({"a": configured()})
+    first = plan(contenders, "none", tmp_path, 1, of)[0]
+    unread = {"title", "baselines", "node_order"}
+    content = [first.contender.model, first.contender.data]
+    content.append(first.contender.config.model_dump(mode="json", exclude=unread))
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+    earlier = tmp_path / "cells" / f"{first.contender.name}-{digest}" / "seed-0"
+    assert first.folder != earlier
+    earlier.mkdir(parents=True)
+    assert plan(contenders, "none", tmp_path, 1, of)[0].folder == earlier
+    first.folder.mkdir(parents=True)  # what this version began has precedence
+    assert plan(contenders, "none", tmp_path, 1, of)[0].folder == first.folder
+    # Step times, which decide how long the others are trained.
+    seconds = {c.name: 1.0 + i for i, c in enumerate(contenders)}
+    save_step_times(tmp_path, {c.name: c.earlier_key for c in contenders}, seconds)
+    written = (tmp_path / "step_times.json").read_text()
+    plan(contenders, "time", tmp_path, 1, of, progress=False)
+    assert (tmp_path / "step_times.json").read_text() == written

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ from rich.progress import track
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.data.dataset import PerturbationDataset
 from pyg_nsa.cell.data.splits import Split, make_split
+from pyg_nsa.cell.data_files import by_content
 from pyg_nsa.cell.evaluation.equal_terms import count_parameters, match_parameters
 from pyg_nsa.cell.evaluation.metrics import evaluate
 from pyg_nsa.cell.evaluation.same_instances import instances_apart
@@ -37,7 +38,7 @@ from pyg_nsa.cell.evaluation.step_times import (
 )
 from pyg_nsa.cell.files.cache import dataset_options, open_dataset
 from pyg_nsa.cell.models.baselines import BASELINES
-from pyg_nsa.cell.training.checkpoint import graph_fingerprint, training_fingerprint
+from pyg_nsa.cell.training.checkpoint import graph_fingerprint, relevant, training_fingerprint
 from pyg_nsa.cell.training.experiment import (
     Builder,
     builders,
@@ -109,8 +110,17 @@ class Contender:
     @property
     def key(self) -> str:
         """Name of its folder, with a hash of all that its result depends on."""
+        config = by_content(self.config).model_dump(mode="json", exclude={"node_order"})
+        return self._named([self.model, self.data, relevant(config)])
+
+    @property
+    def earlier_key(self) -> str:
+        """What :attr:`key` was in versions up to 0.1.0, which hashed where files lie, and settings that change no result."""
         unread = {"title", "baselines", "node_order"}
-        content = [self.model, self.data, self.config.model_dump(mode="json", exclude=unread)]
+        config = self.config.model_dump(mode="json", exclude=unread)
+        return self._named([self.model, self.data, config])
+
+    def _named(self, content: list[Any]) -> str:
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
         return f"{self.name}-{digest}"
 
@@ -153,9 +163,10 @@ def contenders_of(configs: Mapping[str, CellConfig]) -> list[Contender]:
         raise CompareError("nothing to compare: give at least one configuration")
     (first_name, first), *others = configs.items()
     for name, config in others:
+        said, wanted = by_content(config).data, by_content(first).data
         for field in _SHARED:
-            mine, theirs = getattr(config.data, field), getattr(first.data, field)
-            if mine != theirs:
+            if getattr(said, field) != getattr(wanted, field):
+                mine, theirs = getattr(config.data, field), getattr(first.data, field)
                 raise CompareError(
                     f"{name}: data.{field} is {mine!r}, but {theirs!r} in {first_name}; models are compared on one split, so "
                     "make them equal"
@@ -299,6 +310,8 @@ def _step_times(
     keys = {c.name: c.key for c in contenders}
     known = known_step_times(folder, keys)
     if known is None:
+        known = known_step_times(folder, {c.name: c.earlier_key for c in contenders})
+    if known is None:
         steps = {c.name: training_step(c.config, c.build, dataset_of(c.config)) for c in contenders}
         known = measure_step_times(steps, progress=progress)
         if keep:
@@ -319,7 +332,9 @@ def _cell(
     if new_split:
         config = config.model_copy(update={"seed": config.seed + split})
     known = replace(contender, config=config, data=_data_of(dataset_of(config), config))
-    return Cell(known, seed, folder / "cells" / known.key / f"seed-{seed}")
+    # By settings as they are now, or as an earlier version called it.
+    found, earlier = (folder / "cells" / k / f"seed-{seed}" for k in (known.key, known.earlier_key))
+    return Cell(known, seed, earlier if earlier.is_dir() and not found.is_dir() else found)
 
 
 def run_cells(
