@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from pyg_nsa.cell.data_names import SHIPPED_MODELS, SIMULATED
 from pyg_nsa.errors import Problem, nearest
 from pyg_nsa.sources import source_of
 
-__all__ = ["found_near", "labels_are_gone", "missing_files"]
+__all__ = ["by_content", "found_near", "labels_are_gone", "missing_files"]
 
 
 def missing_files(config: CellConfig, file: Path) -> list[Problem]:
@@ -64,6 +65,19 @@ def labels_are_gone(config: CellConfig) -> bool:
     """Whether the table of measurements that a configuration names is not there; simulated labels always are."""
     labels = config.data.labels
     return labels not in SIMULATED and not Path(labels).expanduser().is_file()
+
+
+def by_content(config: CellConfig) -> CellConfig:
+    """The configuration with a hash of what it says in the place of each file of data that is there: wherever files lie, configurations
+    with the same data are equal."""
+
+    def content(name: str) -> str:
+        path = Path(name).expanduser()
+        if name in SHIPPED_MODELS or name in SIMULATED or not path.is_file():
+            return name
+        return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+    return config.with_files(content)
 
 
 def _named(config: CellConfig) -> Iterator[tuple[tuple[str, ...], str, Iterable[str]]]:

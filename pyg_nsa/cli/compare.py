@@ -94,7 +94,8 @@ def compare(
 ) -> None:
     """Train the models of all CONFIG files on the same splits with several seeds, and write one table and one figure.
 
-    With a single CONFIG its baselines take part. An interrupted comparison goes on where it was when it is called again.
+    With a single CONFIG its baselines take part. An interrupted comparison goes on where it was when it is called again. A model whose
+    training fails is marked so, the others are compared, and the exit status is 1.
 
     Exit status: 0 fine, 1 problems, 2 wrong usage, 130 interrupted.
     """
@@ -139,3 +140,7 @@ def compare(
         raise click.exceptions.Exit(130) from error
     if as_json:
         click.echo(json.dumps(facts, indent=2))
+    if failed := sum("failed" in cell for cell in facts["cells"]):
+        raise click.ClickException(
+            f"{failed} of {len(facts['cells'])} trainings failed; the same command tries them again, and no others"
+        )

@@ -14,12 +14,14 @@ from pyg_nsa.cell.evaluation import compare as module
 from pyg_nsa.cell.evaluation import step_times
 from pyg_nsa.cell.evaluation.compare import CompareError, contenders_of, plan
 from pyg_nsa.cell.evaluation.comparison_page import (
+    comparison_figure,
     differences,
     markdown_table,
     over_inits,
     shown_differences,
     shown_rows,
     summary,
+    with_every_seed,
 )
 from pyg_nsa.cell.evaluation.equal_terms import (
     MatchError,
@@ -171,6 +173,15 @@ def test_steps_are_timed_in_turns(monkeypatch):
     assert times == pytest.approx({"a": 0.5, "b": 2.0})
 
 
+def test_a_step_that_fails_while_it_is_timed_is_named():
+    def fails():
+        raise RuntimeError("the loss is nan")
+
+    with pytest.raises(RuntimeError, match="the loss is nan") as failed:
+        measure_step_times({"a": lambda: None, "b": fails}, progress=False)
+    assert failed.value.__notes__ == ["(b, of which a step was timed before any training)"]
+
+
 def test_a_timed_step_trains(dataset):
     seen = []
 
@@ -199,6 +210,25 @@ def test_only_one_split_is_compared():
         {"a": textbook(), "b": textbook("operator.operator=hgt", "data.features=false")}
     )
     assert [(c.name, c.model) for c in several] == [("a", "hetero_nsa"), ("b", "hgt")]
+
+
+@pytest.mark.parametrize("name", ["mean", "product_of_singles", "scope"])
+def test_no_configuration_is_called_like_a_baseline_that_takes_part(name):
+    named = textbook(f"baselines=[{name}]")
+    with pytest.raises(
+        CompareError,
+        match=rf"a configuration is called '{name}', as is a baseline that takes part \(baselines in a\).*rename the file",
+    ):
+        contenders_of({name: textbook("baselines=[]"), "a": named})
+    # Nothing is mixed where the baseline takes no part: not named, or trained, which those of several configurations are not.
+    none = textbook("baselines=[]")
+    assert [c.name for c in contenders_of({name: none, "a": none})] == [name, "a"]
+    assert [c.name for c in contenders_of({"hgt": textbook("baselines=[hgt]"), "a": none})] == [
+        "hgt",
+        "a",
+    ]
+    # A single configuration's model is called by its operator.
+    assert [c.name for c in contenders_of({name: named})] == ["hetero_nsa"]
 
 
 def test_other_settings_get_another_folder_and_titles_do_not():
@@ -246,6 +276,16 @@ def test_it_writes_table_figure_and_facts(folder):
     assert (folder / "comparison.png").stat().st_size > 10_000
     page = (folder / "comparison.md").read_text()
     assert "instances seen" in page and "±" in page
+    # What needs no training is there once, and compared with both seeds.
+    (less,) = (
+        row
+        for row in facts["differences"]
+        if (row["model"], row["subset"], row["target"], row["metric"])
+        == ("mean", "singles", "fitness", "mse")
+    )
+    assert less["seeds"] == 2 and f"({less['better']}/2)" in page
+    once = table.query("model == 'mean' and subset == 'singles' and metric == 'mse'")["value"]
+    assert less["mean"] == pytest.approx(row["mean"] - once.item())
     assert "Held out: genes." in page
     assert "Standard deviations of fewer than three seeds say little." in page
 
@@ -479,6 +519,39 @@ def test_differences_are_taken_seed_by_seed():
         ["pairs", "fitness", "pearson", "-0.100 ± 0.000 (0/3)", "-0.033 ± 0.144 (2/3)"],
     ]
     assert shown_differences(differences(metrics.query("seed == 0"), ["a", "b"]), ["a", "b"]) == []
+
+
+def test_what_needs_no_training_is_compared_with_every_seed_of_its_split():
+    columns = ["model", "split", "seed", "subset", "target", "metric", "value", "n"]
+    rows = [
+        ("a", 0, seed, "singles", "fitness", "mse", value, 9)
+        for seed, value in enumerate((0.1, 0.4, 0.2))
+    ]
+    rows.append(("b", 0, 0, "singles", "fitness", "mse", 0.3, 9))  # trained with one seed so far
+    rows.append(("mean", 0, 0, "singles", "fitness", "mse", 0.3, 9))
+    metrics = with_every_seed(pd.DataFrame(rows, columns=columns), {"mean"})
+    assert list(metrics.columns) == columns
+    (one,) = differences(metrics, ["a", "b", "mean"]).to_dict("records")
+    assert (one["model"], one["better"], one["seeds"]) == ("mean", 2, 3)
+    assert one["mean"] == pytest.approx(np.mean([-0.2, 0.1, -0.1]))
+    # On splits of their own each has its own.
+    rows = [(m, k, k, "singles", "fitness", "mse", 0.1, 9) for m in ("a", "mean") for k in (0, 1)]
+    metrics = with_every_seed(pd.DataFrame(rows, columns=columns), {"mean"})
+    assert sorted(metrics[columns].itertuples(index=False, name=None)) == sorted(rows)
+
+
+def test_the_figure_has_a_row_for_each_model_and_no_mean_where_the_table_has_none():
+    metrics = make_metrics()
+    nothing = metrics[metrics["model"] == "c"].assign(model="d", value=np.nan)
+    models = ["a", "b", "c", "d"]
+    figure = comparison_figure(pd.concat([metrics, nothing]), models)
+    axis = figure.axes[0]  # fitness of singles, Pearson
+    assert axis.get_ylim() == (-3.5, 0.5)
+    assert [(t.get_text(), t.xy[1]) for t in axis.texts] == [
+        ("undefined in 1 of 3", -1),
+        ("undefined", -3),
+    ]
+    assert [bar.get_width() for bar in axis.patches] == pytest.approx([0.7, 0.25])
 
 
 def test_the_printed_table():

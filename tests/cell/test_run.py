@@ -1,5 +1,6 @@
 """The main job end to end on the textbook model: files, metrics, checkpoint, cache, command line."""
 
+import io
 import json
 import logging
 import math
@@ -11,6 +12,7 @@ import pytest
 import torch
 from cell.tiny import tiny_config
 from click.testing import CliRunner
+from rich.console import Console
 
 from pyg_nsa.cell.config import CellConfig, TrainingConfig
 from pyg_nsa.cell.data.batch import PerturbationLoader
@@ -25,7 +27,7 @@ from pyg_nsa.cell.training.lightning_module import (
     label_statistics,
 )
 from pyg_nsa.cell.training.restore import restore
-from pyg_nsa.cell.training.run import run_training
+from pyg_nsa.cell.training.run import _print_metrics, run_training
 from pyg_nsa.cell.training.run_facts import run_facts
 from pyg_nsa.cell.training.trainer import predict
 from pyg_nsa.cli import main
@@ -228,6 +230,16 @@ def test_command_line_reports_mistakes_without_a_traceback(tmp_path):
     assert result.exit_code == 1
     assert "no_such_model" in result.output
     assert "textbook" in result.output
+
+
+def test_no_name_is_cut_in_a_narrow_table():
+    names = ["hetero_nsa", "mean", "product_of_singles", "scope", "hetero_conv", "hgt", "embedding"]
+    row = ("test", "new pairs of known genes", "gene_interaction", "spearman", -0.1234, 1000)
+    columns = ["model", "part", "subset", "target", "metric", "value", "n"]
+    console = Console(width=110, file=io.StringIO())
+    _print_metrics(console, pd.DataFrame([(name, *row) for name in names], columns=columns), "")
+    text = console.file.getvalue()
+    assert "…" not in text and text.count("-0.1234") == len(names)
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,14 @@ from pyg_nsa.cell.evaluation.compare import (
     Cell,
     Match,
     computed_baselines,
+    computed_names,
     contenders_of,
     datasets,
     plan,
     run_cells,
 )
 from pyg_nsa.cell.evaluation.comparison_page import (
+    DIFFERENCES,
     comparison_figure,
     differences,
     markdown_table,
@@ -32,6 +34,7 @@ from pyg_nsa.cell.evaluation.comparison_page import (
     shown_differences,
     shown_rows,
     summary,
+    with_every_seed,
 )
 from pyg_nsa.cell.report.figure_style import save
 from pyg_nsa.cell.training.run_facts import machine, versions
@@ -73,7 +76,8 @@ def run_comparison(
         inits: How many initialisations each split gets; their metrics are averaged before anything else is done with them.
 
     Returns:
-        What ``comparison.json`` holds; of a dry run ``match`` and ``cells``.
+        What ``comparison.json`` holds; of a dry run ``match`` and ``cells``. A cell of a model whose training failed has ``failed``,
+        what it failed with.
 
     Raises:
         CompareError: Configurations that can't be compared.
@@ -91,7 +95,7 @@ def run_comparison(
     console.print(_plan_table(cells))
     if dry_run:
         return {"match": match, "cells": [_cell_facts(cell) for cell in cells]}
-    names = list(dict.fromkeys(b for config in configs.values() for b in config.baselines))
+    names = computed_names(configs)
     seeds_of_splits = dict.fromkeys(cell.split for cell in cells)
     computed = [
         computed_baselines(
@@ -100,31 +104,36 @@ def run_comparison(
         for seed in seeds_of_splits
     ]
     found: list[pd.DataFrame] = []
+    failed: dict[Path, str] = {}
     points, facts = pd.DataFrame(), {}
     before = {cell.folder for cell in cells if cell.done}
     # What is done comes first, so that no file that is written on the way holds less than the last one did.
     cells.sort(key=lambda cell: not cell.done)
-    for cell, table in run_cells(cells, dataset_of, console, progress):
-        found.append(table.assign(seed=cell.seed, split=cell.split))
-        metrics = pd.concat([*found, *(table for table in computed if len(table))])
+    for cell, result in run_cells(cells, dataset_of, console, progress):
+        if isinstance(result, str):
+            failed[cell.folder] = result
+        else:
+            found.append(result.assign(seed=cell.seed, split=cell.split))
+        known = [*found, *(table for table in computed if len(table))]
+        metrics = pd.concat(known) if known else pd.DataFrame(columns=_METRICS)
         points = over_inits(metrics) if inits > 1 else metrics
-        facts = _facts(cells, points, first, match, seeds, inits, command)
+        facts = _facts(cells, points, first, match, seeds, inits, command, failed)
         if cell.folder not in before or cell is cells[-1]:
             metrics[_METRICS].to_csv(folder / "comparison.csv", index=False)
             _write(folder, points, facts)
-    models = facts["models"]
+    models, lost = facts["models"], _failed_models(facts)
     over = f"{seeds} splits" if new_splits else f"{seeds} seeds"
-    rows = shown_rows(summary(points), models)
+    rows = shown_rows(summary(points), models, lost)
     held_out = f"held-out {HELD_OUT[first.data.split]}"
     console.print(_table(f"{held_out}, mean ± std over {over}", models, rows))
-    rows = shown_differences(differences(points, models), models)
+    rows = _shown_differences(facts)
     if rows:
         title = (
             f"{models[0]} less the others on the same {over}: mean ± std, in how many it is better"
         )
         console.print(_table(title, models[1:], rows))
-    if note := _few_seeds(facts):
-        console.print(note)
+    for note in _notes(facts):
+        console.print(note, markup=False)
     console.print(f"written: {folder / 'comparison.png'}, .csv, .json, .md")
     return facts
 
@@ -169,7 +178,7 @@ def _plan_table(cells: Sequence[Cell]) -> Table:
     return table
 
 
-def _cell_facts(cell: Cell) -> dict[str, Any]:
+def _cell_facts(cell: Cell, failed: Mapping[Path, str] | None = None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "model": cell.contender.name,
         "operator": cell.contender.model,
@@ -183,6 +192,8 @@ def _cell_facts(cell: Cell) -> dict[str, Any]:
     if cell.done:
         known = json.loads((cell.folder / "cell.json").read_text(encoding="utf-8"))
         facts |= {name: known[name] for name in ("steps", "instances", "minutes", "val_loss")}
+    if failed and cell.folder in failed:
+        facts["failed"] = failed[cell.folder]
     return facts
 
 
@@ -194,12 +205,16 @@ def _facts(
     seeds: int,
     inits: int,
     command: str,
+    failed: Mapping[Path, str],
 ) -> dict[str, Any]:
     trained = list(dict.fromkeys(cell.contender.name for cell in cells))
     known = set(metrics["model"])
-    models = [m for m in trained if m in known] + sorted(known - set(trained))
+    failed_models = {cell.contender.name for cell in cells if cell.folder in failed}
+    begun = known | failed_models
+    models = [m for m in trained if m in begun] + sorted(known - set(trained))
     table = summary(metrics).astype(object)
     table = table.where(table.notna(), None)  # JSON has no NaN
+    less = differences(with_every_seed(metrics, known - set(trained)), models, failed_models)
     return {
         "command": command,
         "created": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -210,31 +225,36 @@ def _facts(
         "seeds": seeds,
         "inits": inits,
         "models": models,
-        "cells": [_cell_facts(cell) for cell in cells],
+        "cells": [_cell_facts(cell, failed) for cell in cells],
         "summary": table.to_dict("records"),
-        "differences": differences(metrics, models).to_dict("records"),
+        "differences": less.to_dict("records"),
         "versions": versions(),
         "machine": machine(),
     }
 
 
+def _shown_differences(facts: dict[str, Any]) -> list[list[str]]:
+    table = pd.DataFrame(facts["differences"], columns=DIFFERENCES)
+    return shown_differences(table, facts["models"])
+
+
 def _write(folder: Path, metrics: pd.DataFrame, facts: dict[str, Any]) -> None:
-    models = facts["models"]
+    models, lost = facts["models"], _failed_models(facts)
     (folder / "comparison.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
     text = _heading(facts) + markdown_table(
-        ["subset", "target", "metric", *models], shown_rows(summary(metrics), models)
+        ["subset", "target", "metric", *models], shown_rows(summary(metrics), models, lost)
     )
-    rows = shown_differences(differences(metrics, models), models)
+    rows = _shown_differences(facts)
     if rows:
         text += f"\n{models[0]} less the others on the same seeds: mean ± standard deviation, and in how many it is better.\n\n"
         text += markdown_table(["subset", "target", "metric", *models[1:]], rows)
-    if note := _few_seeds(facts):
+    for note in _notes(facts):
         text += f"\n{note}\n"
     (folder / "comparison.md").write_text(text, encoding="utf-8")
     points = "splits" if len(facts["split_seeds"]) > 1 else "seeds"
     held_out = HELD_OUT[facts["split"]]
     caption = f"{facts['organism']}, held-out {held_out}; points: {points}, whisker: one standard deviation"
-    save(comparison_figure(metrics, models, caption), folder / "comparison.png")
+    save(comparison_figure(metrics, models, caption, lost), folder / "comparison.png")
 
 
 def _heading(facts: dict[str, Any]) -> str:
@@ -268,6 +288,23 @@ def _heading(facts: dict[str, Any]) -> str:
         + markdown_table(titles, rows)
         + "\n"
     )
+
+
+def _failed_models(facts: dict[str, Any]) -> set[str]:
+    """Models of which the training failed, with some seed at least: a mean of the others would flatter them."""
+    return {cell["model"] for cell in facts["cells"] if "failed" in cell}
+
+
+def _notes(facts: dict[str, Any]) -> list[str]:
+    """What is to be said below the tables."""
+    notes = [
+        f"{c['model']} failed with seed {c['seed']} on split {c['split']}: {c['failed'].splitlines()[0]}"
+        f" ({Path(c['folder']) / 'failed.txt'})"
+        for c in facts["cells"]
+        if "failed" in c
+    ]
+    few = _few_seeds(facts)
+    return [*notes, few] if few else notes
 
 
 def _few_seeds(facts: dict[str, Any]) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from pyg_nsa.cell.evaluation.subsets import SUBSETS
 from pyg_nsa.cell.report.figure_style import BLUE, GREY, INK, VERMILION, new_figure, quiet
 
 __all__ = [
+    "DIFFERENCES",
     "comparison_figure",
     "differences",
     "markdown_table",
@@ -20,9 +23,13 @@ __all__ = [
     "shown_differences",
     "shown_rows",
     "summary",
+    "with_every_seed",
 ]
 
 _ORDER = ["subset", "target", "metric"]
+
+DIFFERENCES = ["model", *_ORDER, "mean", "std", "better", "seeds"]
+"""Columns of :func:`differences`."""
 
 _OF_ONE = (
     ("fitness", "pearson"),
@@ -78,6 +85,22 @@ def over_inits(metrics: pd.DataFrame) -> pd.DataFrame:
     return out.assign(seed=out["split"])
 
 
+def with_every_seed(metrics: pd.DataFrame, computed: Collection[str]) -> pd.DataFrame:
+    """What needs no training is the same with every seed of a split: its rows once more for each seed that others have there.
+
+    Args:
+        metrics: Columns model, split, seed, and others.
+        computed: Models that need no training.
+
+    Returns:
+        The same columns, for :func:`differences`.
+    """
+    once = metrics["model"].isin(list(computed))
+    seeds = metrics.loc[~once, ["split", "seed"]].drop_duplicates()
+    repeated = metrics[once].drop(columns="seed").merge(seeds, on="split")
+    return pd.concat([metrics[~once], repeated], ignore_index=True)[list(metrics.columns)]
+
+
 def summary(metrics: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation over seeds.
 
@@ -96,21 +119,25 @@ def summary(metrics: pd.DataFrame) -> pd.DataFrame:
     return out.reset_index()
 
 
-def differences(metrics: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
+def differences(
+    metrics: pd.DataFrame, models: Sequence[str], failed: Collection[str] = ()
+) -> pd.DataFrame:
     """The first model less each other one, seed by seed: what is hard for both (a split, say) does not widen it.
 
     Args:
         metrics: As for :func:`summary`.
         models: The first one, and those that it is compared with; those without its seeds are left out.
+        failed: Models of which the training failed with some seed; they are left out, too.
 
     Returns:
         Columns model, subset, target, metric, mean, std (of the sample; ``None`` for one seed), better (in how many seeds the
         first one is), seeds. Metrics that are undefined for some seed are left out.
     """
     wide = metrics.pivot(index=[*_ORDER, "seed"], columns="model", values="value")
-    rows = []
+    rows: list[dict[str, Any]] = []
+    others = () if models[0] in failed else [m for m in models[1:] if m not in failed]
     for key, part in wide.groupby(level=_ORDER, sort=False):
-        for model in models[1:]:
+        for model in others:
             less = (part[models[0]] - part[model]).to_numpy(np.float64)
             if not np.isfinite(less).all():
                 continue
@@ -118,8 +145,7 @@ def differences(metrics: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
             row = {"model": model, **dict(zip(_ORDER, key, strict=True)), "mean": less.mean()}
             row["std"] = less.std(ddof=1) if len(less) > 1 else None
             rows.append({**row, "better": int((gain > 0).sum()), "seeds": len(less)})
-    columns = ["model", *_ORDER, "mean", "std", "better", "seeds"]
-    return pd.DataFrame(rows, columns=columns).astype({"std": object})
+    return pd.DataFrame(rows, columns=DIFFERENCES).astype({"std": object})
 
 
 def shown_differences(table: pd.DataFrame, models: Sequence[str]) -> list[list[str]]:
@@ -135,20 +161,22 @@ def shown_differences(table: pd.DataFrame, models: Sequence[str]) -> list[list[s
                 cells.append("–")
                 continue
             found = known.loc[(model, *row)]
-            cells.append(
-                f"{found['mean']:+.{digits}f} ± {found['std']:.{digits}f} ({found['better']}/{found['seeds']})"
-            )
+            better = f"{found['better']:.0f}/{found['seeds']:.0f}"
+            cells.append(f"{found['mean']:+.{digits}f} ± {found['std']:.{digits}f} ({better})")
         if any(cell != "–" for cell in cells):
             rows.append([*row, *cells])
     return rows
 
 
-def shown_rows(table: pd.DataFrame, models: Sequence[str]) -> list[list[str]]:
+def shown_rows(
+    table: pd.DataFrame, models: Sequence[str], failed: Collection[str] = ()
+) -> list[list[str]]:
     """Cells of the printed table: subset, target, metric, and ``mean ± std`` of each model.
 
     Args:
         table: Of :func:`summary`.
         models: Columns, in order.
+        failed: Those of which the training failed with some seed; that is said in the place of numbers.
     """
     found = table.set_index(["model", *_ORDER])
     rows = []
@@ -158,7 +186,8 @@ def shown_rows(table: pd.DataFrame, models: Sequence[str]) -> list[list[str]]:
             values = found.loc[(model, *row)] if (model, *row) in found.index else None
             cells.append(_cell(values, 4 if row[2] == "mse" else 3))
         if any(cell != "–" for cell in cells):
-            rows.append([*row, *cells])
+            shown = ["failed" if m in failed else c for m, c in zip(models, cells, strict=True)]
+            rows.append([*row, *shown])
     return rows
 
 
@@ -175,13 +204,17 @@ def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
 
 
-def comparison_figure(metrics: pd.DataFrame, models: Sequence[str], caption: str = "") -> Figure:
-    """One panel for each of the main metrics; a point for each seed, a bar for their mean, a whisker of one std.
+def comparison_figure(
+    metrics: pd.DataFrame, models: Sequence[str], caption: str = "", failed: Collection[str] = ()
+) -> Figure:
+    """One panel for each of the main metrics; a point for each seed, a bar for their mean, a whisker of one std. Where a metric is
+    undefined for some seed, that is said instead, as tables have no mean of it.
 
     Args:
         metrics: As for :func:`summary`.
         models: Rows of the panels, from the top.
         caption: A line below.
+        failed: As for :func:`shown_rows`.
     """
     judged = set(metrics[metrics["n"] > 0]["subset"])
     panels = [panel for panel in _PANELS if panel[0][0] in judged] or _PANELS[:_COLUMNS]
@@ -193,11 +226,10 @@ def comparison_figure(metrics: pd.DataFrame, models: Sequence[str], caption: str
         chosen = metrics[(metrics[_ORDER] == list(row)).all(axis=1)]
         for model in models:
             values = chosen[chosen["model"] == model]["value"].to_numpy(np.float64)
-            values = values[np.isfinite(values)]
             y = place[model]
-            if not len(values):
+            if nothing := "failed" if model in failed else _undefined(values):
                 axis.annotate(
-                    "undefined",
+                    nothing,
                     (0.02, y),
                     xycoords=("axes fraction", "data"),
                     va="center",
@@ -215,6 +247,8 @@ def comparison_figure(metrics: pd.DataFrame, models: Sequence[str], caption: str
                 )
             axis.plot(values, np.full(len(values), y), "o", ms=3.5, color=VERMILION, zorder=3)
         axis.set_title(title, fontsize=9, loc="left")
+        # Rows that hold words alone would not count for the limits.
+        axis.set_ylim(0.5 - len(models), 0.5)
         axis.set_yticks([place[m] for m in models], list(models), fontsize=8)
         axis.xaxis.set_major_locator(MaxNLocator(nbins=5))  # small numbers are long
         axis.tick_params(axis="x", labelsize=8)
@@ -222,3 +256,11 @@ def comparison_figure(metrics: pd.DataFrame, models: Sequence[str], caption: str
     if caption:
         figure.supxlabel(caption, fontsize=8, color=GREY)
     return figure
+
+
+def _undefined(values: NDArray[np.float64]) -> str:
+    """What stands in the place of a bar, where the table has no mean either; else nothing."""
+    lost = int((~np.isfinite(values)).sum())
+    if lost == len(values):
+        return "undefined"
+    return f"undefined in {lost} of {len(values)}" if lost else ""

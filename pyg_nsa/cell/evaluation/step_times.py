@@ -50,7 +50,11 @@ def measure_step_times(
         for number in range(rounds + _WARM_UP):
             for name, step in steps.items():
                 started = time.perf_counter()
-                step()
+                try:
+                    step()
+                except Exception as error:
+                    error.add_note(f"({name}, of which a step was timed before any training)")
+                    raise
                 if number >= _WARM_UP:
                     seconds[name].append(time.perf_counter() - started)
                 bar.advance(task)

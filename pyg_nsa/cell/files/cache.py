@@ -9,7 +9,7 @@ from typing import Any
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.data.dataset import PerturbationDataset
 
-__all__ = ["cache_folder", "graph_options", "open_dataset"]
+__all__ = ["cache_folder", "dataset_options", "graph_options", "open_dataset"]
 
 
 def cache_folder() -> Path:
@@ -25,6 +25,17 @@ def graph_options(config: CellConfig) -> dict[str, Any]:
         "unknown": config.data.unknown_genes,
         "proxies": config.data.proxies,
         "features": config.data.features,
+    }
+
+
+def dataset_options(config: CellConfig) -> dict[str, Any]:
+    """All that a configuration says of what is in its dataset, as arguments of
+    :class:`~pyg_nsa.cell.data.dataset.PerturbationDataset`: with the same ones datasets are the same."""
+    return {
+        "model": config.data.model,
+        "labels": config.data.labels,
+        "unknown_labels": config.data.unknown_labels,
+        **graph_options(config),
     }
 
 
@@ -46,11 +57,8 @@ def open_dataset(
     """
     return PerturbationDataset(
         cache or cache_folder(),
-        config.data.model,
-        labels=config.data.labels,
-        unknown_labels=config.data.unknown_labels,
         workers=config.data.label_workers,
         progress=progress,
         build=build,
-        **graph_options(config),
+        **dataset_options(config),
     )

@@ -38,6 +38,7 @@ __all__ = [
     "identity",
     "labels_fingerprint",
     "read_checkpoint",
+    "relevant",
     "training_fingerprint",
 ]
 
@@ -231,7 +232,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     old, new = _leaves(before, ()), _leaves(now, ())
     lines = []
     for path in dict.fromkeys([*old, *new]):
-        if any(path[: len(known)] == known for known in _IRRELEVANT):
+        if _is_irrelevant(path):
             continue
         if old.get(path) is None and new.get(path) is None:
             continue  # null, or a version that does not know it: such a field changed nothing there
@@ -244,6 +245,20 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         if values[0] != values[1]:
             lines.append(f"{path_text(path)}: {values[0]} before, {values[1]} now")
     return lines
+
+
+def relevant(config: Mapping[str, Any]) -> list[tuple[tuple[str | int, ...], Any]]:
+    """The values of a dumped configuration that matter for the result, with their paths, in the order of these.
+
+    A value that is null is left out: a version that does not know the field has none.
+    """
+    leaves = _leaves(config, ()).items()
+    kept = [(p, v) for p, v in leaves if v is not None and not _is_irrelevant(p)]
+    return sorted(kept, key=lambda item: [str(step) for step in item[0]])
+
+
+def _is_irrelevant(path: tuple[str | int, ...]) -> bool:
+    return any(path[: len(known)] == known for known in _IRRELEVANT)
 
 
 def _is_data(path: tuple[str | int, ...], *among: tuple[str, ...]) -> bool:

@@ -272,11 +272,12 @@ def _print_data(
 
 def _print_metrics(console: Console, metrics: pd.DataFrame, title: str) -> None:
     table = Table(title=title)
+    # Folded where it is too wide, not cut: hetero_nsa and hetero_conv must not become one name.
     for name in ("subset", "target", "metric"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     models = list(dict.fromkeys(metrics["model"]))
     for name in models:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     table.add_column("n", justify="right")
     test = metrics[metrics["part"] == "test"]
     for (subset, target, metric), rows in test.groupby(["subset", "target", "metric"], sort=False):
