@@ -59,7 +59,8 @@ class NodeInput(nn.Module):
                 "the integers name"
             )
         check_dtype(self.node_type, x, self.lin)
-        if self.lin.in_channels not in (-1, x.size(-1)):
+        # Two comparisons: torch.compile takes a size that it leaves open for a member of no tuple.
+        if self.lin.in_channels != -1 and self.lin.in_channels != x.size(-1):
             raise ValueError(
                 f"x of node type '{self.node_type}' has {x.size(-1)} columns, but this module was made for "
                 f"{self.lin.in_channels} (in_channels, or its first call)"
