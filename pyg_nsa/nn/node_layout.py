@@ -317,7 +317,7 @@ class NodeLayout:
             if x_ptr is None:
                 if ptr is not None:
                     text = f"in a compiled graph, compact data of {name} need x_ptr_dict: batch with follow_batch=['x']"
-                    torch._assert_async(ptr[-1] == num_rows, text)
+                    torch._assert_async(ptr[-1] == self._counted_rows(batch), text)
                 return ptr, ptr
             return x_ptr, x_ptr if ptr is None else ptr
         if x_ptr is not None:
@@ -356,6 +356,15 @@ class NodeLayout:
             f"x of {name} has {num_rows} rows, but 'ptr' counts {num_nodes} nodes in {num_graphs} graphs, and they "
             "are not of one padded height; batch with follow_batch=['x'] and pass x_ptr_dict"
         )
+
+    def _counted_rows(self, batch: Tensor | None) -> int | Tensor:
+        """The number of rows, for a check inside of a compiled graph."""
+        # Where Dynamo finds that it equals the length of another tensor, Inductor names it by that tensor, and has no such name unless
+        # the tensor is in the graph too.
+        for of_rows in (batch, self.n_id):
+            if of_rows is not None and of_rows.numel() == self.num_rows:
+                return torch.ones_like(of_rows).sum()
+        return self.num_rows
 
     def _graph_of_row(self) -> Tensor:
         """``[N]`` graph of each row; all 0 where the call names no graphs."""

@@ -3,6 +3,8 @@
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from torch_geometric.data import HeteroData
+from torch_geometric.loader import DataLoader
 
 from pyg_nsa import HeteroNSAConv
 
@@ -42,3 +44,48 @@ def test_other_columns_are_refused_where_sizes_are_left_open():
         compiled({"a": x["a"][:, :7]}, index, attr)
     with pytest.raises(ValueError, match="has 3 columns, but the projection was made for 4"):
         compiled(x, index, {ET: attr[ET][:, :3]})
+
+
+# ---- batches -------------------------------------------------------------------------------------------------------------
+
+
+def batch(*sizes):
+    """Of graphs with these numbers of nodes, as a DataLoader gives it."""
+    graphs = []
+    for nodes in sizes:
+        data = HeteroData()
+        x, index, _ = graph(nodes, 2 * nodes)
+        data["a"].x, data[ET].edge_index = x["a"], index[ET]
+        graphs.append(data)
+    return next(iter(DataLoader(graphs, batch_size=len(graphs))))
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_inductor_compiles_self_attention_of_batches(dynamic):
+    """The default backend: others do not lose the names of sizes."""
+    layer = HeteroNSAConv({ET: "adjacency_mask"}, hidden_channels=8, pattern="S")
+    calls = [layer.collect(batch(*sizes)) for sizes in [(3, 4, 5), (2, 7), (6, 6, 6)]]
+    layer(**calls[0])
+    compiled = torch.compile(layer, dynamic=dynamic)
+    for call in calls:
+        expected = layer(**call)["a"]
+        torch.testing.assert_close(compiled(**call)["a"], expected)
+    compact = {
+        **calls[0],
+        "ptr_dict": {"a": calls[0]["ptr_dict"]["a"] - torch.tensor([0, 0, 1, 1])},
+    }
+    with pytest.raises(RuntimeError, match="compact data of node type 'a' need x_ptr_dict"):
+        compiled(**compact)
+
+
+def test_lengths_of_graphs_end_a_graph_of_self_attention_and_no_more():
+    """No batch's lengths are built in, so the next one is compiled anew at most for sizes that it leaves open."""
+    layer = HeteroNSAConv({ET: "adjacency_mask"}, hidden_channels=8, pattern="S")
+    calls = [layer.collect(batch(*sizes)) for sizes in [(3, 4, 5), (2, 7, 9), (6, 6, 6), (9, 2, 5)]]
+    layer(**calls[0])
+    compiled = torch.compile(layer, dynamic=True, backend="aot_eager")
+    compiled(**calls[0])
+    graphs = counters["stats"]["unique_graphs"]
+    for call in calls[1:]:
+        torch.testing.assert_close(compiled(**call)["a"], layer(**call)["a"])
+    assert counters["stats"]["unique_graphs"] == graphs
