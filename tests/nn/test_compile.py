@@ -89,3 +89,39 @@ def test_lengths_of_graphs_end_a_graph_of_self_attention_and_no_more():
     for call in calls[1:]:
         torch.testing.assert_close(compiled(**call)["a"], layer(**call)["a"])
     assert counters["stats"]["unique_graphs"] == graphs
+
+
+# ---- batch_dict alone ----------------------------------------------------------------------------------------------------
+
+
+def test_embeddings_of_a_sorted_batch():
+    layer = HeteroNSAConv(
+        {ET: "adjacency_mask"}, hidden_channels=8, pattern="M", num_nodes={"a": 3}
+    )
+    x, index = {"a": torch.randn(6, 4)}, {ET: torch.tensor([[0, 1, 3], [1, 2, 4]])}
+    batch = torch.tensor([0, 0, 0, 2, 2, 2])
+    expected = layer(x, index, batch_dict={"a": batch})["a"]
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x, index, batch_dict={"a": batch})["a"], expected)
+    with pytest.raises(RuntimeError, match="or sort the rows so that batch_dict ascends"):
+        compiled(x, index, batch_dict={"a": batch.flip(0)})
+    with pytest.raises(ValueError, match="'batch' of node type 'a' has 5 entries but x has 6 rows"):
+        torch.compile(layer, backend="aot_eager")(x, index, batch_dict={"a": batch[1:]})
+
+
+@pytest.mark.parametrize("num_nodes", [None, {"a": 4}])
+def test_masks_tell_the_numbering(num_nodes):
+    """Compact graphs: the last row is padding, pert_mask marks a node that was removed and has no row."""
+    layer = HeteroNSAConv(
+        {ET: "adjacency_mask"}, hidden_channels=8, pattern="M", num_nodes=num_nodes
+    )
+    x, index = {"a": torch.randn(8, 4)}, {ET: torch.tensor([[0, 1, 2, 4, 5], [1, 2, 0, 5, 6]])}
+    real = torch.tensor([1, 1, 1, 0, 1, 1, 1, 0]).bool()
+    call = {
+        "mask_dict": {"a": real},
+        "pert_mask_dict": {"a": torch.tensor([0, 1, 0, 0, 0, 0, 1, 0]).bool()},
+        "batch_dict": {"a": torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])},
+    }
+    expected = layer(x, index, **call)["a"]
+    out = torch.compile(layer, backend="aot_eager")(x, index, **call)["a"]
+    torch.testing.assert_close(out[real], expected[real])
