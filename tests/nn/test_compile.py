@@ -6,7 +6,7 @@ from torch._dynamo.utils import counters
 from torch_geometric.data import HeteroData
 from torch_geometric.loader import DataLoader
 
-from pyg_nsa import HeteroNSAConv
+from pyg_nsa import HeteroNSAConv, NSAConv, attention_maps
 
 ET = ("a", "to", "a")
 
@@ -125,3 +125,38 @@ def test_masks_tell_the_numbering(num_nodes):
     expected = layer(x, index, **call)["a"]
     out = torch.compile(layer, backend="aot_eager")(x, index, **call)["a"]
     torch.testing.assert_close(out[real], expected[real])
+
+
+# ---- attention weights ---------------------------------------------------------------------------------------------------
+
+
+def test_weights_of_edges_that_occur_twice():
+    conv = NSAConv(8, 4, heads=2, edge_dim=1)
+    x, attr = torch.randn(4, 8), torch.randn(5, 1)
+    index = torch.tensor([[0, 1, 1, 2, 0], [1, 2, 2, 3, 1]])
+    compiled = torch.compile(conv, backend="aot_eager")
+
+    def results(layer):
+        conv.zero_grad()
+        out, (pairs, weights) = layer(x, index, attr, return_attention_weights=True)
+        (out.sum() + weights.square().sum()).backward()
+        return out, pairs, weights, conv.lin_key.weight.grad, conv.lin_edge.weight.grad
+
+    for got, expected in zip(results(compiled), results(conv), strict=True):
+        torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("is_compiled_before", [False, True])
+def test_maps_of_a_compiled_model_are_told_to_be_missing(is_compiled_before):
+    layer = HeteroNSAConv({ET: "adjacency_mask"}, hidden_channels=8, pattern="M")
+    x, index, _ = graph(5, 12)
+    layer(x, index)
+    compiled = torch.compile(layer, backend="aot_eager")
+    if is_compiled_before:
+        compiled(x, index)
+    with pytest.warns(UserWarning, match="or it was compiled"), attention_maps(layer) as maps:
+        compiled(x, index)
+    with attention_maps(layer) as found:
+        layer(x, index)
+    compiled(x, index)
+    assert (len(maps), len(found)) == (0, 1)
