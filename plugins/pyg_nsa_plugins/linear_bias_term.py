@@ -50,7 +50,8 @@ class LinearBiasTerm(PairTerm):
             raise ValueError(
                 f"'{self.attribute}' of edge type {inputs.edge_type}: {error}"
             ) from None
-        if self.lin.in_channels not in (-1, attribute.size(-1)):
+        # Two comparisons: torch.compile takes a size that it leaves open for a member of no tuple.
+        if self.lin.in_channels != -1 and self.lin.in_channels != attribute.size(-1):
             raise ValueError(
                 f"'{self.attribute}' of edge type {inputs.edge_type} has {attribute.size(-1)} columns, but the projection was "
                 f"made for {self.lin.in_channels}; give every graph the same number of columns"

@@ -255,6 +255,22 @@ class EdgeSet:
         raw = edge_attr[self.edge_of]
         return out.index_add(0, self.pair_of[: raw.size(0)], raw)
 
+    def without_unused_slots(self) -> EdgeSet:
+        """The pairs alone, where a compiled graph left slots. Their number is read, so a compiled graph may end here."""
+        if self.pair_of is None or self.pair_of.numel() != self.num_pairs:
+            return self  # slots are as many as raw pairs
+        used: Any = self.rowptr[-1].item()  # int() would be a constant to torch.export
+        return EdgeSet(
+            self.row[:used],
+            self.col[:used],
+            self.rowptr,
+            self.num_queries,
+            self.num_keys,
+            self.edge_of,
+            self.pair_of,
+            self.num_edges,
+        )
+
     def edge_index(self) -> Tensor:
         """``[2, P]`` int64: sources (keys) and targets (queries) of the pairs."""
         return torch.stack([self.col, self.row])

@@ -43,22 +43,31 @@ def full_attention(
         return _shared_layout(q, k, v, alive_queries, alive_keys, scale)
     qs = query_segments or Segments.single(q.size(0), q.device)
     ks = key_segments or (qs if k.size(0) == q.size(0) else Segments.single(k.size(0), k.device))
-    q_lengths, k_lengths = qs.lengths, ks.lengths
     q, k, v = qs.gather(q), ks.gather(k), ks.gather(v)
-    if (
-        len(q_lengths) == len(k_lengths) == 1
-    ):  # without a look at the length, which torch.export may not know
-        return qs.scatter(_attend(q[None], k[None], v[None], scale)[0])
+    # Without a look at the length, which torch.export may not know.
+    one = qs.num_graphs == ks.num_graphs == 1
+    return qs.scatter(
+        _attend(q[None], k[None], v[None], scale)[0] if one else _by_graph(q, k, v, qs, ks, scale)
+    )
+
+
+# A compiled graph ends before it and another begins after it: traced, it would hold for one batch's lengths.
+@torch.compiler.disable(reason="the lengths of a batch's graphs are read")  # type: ignore[untyped-decorator]
+def _by_graph(
+    q: Tensor, k: Tensor, v: Tensor, queries: Segments, keys: Segments, scale: float
+) -> Tensor:
+    """``[M_q, H, D]`` over ``[M_k, H, D]``, rows in the order of their segments."""
+    q_lengths, k_lengths = queries.lengths, keys.lengths
     if len(set(q_lengths)) == 1 and len(set(k_lengths)) == 1:
         batch = len(q_lengths)
         shape = q.shape
         q, k, v = (x.reshape(batch, -1, *x.shape[1:]) if x.numel() else x[None] for x in (q, k, v))
-        return qs.scatter(_attend(q, k, v, scale).reshape(shape))
+        return _attend(q, k, v, scale).reshape(shape)
     parts = [
         _attend(a[None], b[None], c[None], scale)[0]
         for a, b, c in zip(q.split(q_lengths), k.split(k_lengths), v.split(k_lengths), strict=True)
     ]
-    return qs.scatter(torch.cat(parts))
+    return torch.cat(parts)
 
 
 def _shared_layout(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,7 +56,9 @@ def attention_maps(model: nn.Module) -> Iterator[list[AttentionMap]]:
             of them.
 
     Yields:
-        A list that every layer adds to as it is called.
+        A list that every layer adds to as it is called. Calls of a compiled model add nothing (and a warning says so): call the model that
+        was given to ``torch.compile``, or after ``model.compile()`` its ``forward``. Activation checkpointing, which calls layers
+        again in the backward pass, adds nothing there.
 
     Raises:
         ValueError: The model has no such layer.
@@ -83,6 +86,13 @@ def attention_maps(model: nn.Module) -> Iterator[list[AttentionMap]]:
         )
     try:
         yield maps
+        if not maps:
+            warnings.warn(
+                f"attention_maps: no layer of {type(model).__name__} was called inside of the with block, or it was compiled: torch.compile "
+                "leaves out what looks at layers. Call the model that was given to torch.compile, not what it returned (after "
+                "model.compile(): model.forward(…))",
+                stacklevel=3,
+            )
     finally:
         for handle in handles:
             handle.remove()
@@ -102,6 +112,9 @@ def _weights_to(
     maps: list[AttentionMap], path: str, edge_type: EdgeType | None, orders: list[Tensor | None]
 ) -> Callable[..., None]:
     def look(conv: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        # What a compiled graph holds stays in it after the block, and one that was compiled before has nothing to call.
+        if torch.compiler.is_compiling() or _is_in_backward_pass():
+            return
         named = {k: v for k, v in kwargs.items() if k != "return_attention_weights"}
         with torch.no_grad():
             index, weights = conv.attention_weights(*args[:3], **named)
@@ -111,3 +124,8 @@ def _weights_to(
         maps.append(AttentionMap(path, edge_type, torch.stack(ends), weights))
 
     return look
+
+
+def _is_in_backward_pass() -> bool:
+    """Whether autograd runs this: then activation checkpointing calls what was called before."""
+    return torch._C._current_graph_task_id() != -1

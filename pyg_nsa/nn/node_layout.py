@@ -116,7 +116,9 @@ class NodeLayout:
                 self._check_graph_field(name, value)
         # Masks are by the place in the base graph, so rows that they describe are its nodes, one by one.
         self._says_nodes = self.is_shared or any(v is not None for v in (n_id, mask, pert_mask))
-        self.row_ptr, self.index_ptr = self._resolve_ptr(batch, ptr, x_ptr)
+        self.row_ptr, self.index_ptr = self._resolve_ptr(
+            batch, ptr, x_ptr, mask is not None and pert_mask is not None
+        )
         self._graph = batch if batch is not None and batch.numel() == self.num_rows else None
         self._compact: Tensor | None = None  # [B] bool: graphs whose deleted nodes were removed
         self.alive = self._resolve_alive(mask, pert_mask, numbering)
@@ -249,13 +251,9 @@ class NodeLayout:
         position = torch.arange(self.num_rows, device=self.device)
         if self.is_shared:
             return position
-        if self.row_ptr is None:
-            if self._graph is not None:
-                raise ValueError(
-                    f"learned embeddings of node type '{self.node_type}' need to know where each graph starts: pass "
-                    "ptr_dict (PyG batches carry it), or sort the rows so that batch_dict ascends; or pass n_id_dict, the "
-                    "base graph's node of each row"
-                )
+        if self.row_ptr is None and self._graph is not None:
+            start = self._start_in_order(self._graph)
+        elif self.row_ptr is None:
             start = torch.zeros_like(position)
         else:
             start = self.row_ptr[self._graph_of_row()]
@@ -272,6 +270,19 @@ class NodeLayout:
         # Survivors keep their order, so the i-th real row of a graph is its i-th node that was not deleted.
         survivors_first = torch.sort(2 * graph + self.pert_mask.long(), stable=True).indices
         return torch.where(self._compact[graph], survivors_first, position) - start
+
+    def _start_in_order(self, graph: Tensor) -> Tensor:
+        """``[N]`` the first row of each row's graph, where :meth:`_resolve_ptr` found no order of the rows, or could not look."""
+        text = (
+            f"learned embeddings of node type '{self.node_type}' need to know where each graph starts: pass "
+            "ptr_dict (PyG batches carry it), or sort the rows so that batch_dict ascends; or pass n_id_dict, the "
+            "base graph's node of each row"
+        )
+        if not torch.compiler.is_compiling():
+            raise ValueError(text)
+        torch._assert_async((graph[1:] >= graph[:-1]).all(), text)
+        graph = graph.contiguous()
+        return torch.searchsorted(graph, graph)
 
     def _check_graph_field(self, field: str, value: Tensor) -> None:
         """``batch`` names a graph for each row, ``ptr`` and ``x_ptr`` where each graph begins and the last one ends."""
@@ -302,7 +313,11 @@ class NodeLayout:
     # ---- resolving ---------------------------------------------------------------------------------------------------
 
     def _resolve_ptr(
-        self, batch: Tensor | None, ptr: Tensor | None, x_ptr: Tensor | None
+        self,
+        batch: Tensor | None,
+        ptr: Tensor | None,
+        x_ptr: Tensor | None,
+        has_both_masks: bool,
     ) -> tuple[Tensor | None, Tensor | None]:
         num_rows, name = self.num_rows, f"node type '{self.node_type}'"
         if self.is_shared:
@@ -313,11 +328,23 @@ class NodeLayout:
                         "batch, and all graphs share one base graph"
                     )
             return None, None
+        if ptr is None and x_ptr is None:
+            if batch is None:
+                return None, None
+            if batch.numel() != num_rows:
+                raise ValueError(
+                    f"'batch' of {name} has {batch.numel()} entries but x has {num_rows} rows: pass ptr_dict too "
+                    "(data in compact numbering), as collect(data) does"
+                )
+            # A compiled graph does without, and stays one, unless the masks are to tell the numbering of each graph.
+            if not torch.compiler.is_compiling() or has_both_masks:
+                ptr = _ptr_of(batch, name)
+            return ptr, ptr
         if torch.compiler.is_compiling():
             if x_ptr is None:
-                if ptr is not None:
-                    text = f"in a compiled graph, compact data of {name} need x_ptr_dict: batch with follow_batch=['x']"
-                    torch._assert_async(ptr[-1] == num_rows, text)
+                assert ptr is not None
+                text = f"in a compiled graph, compact data of {name} need x_ptr_dict: batch with follow_batch=['x']"
+                torch._assert_async(ptr[-1] == self._counted_rows(batch), text)
                 return ptr, ptr
             return x_ptr, x_ptr if ptr is None else ptr
         if x_ptr is not None:
@@ -330,21 +357,7 @@ class NodeLayout:
                     f"'ptr' of {name} is for {ptr.numel() - 1} graphs but 'x_ptr' for {x_ptr.numel() - 1}"
                 )
             return x_ptr, x_ptr if ptr is None or torch.equal(ptr, x_ptr) else ptr
-        if ptr is None:
-            if batch is None:
-                return None, None
-            if batch.numel() != num_rows:
-                raise ValueError(
-                    f"'batch' of {name} has {batch.numel()} entries but x has {num_rows} rows: pass ptr_dict too "
-                    "(data in compact numbering), as collect(data) does"
-                )
-            if num_rows and int(batch.min()) < 0:
-                raise ValueError(f"'batch' of {name} is negative; it counts graphs from 0")
-            if num_rows == 0 or bool((batch[1:] < batch[:-1]).any()):
-                return None, None
-            graphs = torch.arange(int(batch[-1]) + 2, device=batch.device)
-            ptr = torch.searchsorted(batch.contiguous(), graphs)
-            return ptr, ptr
+        assert ptr is not None
         num_nodes, num_graphs = int(ptr[-1]), ptr.numel() - 1
         if num_nodes == num_rows:
             return ptr, ptr
@@ -356,6 +369,15 @@ class NodeLayout:
             f"x of {name} has {num_rows} rows, but 'ptr' counts {num_nodes} nodes in {num_graphs} graphs, and they "
             "are not of one padded height; batch with follow_batch=['x'] and pass x_ptr_dict"
         )
+
+    def _counted_rows(self, batch: Tensor | None) -> int | Tensor:
+        """The number of rows, for a check inside of a compiled graph."""
+        # Where Dynamo finds that it equals the length of another tensor, Inductor names it by that tensor, and has no such name unless
+        # the tensor is in the graph too.
+        for of_rows in (batch, self.n_id):
+            if of_rows is not None and of_rows.numel() == self.num_rows:
+                return torch.ones_like(of_rows).sum()
+        return self.num_rows
 
     def _graph_of_row(self) -> Tensor:
         """``[N]`` graph of each row; all 0 where the call names no graphs."""
@@ -463,3 +485,15 @@ class NodeLayout:
                 f"{name}: the configuration says numbering: {numbering}, but the data is in {self.found} numbering; "
                 f"set numbering: {self.found} (or auto) or convert the data"
             )
+
+
+# How many graphs there are is read, so a compiled graph ends before it and another begins after it.
+@torch.compiler.disable(reason="the number of graphs is read from batch_dict")  # type: ignore[untyped-decorator]
+def _ptr_of(batch: Tensor, name: str) -> Tensor | None:
+    """``[B + 1]``, or ``None`` where the rows are not in the order of their graphs."""
+    if batch.numel() and int(batch.min()) < 0:
+        raise ValueError(f"'batch' of {name} is negative; it counts graphs from 0")
+    if batch.numel() == 0 or bool((batch[1:] < batch[:-1]).any()):
+        return None
+    graphs = torch.arange(int(batch[-1]) + 2, device=batch.device)
+    return torch.searchsorted(batch.contiguous(), graphs)

@@ -170,7 +170,8 @@ class NSAConv(MessagePassing):
                 query, key, value, edges, parts, bias, alive_keys=alive[0], alive_queries=alive[1]
             ).flatten(-2)
             if explained and wants_weights(self):
-                show_weights(self, _weights(query, key, edges, bias, alive), edges, out)
+                pairs, weights = _pairs_and_weights(query, key, edges, bias, alive)
+                show_weights(self, weights, pairs, out)
         if not self.concat:
             out = out.unflatten(-1, (self.heads, -1)).mean(dim=-2)
         out = dropout(out, self.dropout, self.training)
@@ -181,7 +182,8 @@ class NSAConv(MessagePassing):
             else:
                 out = out + skip
         if query is not None and key is not None and asks_weights:
-            return out, (edges.edge_index(), _weights(query, key, edges, bias, alive))
+            pairs, weights = _pairs_and_weights(query, key, edges, bias, alive)
+            return out, (pairs.edge_index(), weights)
         return out
 
     def attention_weights(
@@ -201,7 +203,8 @@ class NSAConv(MessagePassing):
         x_src, x_dst = (x, x) if isinstance(x, Tensor) else x
         edges, bias = self._attended(x_src, x_dst, edge_index, edge_attr, bias)
         query, key, *_ = self._project(x_src, x_dst)
-        return edges.edge_index(), _weights(query, key, edges, bias, alive)
+        pairs, weights = _pairs_and_weights(query, key, edges, bias, alive)
+        return pairs.edge_index(), weights
 
     def _attended(
         self,
@@ -296,6 +299,19 @@ class NSAConv(MessagePassing):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.in_channels}, {self.out_channels}, heads={self.heads})"
+
+
+def _pairs_and_weights(
+    query: Tensor,
+    key: Tensor,
+    edges: EdgeSet,
+    bias: Tensor | None,
+    alive: tuple[Tensor | None, Tensor | None],
+) -> tuple[EdgeSet, Tensor]:
+    """The pairs, and the weight of each; in a compiled graph too, where ``edges`` may have slots besides."""
+    pairs = edges.without_unused_slots()
+    bias = None if bias is None else bias[: pairs.num_pairs]
+    return pairs, _weights(query, key, pairs, bias, alive)
 
 
 def _weights(

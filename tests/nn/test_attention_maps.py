@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torch_geometric.nn import HeteroConv, SAGEConv, TransformerConv
 
 from pyg_nsa import HeteroNSAConv, NSAConv, attention_maps
@@ -141,3 +142,16 @@ def test_hooks_go_after_an_error():
     with pytest.raises(KeyError), attention_maps(conv):
         raise KeyError
     assert not any(m._forward_pre_hooks for m in conv.modules())
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_layers_that_are_called_again_in_the_backward_pass_are_kept_once(use_reentrant):
+    conv, call = example("M")
+    rows = {t: x.requires_grad_() for t, x in call["x_dict"].items()}
+
+    def run(u, v):
+        return conv(**{**call, "x_dict": {"u": u, "v": v}})["u"]
+
+    with attention_maps(conv) as maps:
+        checkpoint(run, rows["u"], rows["v"], use_reentrant=use_reentrant).sum().backward()
+    assert sorted(found.edge_type for found in maps) == sorted(KINDS)
