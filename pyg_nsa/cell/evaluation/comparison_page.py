@@ -154,13 +154,14 @@ def shown_differences(table: pd.DataFrame, models: Sequence[str]) -> list[list[s
     known = table[table["seeds"] > 1].set_index(["model", *_ORDER])
     rows = []
     for row in ROWS:
-        digits = 4 if row[2] == "mse" else 3
+        of_row = {m: known.loc[(m, *row)] for m in models[1:] if (m, *row) in known.index}
+        digits = _digits(row[2], [one["std"] for one in of_row.values()])
         cells = []
         for model in models[1:]:
-            if (model, *row) not in known.index:
+            if model not in of_row:
                 cells.append("–")
                 continue
-            found = known.loc[(model, *row)]
+            found = of_row[model]
             better = f"{found['better']:.0f}/{found['seeds']:.0f}"
             cells.append(f"{found['mean']:+.{digits}f} ± {found['std']:.{digits}f} ({better})")
         if any(cell != "–" for cell in cells):
@@ -181,14 +182,21 @@ def shown_rows(
     found = table.set_index(["model", *_ORDER])
     rows = []
     for row in ROWS:
-        cells = []
-        for model in models:
-            values = found.loc[(model, *row)] if (model, *row) in found.index else None
-            cells.append(_cell(values, 4 if row[2] == "mse" else 3))
+        of_row = [found.loc[(m, *row)] if (m, *row) in found.index else None for m in models]
+        digits = _digits(row[2], [values["mean"] for values in of_row if values is not None])
+        cells = [_cell(values, digits) for values in of_row]
         if any(cell != "–" for cell in cells):
             shown = ["failed" if m in failed else c for m, c in zip(models, cells, strict=True)]
             rows.append([*row, *shown])
     return rows
+
+
+def _digits(metric: str, sizes: Sequence[float]) -> int:
+    """Digits after the point: of errors as many as leave two of the least one, for models may be told apart there alone."""
+    if metric != "mse":
+        return 3
+    least = min((float(size) for size in sizes if size > 1e-9), default=1.0)
+    return int(min(8, max(4, 1 - np.floor(np.log10(least)))))
 
 
 def _cell(values: pd.Series | None, digits: int) -> str:
