@@ -270,9 +270,18 @@ def test_a_comparison_has_rows_and_panels_of_what_there_is():
     table = measured("pairs", "new pairs of known genes")
     found = [(row[0], row[3]) for row in shown_rows(summary(table), ["a"])]
     assert found == [("pairs", "0.1000"), ("new pairs of known genes", "0.1000")]
-    # Errors far below the others' are no zeros.
+    # Errors far below the others' are no zeros, and their bars are to be seen.
     least = table.assign(value=[0.1, 0.0000374])
     assert [row[3] for row in shown_rows(summary(least), ["a"])] == ["0.1000", "0.000037"]
+    far = pd.concat([table, table.assign(model="b", value=0.001)])
+    for drawn, scale in ((far, "log"), (table, "linear")):
+        figure = comparison_figure(drawn, ["a", "b"])
+        (axis,) = (
+            ax
+            for ax in figure.axes
+            if ax.get_title(loc="left").startswith("pairs: interaction ε, MSE")
+        )
+        assert axis.get_xscale() == scale
     for subsets, first in (
         (["singles", "pairs"], ["single deletions", "pairs"]),
         (["pairs"], ["pairs"]),

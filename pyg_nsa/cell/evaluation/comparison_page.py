@@ -212,6 +212,10 @@ def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
 
 
+_FAR_APART = 50.0
+"""Errors of one panel that differ by such a factor are drawn on a logarithmic axis."""
+
+
 def comparison_figure(
     metrics: pd.DataFrame, models: Sequence[str], caption: str = "", failed: Collection[str] = ()
 ) -> Figure:
@@ -254,11 +258,17 @@ def comparison_figure(
                     mean, y, xerr=values.std(ddof=1), color=INK, capsize=3, lw=1, zorder=2
                 )
             axis.plot(values, np.full(len(values), y), "o", ms=3.5, color=VERMILION, zorder=3)
-        axis.set_title(title, fontsize=9, loc="left")
+        known = chosen[chosen["value"] > 0]["value"]
+        far_apart = row[2] == "mse" and len(known) > 0 and known.max() > _FAR_APART * known.min()
+        axis.set_title(f"{title}, logarithmic" if far_apart else title, fontsize=9, loc="left")
         # Rows that hold words alone would not count for the limits.
         axis.set_ylim(0.5 - len(models), 0.5)
         axis.set_yticks([place[m] for m in models], list(models), fontsize=8)
-        axis.xaxis.set_major_locator(MaxNLocator(nbins=5))  # small numbers are long
+        if far_apart:  # else the best models' bars are all of no length
+            axis.set_xscale("log")
+            axis.set_xlim(left=known.min() / 2)
+        else:
+            axis.xaxis.set_major_locator(MaxNLocator(nbins=5))  # small numbers are long
         axis.tick_params(axis="x", labelsize=8)
         quiet(axis)
     if caption:
