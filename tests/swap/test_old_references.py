@@ -92,8 +92,10 @@ def assert_refused(model, match, data=None):
     after = state(model)
     assert list(after) == list(before)
     for name, value in before.items():
-        same = after[name] == value
-        assert same if isinstance(same, bool) else same.all(), name
+        if isinstance(value, str):
+            assert after[name] == value, name
+        else:  # a bias beside a weight that is lazy may be memory of any content, NaN as well
+            torch.testing.assert_close(after[name], value, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("hold", HOLDERS)
