@@ -34,7 +34,9 @@ def lost_reactions(graph: HeteroData, genes: NDArray[np.integer], pad: int) -> N
     owner, node = DeletionRule(graph).dead_reactions(
         genes[instance, column].astype(np.int64), instance
     )
-    dead = np.unique(owner * len(reaction) + node)  # each node once
+    # Each node once; np.unique takes ten times as long for millions.
+    dead = np.sort(owner * len(reaction) + node)
+    dead = dead[np.diff(dead, prepend=-1) > 0]
     owner, node = np.divmod(dead, max(len(reaction), 1))
     hit, number = np.unique(owner * count + reaction[node], return_counts=True)
     owner, hit = np.divmod(hit, max(count, 1))
