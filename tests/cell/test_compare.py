@@ -10,9 +10,8 @@ import torch
 from click.testing import CliRunner
 
 from pyg_nsa.cell.config import CellConfig
-from pyg_nsa.cell.evaluation import compare as module
-from pyg_nsa.cell.evaluation import step_times
-from pyg_nsa.cell.evaluation.compare import CompareError, contenders_of, plan
+from pyg_nsa.cell.evaluation import cells, compare, step_times
+from pyg_nsa.cell.evaluation.compare import plan
 from pyg_nsa.cell.evaluation.comparison_page import (
     comparison_figure,
     differences,
@@ -23,6 +22,7 @@ from pyg_nsa.cell.evaluation.comparison_page import (
     summary,
     with_every_seed,
 )
+from pyg_nsa.cell.evaluation.contenders import CompareError, contenders_of
 from pyg_nsa.cell.evaluation.equal_terms import (
     MatchError,
     count_parameters,
@@ -122,7 +122,7 @@ def test_a_number_that_no_width_has_is_named(dataset):
 
 def test_equal_time_is_as_many_steps_as_take_as_long(dataset, tmp_path, monkeypatch):
     seconds = {"hetero_nsa": 0.2, "embedding": 0.05}
-    monkeypatch.setattr(module, "measure_step_times", lambda steps, progress: seconds)
+    monkeypatch.setattr(compare, "measure_step_times", lambda steps, progress: seconds)
     settings = ["training.max_minutes=0.5", "training.epochs=3", "training.patience=2"]
     settings += ["training.instances_per_epoch=70", "training.batch_size=16"]
     contenders = contenders_of({"a": textbook(*settings)})
@@ -149,7 +149,7 @@ def test_equal_time_is_as_many_steps_as_take_as_long(dataset, tmp_path, monkeypa
 
 def test_a_dry_run_keeps_no_times(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        module, "measure_step_times", lambda steps, progress: dict.fromkeys(steps, 1.0)
+        compare, "measure_step_times", lambda steps, progress: dict.fromkeys(steps, 1.0)
     )
     contenders = contenders_of({"a": textbook()})
     plan(contenders, "time", tmp_path, 1, lambda config: dataset, keep=False)
@@ -300,9 +300,7 @@ def test_all_models_are_judged_on_the_same_instances(folder):
 def test_what_is_done_is_not_trained_again(folder, cache, monkeypatch):
     before = json.loads((folder / "comparison.json").read_text())
     trained = []
-    monkeypatch.setattr(
-        module, "run_experiment", lambda name, *args, **kwargs: trained.append(name)
-    )
+    monkeypatch.setattr(cells, "run_experiment", lambda name, *args, **kwargs: trained.append(name))
     result = run(folder, cache)
     assert result.exit_code == 0 and trained == []
     assert result.output.count("done before") == 4
@@ -319,7 +317,7 @@ def test_what_was_interrupted_is_trained(folder, cache, monkeypatch, tmp_path):
         called.append((name, kwargs["seed"], kwargs["resume"], Path(folder)))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "run_experiment", spy)
+    monkeypatch.setattr(cells, "run_experiment", spy)
     result = run(folder, cache)
     (victim / "cell.json").write_text(kept)
     assert called == [("embedding", 1, True, victim)]
@@ -327,16 +325,16 @@ def test_what_was_interrupted_is_trained(folder, cache, monkeypatch, tmp_path):
 
 
 def test_a_dry_run_lists_what_would_run(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "run_experiment", None)
+    monkeypatch.setattr(cells, "run_experiment", None)
     result = run(tmp_path / "none", cache, "--dry-run", "--json")
-    cells = json.loads(result.stdout)["cells"]
-    assert [(c["model"], c["seed"], c["done"]) for c in cells] == [
+    listed = json.loads(result.stdout)["cells"]
+    assert [(c["model"], c["seed"], c["done"]) for c in listed] == [
         ("hetero_nsa", 0, False),
         ("embedding", 0, False),
         ("hetero_nsa", 1, False),
         ("embedding", 1, False),
     ]
-    assert all(c["parameters"] > 100 for c in cells)
+    assert all(c["parameters"] > 100 for c in listed)
     assert not (tmp_path / "none").exists()
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from cell.tiny import tiny_config
 
-from pyg_nsa.cell.evaluation.compare import CompareError, contenders_of, datasets, plan
+from pyg_nsa.cell.evaluation.compare import datasets, plan
+from pyg_nsa.cell.evaluation.contenders import CompareError, contenders_of
 from pyg_nsa.cell.evaluation.same_instances import instances_apart
 from pyg_nsa.cell.evaluation.step_times import save_step_times
 from pyg_nsa.cell.files.tables import TableError

@@ -8,7 +8,7 @@ import pytest
 from cell.tiny import write_config
 from click.testing import CliRunner
 
-from pyg_nsa.cell.evaluation import compare as module
+from pyg_nsa.cell.evaluation import cells
 from pyg_nsa.cell.evaluation.comparison_page import (
     comparison_figure,
     differences,
@@ -19,7 +19,7 @@ from pyg_nsa.cell.training.failed_batch import NotFiniteError
 from pyg_nsa.cell.training.interrupt import TrainingInterrupted
 from pyg_nsa.cli import main
 
-trained = module.run_experiment
+trained = cells.run_experiment
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def compare(tmp_path, cell_cache, monkeypatch):
                 raise error
             return trained(name, build, dataset, split, config, folder, **how)
 
-        monkeypatch.setattr(module, "run_experiment", train)
+        monkeypatch.setattr(cells, "run_experiment", train)
         words = ["compare", str(tmp_path / "bad.yaml"), str(tmp_path / "good.yaml")]
         words += ["-o", str(tmp_path / "out"), "--cache", str(cell_cache), "--seeds", "2"]
         words += ["--match", "none", "--set", "data.labels=simulated-singles"]

@@ -15,16 +15,8 @@ from rich.table import Table
 
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.data.splits import HELD_OUT
-from pyg_nsa.cell.evaluation.compare import (
-    Cell,
-    Match,
-    computed_baselines,
-    computed_names,
-    contenders_of,
-    datasets,
-    plan,
-    run_cells,
-)
+from pyg_nsa.cell.evaluation.cells import Cell, run_cells
+from pyg_nsa.cell.evaluation.compare import Match, datasets, plan
 from pyg_nsa.cell.evaluation.comparison_page import (
     DIFFERENCES,
     comparison_figure,
@@ -36,6 +28,8 @@ from pyg_nsa.cell.evaluation.comparison_page import (
     summary,
     with_every_seed,
 )
+from pyg_nsa.cell.evaluation.contenders import computed_names, contenders_of
+from pyg_nsa.cell.evaluation.held_out import computed_baselines
 from pyg_nsa.cell.report.figure_style import save
 from pyg_nsa.cell.training.run_facts import machine, versions
 
