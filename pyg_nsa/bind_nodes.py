@@ -1,7 +1,7 @@
 """Whether the node types of a graph have the numbers of nodes and columns that a configuration says; for `HeteroNSAConfig.bind`.
 
 Only what is bound to fail at the call is a problem: a graph may have fewer nodes than the base graph that `num_nodes` counts, and in
-compact numbering (see `pyg_nsa.nn.node_layout`) fewer nodes than rows. Like `pyg_nsa.bind` it is imported when there is a graph.
+compact numbering (see `pyg_nsa.nn.numbering`) fewer nodes than rows. Like `pyg_nsa.bind` it is imported when there is a graph.
 """
 
 from __future__ import annotations

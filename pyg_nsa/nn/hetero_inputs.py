@@ -14,7 +14,8 @@ from pyg_nsa.nn.call_checks import check_arguments, check_graphs, check_rows
 from pyg_nsa.nn.call_fields import NODE_FIELDS, ORDER, POSITIONAL, TERM_FIELDS
 from pyg_nsa.nn.conv_arguments import EDGES, Parameters, by_place, edge_places, parameters, takes
 from pyg_nsa.nn.edge_term import EdgeTerm
-from pyg_nsa.nn.node_layout import NodeLayout, Numbering
+from pyg_nsa.nn.node_layout import NodeLayout
+from pyg_nsa.nn.numbering import Numbering
 from pyg_nsa.nn.relation_inputs import RelationInputs
 from pyg_nsa.nn.term_calls import pairs_of
 

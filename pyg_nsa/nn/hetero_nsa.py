@@ -20,10 +20,10 @@ from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradien
 from pyg_nsa.nn.hetero_masked_attention_block import HeteroMaskedAttentionBlock
 from pyg_nsa.nn.made_from import describe_relations
 from pyg_nsa.nn.node_input import NodeInput
-from pyg_nsa.nn.node_layout import Numbering
 from pyg_nsa.nn.node_order import NodeOrder, check_orders, node_orders, places
 from pyg_nsa.nn.nsa_conv import check_heads
 from pyg_nsa.nn.nsa_encoder import check_pattern
+from pyg_nsa.nn.numbering import Numbering
 from pyg_nsa.nn.option_checks import check_at_least_one, check_num_nodes, check_numbering
 from pyg_nsa.nn.relation_attention import RelationAttention
 from pyg_nsa.nn.relations import Relation, as_relations, build_relation

@@ -18,9 +18,9 @@ from pyg_nsa.nn.grouping import Aggr, check_aggr, group
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradient
 from pyg_nsa.nn.hetero_nsa import HeteroNSA
 from pyg_nsa.nn.made_from import describe_config, describe_relations
-from pyg_nsa.nn.node_layout import Numbering
 from pyg_nsa.nn.node_order import NodeOrder
 from pyg_nsa.nn.nsa_conv import check_heads
+from pyg_nsa.nn.numbering import Numbering
 from pyg_nsa.nn.option_checks import check_numbering
 from pyg_nsa.nn.relation_attention import RelationAttention
 from pyg_nsa.nn.relation_sums import add_messages

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from pyg_nsa.errors import nearest
-from pyg_nsa.nn.node_layout import Numbering
+from pyg_nsa.nn.numbering import Numbering
 from pyg_nsa.scalars import is_whole
 
 __all__ = [
