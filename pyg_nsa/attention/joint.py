@@ -35,6 +35,7 @@ from pyg_nsa.compiled.first_order import first_order
 from pyg_nsa.compiled.linear import linear_backward, linear_forward, stacked
 from pyg_nsa.compiled.memory import empty
 from pyg_nsa.compiled.sequence import borrowed, in_one_go
+from pyg_nsa.compiled.unaliased import unaliased
 
 __all__ = ["RelationCall", "fits_joint", "summed_messages"]
 
@@ -196,7 +197,7 @@ class _SummedMessages(torch.autograd.Function):
         ctx.relations, ctx.targets, ctx.num_rows = relations, targets, num_rows
         ctx.save_for_backward(*tensors, *kept_tensors)
         ctx.set_materialize_grads(False)
-        return tuple(sums[t].view(*x[t].shape[:-1], -1) for t in targets)
+        return tuple(unaliased(sums[t], (*x[t].shape[:-1], -1)) for t in targets)
 
     @staticmethod
     @first_order

@@ -31,6 +31,7 @@ from pyg_nsa.compiled import linear
 from pyg_nsa.compiled.linear import linear_forward, stacked
 from pyg_nsa.compiled.operators import differentiable, operator
 from pyg_nsa.compiled.sequence import in_one_go
+from pyg_nsa.compiled.unaliased import unaliased
 
 __all__ = ["OPERATOR", "fits", "projected_attention"]
 
@@ -97,11 +98,11 @@ def _forward(
             attention,
             copies,
         )
-        message = kept.message.view(copies, -1, kept.message.size(-1))
+        message = unaliased(kept.message, (copies, -1, kept.message.size(-1)))
         if w_skip is None:
             return message, x_src.new_empty(0), *kept[1:]
         out = linear_forward(rows_dst, w_skip, b_skip, kept.message)
-    return out.view(message.shape), message, *kept[1:]
+    return unaliased(out, message.shape), message, *kept[1:]
 
 
 def _backward(

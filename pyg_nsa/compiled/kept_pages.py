@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyg_nsa.compiled.unaliased import unaliased
+
 __all__ = ["give_back", "kept_bytes", "on_kept_pages"]
 
 _HUGE_PAGE = 1 << 21
@@ -117,7 +119,7 @@ def on_kept_pages(like: Tensor, *shape: int) -> Tensor | None:
     if not sys.platform.startswith("linux"):
         return None
     try:
-        return _pages.lend(math.prod(shape), like.dtype).view(shape)
+        return unaliased(_pages.lend(math.prod(shape), like.dtype), shape)
     except OSError:  # no memory, or too many mappings: malloc has the better words for it
         return None
 

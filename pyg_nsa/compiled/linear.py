@@ -15,6 +15,7 @@ from pyg_nsa.compiled.calls import KernelCall, threads_for
 from pyg_nsa.compiled.memory import empty
 from pyg_nsa.compiled.operators import differentiable, operator
 from pyg_nsa.compiled.sequence import borrowed
+from pyg_nsa.compiled.unaliased import unaliased
 
 __all__ = [
     "OPERATOR",
@@ -178,7 +179,8 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, start: Tensor | Non
     rows = x.reshape(-1, x.size(-1))
     rows = rows if rows.stride(-1) == 1 else rows.contiguous()
     begin = None if start is None else start.reshape(-1, start.size(-1)).contiguous()
-    return linear_forward(rows, weight, bias, begin).view(*x.shape[:-1], weight.size(0))
+    out = linear_forward(rows, weight, bias, begin)
+    return unaliased(out, (*x.shape[:-1], weight.size(0)))
 
 
 def _backward(

@@ -20,6 +20,7 @@ from pyg_nsa.nn.conv_arguments import (
     read_fields,
 )
 from pyg_nsa.nn.hetero_inputs import EdgeType
+from pyg_nsa.nn.row_ranges import ranges_fit
 from pyg_nsa.registry import Registry, default_registry
 
 __all__ = ["Wanted", "collect", "node_fields", "wanted_fields"]
@@ -179,7 +180,22 @@ def _node_fields(store: Any, node_type: str) -> dict[str, Tensor]:
     fields = {"x": x, **masks, "ptr": store.get("ptr"), "x_ptr": store.get("x_ptr")}
     in_rows = store.get("x_batch")
     fields["batch"] = store.get("batch") if in_rows is None else in_rows
+    if _are_stale(fields, x.size(0)):
+        fields["ptr"] = fields["x_ptr"] = None
     if fields["ptr"] is None and store.num_nodes != x.size(0):
         # One graph in compact numbering: the rows beyond num_nodes are padding.
         fields["ptr"] = torch.tensor([0, store.num_nodes], device=x.device)
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _are_stale(fields: Mapping[str, Any], num_rows: int) -> bool:
+    """Whether the ranges are of other rows: PyG samples, cuts and permutes ``batch`` with the rows, and leaves the ranges as they were."""
+    batch, ptr, x_ptr = fields["batch"], fields["ptr"], fields["x_ptr"]
+    ranges = ptr if x_ptr is None else x_ptr
+    if not (isinstance(batch, Tensor) and isinstance(ranges, Tensor) and ranges.numel()):
+        return False
+    if batch.shape != (num_rows,) or torch.compiler.is_compiling():
+        return False
+    if x_ptr is None and int(ranges[-1]) < num_rows:  # compact numbering: it counts the real nodes
+        return False
+    return not (bool((batch[1:] >= batch[:-1]).all()) and ranges_fit(ranges, batch))

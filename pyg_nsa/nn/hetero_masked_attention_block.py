@@ -80,7 +80,8 @@ class HeteroMaskedAttentionBlock(nn.Module):
             src, _, dst = edge_type
             if isinstance(conv, RelationAttention):
                 pair = rows[src], rows[dst]
-                fits = conv.lin_out.out_features == total[dst].size(-1)
+                last = conv.lin_out
+                fits = isinstance(last, nn.Linear) and last.out_features == total[dst].size(-1)
                 # The same for one message, unless a hook waits for it.
                 if self.aggr == "sum" and fits and is_plain(conv, RelationAttention):
                     total[dst] = conv(pair, inputs, total[dst])

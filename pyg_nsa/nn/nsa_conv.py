@@ -175,7 +175,10 @@ class NSAConv(MessagePassing):
         if not self.concat:
             out = out.unflatten(-1, (self.heads, -1)).mean(dim=-2)
         out = dropout(out, self.dropout, self.training)
-        if skip is not None:
+        if skip is None:
+            # The attention's gradient reads its output, into which users may write (`F.relu(out, inplace=True)`).
+            out = out.clone() if out.requires_grad else out
+        else:
             if self.lin_beta is not None:
                 gate = self.lin_beta(torch.cat([out, skip, out - skip], dim=-1)).sigmoid()
                 out = gate * skip + (1 - gate) * out

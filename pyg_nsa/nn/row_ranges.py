@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["RowRanges"]
+__all__ = ["RowRanges", "ranges_fit"]
 
 
 class RowRanges:
@@ -69,6 +69,7 @@ class RowRanges:
                 self.row_ptr = self.index_ptr = _ptr_of(batch, name)
         elif x_ptr is not None:
             self.row_ptr, self.index_ptr = _of_x_ptr(x_ptr, ptr, num_rows, name)
+            self._check_batch(x_ptr, "x_ptr", name)
         else:
             assert ptr is not None
             if torch.compiler.is_compiling():
@@ -76,7 +77,19 @@ class RowRanges:
                 torch._assert_async(ptr[-1] == _counted(num_rows, batch, n_id), text)
                 self.row_ptr = self.index_ptr = ptr
             else:
-                self.row_ptr, self.index_ptr = _of_ptr(ptr, num_rows, name)
+                if self._graph is None or int(ptr[-1]) <= num_rows:
+                    self.row_ptr, self.index_ptr = _of_ptr(ptr, num_rows, name)
+                self._check_batch(self.row_ptr, "ptr", name)
+
+    def _check_batch(self, row_ptr: Tensor | None, field: str, name: str) -> None:
+        if self._graph is None or torch.compiler.is_compiling():
+            return
+        if row_ptr is None or not ranges_fit(row_ptr, self._graph):
+            raise ValueError(
+                f"'{field}' and 'batch' of {name} do not fit: 'batch' has the graph of each row of x, and '{field}' says others. "
+                f"PyG leaves '{field}' as it was where a batch is sampled, cut or put in another order; leave {field}_dict out, "
+                "batch_dict says it all (collect(data) does so)"
+            )
 
     @property
     def num_graphs(self) -> int | None:
@@ -126,6 +139,18 @@ class RowRanges:
         if self.row_ptr is None:
             return position < self.num_rows - padding
         return position < (self.row_ptr[1:] - padding)[self.graph_of_row()]
+
+
+def ranges_fit(ptr: Tensor, batch: Tensor) -> bool:
+    """Whether the ranges say of rows in ascending order what ``batch`` says; of others ``False``, nearly always.
+
+    Args:
+        ptr: ``[B + 1]``.
+        batch: ``[N]`` graph of each row.
+    """
+    # By the first row of each graph, which takes no look at every row.
+    graphs = torch.arange(ptr.numel(), device=batch.device, dtype=batch.dtype)
+    return torch.equal(torch.searchsorted(batch.contiguous(), graphs), ptr.long())
 
 
 def _check_field(field: str, value: Tensor, name: str) -> None:

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch_geometric.nn.dense.linear import Linear
 
+from pyg_nsa import HeteroNSAConv
 from pyg_nsa.nn.projection import project
 
 
@@ -52,3 +53,38 @@ def test_values_and_gradients_equal_each_layer_alone(name, shape):
 
     torch.testing.assert_close(outs, tuple(expected))
     torch.testing.assert_close(gradients(outs), gradients(expected))
+
+
+class LowRank(nn.Module):
+    """Around a layer, with none of its attributes, as adapters of other packages are."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+        rows, columns = layer.weight.shape
+        self.update = nn.Sequential(nn.Linear(columns, 2), nn.Linear(2, rows))
+
+    def forward(self, x):
+        return self.layer(x) + self.update(x)
+
+
+@pytest.mark.parametrize("pattern", [None, "M", "S", "MS"])
+def test_adapters_around_every_linear_layer(pattern):
+    edge = ("a", "to", "a")
+    layer = HeteroNSAConv({edge: "adjacency_mask"}, hidden_channels=8, pattern=pattern)
+    x, edges = {"a": torch.randn(20, 6)}, {edge: torch.randint(20, (2, 60))}
+    before = layer(x, edges)["a"]
+    for module in list(layer.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Linear | Linear):
+                setattr(module, name, LowRank(child))
+    added = [m for m in layer.modules() if isinstance(m, LowRank)]
+    assert added
+    assert not torch.allclose(layer(x, edges)["a"], before)
+    for adapter in added:
+        for parameter in adapter.update[1].parameters():
+            nn.init.zeros_(parameter)
+    out = layer(x, edges)["a"]
+    torch.testing.assert_close(out, before)
+    out.square().sum().backward()
+    assert all(adapter.update[1].weight.grad.any() for adapter in added)
