@@ -8,8 +8,22 @@ import torch
 from torch import Tensor
 
 from pyg_nsa.attention.edges import EdgeSet, check_bool_mask
+from pyg_nsa.attention.segments import Segments
 
-__all__ = ["check_alive", "check_pairs"]
+__all__ = ["check_alive", "check_graphs", "check_pairs"]
+
+
+def check_graphs(queries: Segments | None, keys: Segments | None) -> None:
+    """Whether queries and keys are of as many graphs.
+
+    Raises:
+        ValueError: They are not.
+    """
+    if queries is not None and keys is not None and queries.num_graphs != keys.num_graphs:
+        raise ValueError(
+            f"queries and keys must have the same graphs, got {queries.num_graphs} graphs of queries and {keys.num_graphs} graphs "
+            "of keys"
+        )
 
 
 def check_pairs(

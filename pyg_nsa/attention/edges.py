@@ -277,14 +277,15 @@ class EdgeSet:
 
     def to(self, device: torch.device | str) -> EdgeSet:
         """A copy on another device (itself when it is there already)."""
-        if self.row.device == torch.device(device):
+        row = self.row.to(device)
+        if row is self.row:  # "cuda" is the current one of several devices
             return self
 
         def move(t: Tensor | None) -> Tensor | None:
             return None if t is None else t.to(device)
 
         out = EdgeSet(
-            self.row.to(device),
+            row,
             self.col.to(device),
             self.rowptr.to(device),
             self.num_queries,

@@ -16,7 +16,7 @@ What FlexAttention (torch 2.11 to 2.13) forces, and where it is met:
 * ``head_dim`` must be at least 16, and the kernels compute with the next power of two: padded with zeros, scale unchanged.
 * Kernels with too much in shared memory fail when they are launched: those of edge sets get their own sizes.
 * The gradient of a tensor that ``score_mod`` reads is a float32 atomic addition for every entry of every visited tile,
-  masked entries included: the bias is read detached, and its gradient is computed on the pairs (:func:`bias_gradient`).
+  masked entries included: the bias is read detached, and its gradient is computed on the pairs (:mod:`pyg_nsa.attention.bias_gradient`).
 
 No kernel here sums by atomics, so the gradients are the same from run to run, bit by bit.
 """
@@ -33,7 +33,17 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 from torch.nn.functional import pad
 
+from pyg_nsa.attention.bias_gradient import BiasGradient
 from pyg_nsa.attention.edges import EdgeSet
+from pyg_nsa.attention.pair_functions import (
+    MaskMod,
+    ScoreMod,
+    alive_mask_mods,
+    all_of,
+    edge_mask_mod,
+    edge_score_mod,
+    graph_mask_mod,
+)
 from pyg_nsa.attention.segments import Segments
 from pyg_nsa.attention.tiles import (
     TILE,
@@ -45,7 +55,6 @@ from pyg_nsa.attention.tiles import (
     padded_pairs,
     segment_tiles,
 )
-from pyg_nsa.compiled.first_order import first_order
 
 __all__ = [
     "edge_attention",
@@ -54,94 +63,9 @@ __all__ = [
     "full_attention",
 ]
 
-_MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-_ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-
 #: Compiled variants that one kernel may have. Each relation, dtype and padded size is one, in training and in inference;
 #: torch's own limit of 8 is meant for functions that are called with few shapes, and it ends in an error.
 _MAX_VARIANTS = 128
-
-
-# ---- what the kernels compute for each pair: shifts and masks only, since // and % cost a dozen instructions each --------
-
-
-def _word(table: Tensor, query: Tensor, key: Tensor) -> Tensor:
-    """Number of the 32-bit word that holds the pair."""
-    tile = table[query >> 7, key >> 7]
-    return (tile << 9) + ((query & 127) << 2) + ((key & 127) >> 5)
-
-
-def edge_mask_mod(tiles: EdgeTiles) -> _MaskMod:
-    """True for the pairs of the edge set."""
-    table, bits = tiles.table, tiles.bits
-
-    def mask_mod(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return ((bits[_word(table, query, key)] >> (key & 31)) & 1) == 1
-
-    return mask_mod
-
-
-def edge_score_mod(tiles: EdgeTiles, bias: Tensor) -> _ScoreMod:
-    """Adds the bias of a pair; for what is no pair it adds that of some other, which the mask hides.
-
-    Args:
-        tiles: The bitmaps.
-        bias: ``[padded pairs, H]``.
-    """
-    table, bits, rank = tiles.table, tiles.bits, tiles.rank
-
-    def score_mod(score: Tensor, b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        word = _word(table, query, key)
-        # The bits below the pair's own; without bit 31, so that right shifts bring in no sign.
-        x = bits[word] & ((1 << (key & 31)) - 1)
-        # Number of set bits, in parallel in pairs, nibbles, bytes (Warren, Hacker's Delight, chapter 5).
-        x = x - ((x >> 1) & 0x55555555)
-        x = (x & 0x33333333) + ((x >> 2) & 0x33333333)
-        x = (x + (x >> 4)) & 0x0F0F0F0F
-        below = ((x * 0x01010101) >> 24) & 0xFF
-        return score + bias[rank[word] + below, h]
-
-    return score_mod
-
-
-def alive_mask_mods(alive_queries: Tensor | None, alive_keys: Tensor | None) -> list[_MaskMod]:
-    """True for living queries and for living keys; the masks are ``[B, rows]`` bool, ``None`` if all rows live."""
-
-    def query_mod(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        assert alive_queries is not None
-        return alive_queries[b, query]
-
-    def key_mod(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        assert alive_keys is not None
-        return alive_keys[b, key]
-
-    mods: list[_MaskMod] = []
-    if alive_queries is not None:
-        mods.append(query_mod)
-    if alive_keys is not None:
-        mods.append(key_mod)
-    return mods
-
-
-def graph_mask_mod(query_graph: Tensor, key_graph: Tensor) -> _MaskMod:
-    """True where query and key are of one graph."""
-
-    def mask_mod(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return query_graph[query] == key_graph[key]
-
-    return mask_mod
-
-
-def all_of(first: _MaskMod, *others: _MaskMod) -> _MaskMod:
-    """True where all masks are."""
-
-    def mask_mod(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        allowed = first(b, h, query, key)
-        for other in others:
-            allowed = allowed & other(b, h, query, key)
-        return allowed
-
-    return mask_mod
 
 
 # ---- pure kernels ------------------------------------------------------------------------------------------------------
@@ -192,7 +116,7 @@ def flex_edge_attention_kernel(
     if not learned:
         return out
     assert lse is not None
-    return _BiasGradient.apply(
+    return BiasGradient.apply(
         out,
         bias,
         q.detach(),
@@ -237,7 +161,8 @@ def flex_full_attention_kernel(
         blocks = segments.blocks
     else:
         blocks = segments
-    return _flex(q, k, v, blocks, all_of(*mods), None, scale, precision)[0]
+    options = _full_kernel_options(q.dtype, q.size(-1))
+    return _flex(q, k, v, blocks, all_of(*mods), None, scale, precision, options=options)[0]
 
 
 def _flex(
@@ -245,8 +170,8 @@ def _flex(
     k: Tensor,
     v: Tensor,
     blocks: BlockLists,
-    mask_mod: _MaskMod,
-    score_mod: _ScoreMod | None,
+    mask_mod: MaskMod,
+    score_mod: ScoreMod | None,
     scale: float,
     precision: str,
     *,
@@ -254,6 +179,12 @@ def _flex(
     options: dict[str, Any] | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """The output and, if asked for, the log-sum-exp of the logits of each row, ``[B, H, query rows]`` float32."""
+    if q.is_cuda and not torch.compiler.is_compiling():
+        # Uncompiled, FlexAttention makes all scores, and says so in a warning.
+        raise RuntimeError(
+            "torch.compile is switched off (TORCHDYNAMO_DISABLE, or torch.compiler.set_stance), and without it FlexAttention would "
+            "hold every score of every query and key; switch it on"
+        )
     # The constructor, not from_kv_blocks: that one derives the transposed lists by a dense scatter.
     block_mask = BlockMask(
         seq_lengths=(q.size(-2), k.size(-2)),
@@ -299,89 +230,14 @@ def _edge_kernel_options(dtype: torch.dtype, dim: int) -> dict[str, int]:
     return options
 
 
-class _BiasGradient(torch.autograd.Function):
-    """Passes ``out`` through, and gives the bias its gradient."""
+def _full_kernel_options(dtype: torch.dtype, dim: int) -> dict[str, int]:
+    """Sizes of the kernels of full attention, where FlexAttention's own need more shared memory than many cards have.
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        out: Tensor,
-        bias: Tensor,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        lse: Tensor,
-        query: Tensor,
-        key: Tensor,
-        alive_keys: Tensor | None,
-        scale: float,
-    ) -> Tensor:
-        """``out``; the other arguments are those of :func:`bias_gradient`."""
-        ctx.scale = scale
-        ctx.save_for_backward(out, bias, q, k, v, lse, query, key, alive_keys)
-        return out.view_as(out)
-
-    @staticmethod
-    @first_order
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients of ``out`` and of the bias."""
-        out, bias, q, k, v, lse, query, key, alive_keys = ctx.saved_tensors
-        d_bias = bias_gradient(grad, out, bias, q, k, v, lse, query, key, alive_keys, ctx.scale)
-        return grad, d_bias, *[None] * 8
-
-
-def bias_gradient(
-    grad: Tensor,
-    out: Tensor,
-    bias: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    lse: Tensor,
-    query: Tensor,
-    key: Tensor,
-    alive_keys: Tensor | None,
-    scale: float,
-) -> Tensor:
-    r"""Gradient of the bias, pair by pair.
-
-    With the probability :math:`P_{ij} = \exp(s \, q_i \cdot k_j + b_{ij} - \mathrm{lse}_i)` and the gradient :math:`g_i` of
-    the output :math:`o_i` it is :math:`P_{ij} (g_i \cdot v_j - g_i \cdot o_i)`, summed over the entries of the batch. Only
-    gathers are needed, so nothing is added atomically, and Inductor fuses them with the products: the largest
-    intermediates are ``[B, padded pairs, H]``.
-
-    Args:
-        grad: Gradient of the output, ``[B, H, query rows, D]``.
-        out: Output, likewise.
-        bias: ``[padded pairs, H]`` float32.
-        q: ``[B, H, query rows, D]``.
-        k: ``[B, H, key rows, D]``.
-        v: Like ``k``.
-        lse: ``[B, H, query rows]`` float32, log-sum-exp of each row's logits, ``-inf`` for a row without a key.
-        query: ``[padded pairs]`` int32, the query of each pair, -1 for padding.
-        key: ``[padded pairs]`` int32, the key of each pair, -1 for padding.
-        alive_keys: ``[B, key rows]`` bool or ``None``.
-        scale: Factor of the logits.
-
-    Returns:
-        Like ``bias``; zero for padding, for pairs of dead rows, and where the bias is ``-inf``.
+    Float32 with 128 channels takes 145 KB with its own sizes and 56 KB with these, compiled for capability 8.9, where there are 99.
     """
-
-    def products(a: Tensor, rows: Tensor, b: Tensor, others: Tensor) -> Tensor:
-        """Scalar products of ``a[rows]`` and ``b[others]``, ``[B, padded pairs, H]`` float32."""
-        # Not einsum, which would materialise what is gathered and multiply by cuBLAS.
-        a, b = a.transpose(1, 2)[:, rows].float(), b.transpose(1, 2)[:, others].float()
-        return (a * b).sum(-1)
-
-    row_lse = lse.transpose(1, 2)[:, query]
-    # Padding (-1) reads the last row. Rows without a key, those of dead queries among them, have no probabilities.
-    allowed = (query >= 0)[:, None] & (row_lse > -math.inf)
-    if alive_keys is not None:
-        allowed = allowed & alive_keys[:, key, None]
-    probability = (products(q, query, k, key) * scale + bias - row_lse).exp()
-    mean = (grad.float() * out.float()).sum(-1).transpose(1, 2)[:, query]
-    gradient = probability * (products(grad, query, v, key) - mean)
-    return torch.where(allowed, gradient, 0.0).sum(0)
+    if dtype == torch.float32 and dim >= 128:
+        return {"fwd_BLOCK_M": 64, "fwd_BLOCK_N": 32, "fwd_num_stages": 1}
+    return {}
 
 
 # ---- padding and calling -----------------------------------------------------------------------------------------------
@@ -405,7 +261,12 @@ def _float32_precision() -> str:
     """What the user set for float32 matrix products on CUDA; torch's default is exact (``ieee``)."""
     setting = torch.backends.cuda.matmul.fp32_precision
     if setting == "none":
-        setting = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+        try:
+            setting = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+        except (
+            RuntimeError
+        ):  # some other backend's precision was set, by torch's newer settings; CUDA's was not
+            setting = "ieee"
     return setting
 
 

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from pyg_nsa.attention.checks import check_graphs
 from pyg_nsa.attention.edges import EdgeSet
 from pyg_nsa.attention.segments import Segments
 
@@ -248,11 +249,7 @@ def segment_tiles(
     Raises:
         ValueError: Queries and keys have different numbers of graphs.
     """
-    if query_segments.num_graphs != key_segments.num_graphs:
-        raise ValueError(
-            f"queries and keys must have the same graphs, got {query_segments.num_graphs} graphs of "
-            f"queries and {key_segments.num_graphs} graphs of keys"
-        )
+    check_graphs(query_segments, key_segments)
     known: SegmentTiles | None = None
     if query_segments is key_segments:
         known = query_segments.derived.get("tiles")

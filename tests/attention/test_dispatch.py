@@ -7,6 +7,7 @@ import torch
 from torch._dynamo.exc import Unsupported
 from torch._inductor.exc import InductorError
 from torch._inductor.lowering import lowerings
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pyg_nsa import (
     EdgeSet,
@@ -340,3 +341,14 @@ def test_masks_must_be_boolean_and_fit():
         self_attention(q, q, q, alive=torch.ones(4).bool())
     with pytest.raises(ValueError, match="each entry of the batch is a graph"):
         self_attention(q[None], q[None], q[None], Segments.single(4))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_queries_and_keys_of_other_graphs_are_no_failure_of_flex_attention(device):
+    """With the segments' own error, and no note."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        q, k = torch.empty(4, 2, 8, device=device), torch.empty(6, 2, 8, device=device)
+    two, three = Segments(torch.tensor([0, 1, 4]), 4), Segments(torch.tensor([0, 1, 4, 6]), 6)
+    with pytest.raises(ValueError, match="2 graphs of queries and 3 graphs of keys") as caught:
+        full_attention(q, k, k, two, three)
+    assert not getattr(caught.value, "__notes__", [])

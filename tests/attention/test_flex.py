@@ -19,12 +19,13 @@ import pytest
 import torch
 import torch.nn.attention.flex_attention as torch_flex
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves
 
 from pyg_nsa.attention import flex, reference
 from pyg_nsa.attention.edges import EdgeSet
 from pyg_nsa.attention.segments import Segments
-from pyg_nsa.attention.tiles import EdgeTiles, edge_tiles
+from pyg_nsa.attention.tiles import EdgeTiles, all_blocks, edge_tiles
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 HEADS = 2
@@ -492,3 +493,51 @@ def test_float32_precision_follows_torchs_setting(monkeypatch: pytest.MonkeyPatc
         assert flex._float32_precision() == "tf32"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def test_the_precision_of_another_backend_is_none_of_its_business() -> None:
+    """torch refuses to say then by its older setting what products on CUDA are."""
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    try:
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+        assert flex._float32_precision() == "ieee"
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = before
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("attention", ["edges", "all"])
+def test_on_a_gpu_it_is_compiled_or_refused(attention: str) -> None:
+    """``TORCHDYNAMO_DISABLE`` and ``set_stance("force_eager")`` call what is behind ``torch.compile``."""
+    tiles = edge_tiles(random_edges(20, 20, 40))
+    blocks = all_blocks(20, 20, torch.device("cpu"))
+    kernels = {
+        "edges": lambda q: flex.flex_edge_attention_kernel(q, q, q, tiles, None, None, None, 1.0),
+        "all": lambda q: flex.flex_full_attention_kernel(
+            q, q, q, blocks, torch.ones(1, 128).bool(), None, 1.0
+        ),
+    }
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        q = torch.empty(1, HEADS, 128, 16, device="cuda")
+        with pytest.raises(RuntimeError, match="torch.compile is switched off"):
+            kernels[attention](q)
+
+
+@pytest.mark.parametrize(("dim", "own"), [(64, False), (128, True)])
+def test_large_heads_in_float32_take_smaller_kernels(
+    monkeypatch: pytest.MonkeyPatch, dim: int, own: bool
+) -> None:
+    """Shared memory of FlexAttention's own sizes is more than many cards have."""
+    seen = []
+
+    def spy(q: Tensor, *_: object, kernel_options: dict[str, object], **__: object) -> object:
+        seen.append("fwd_BLOCK_M" in kernel_options)
+        raise RuntimeError("seen")
+
+    monkeypatch.setattr(flex, "_compiled", lambda kernel: kernel)
+    monkeypatch.setattr(flex, "flex_attention", spy)
+    for dtype in (torch.float32, torch.float16):
+        q = rand(20, HEADS, dim, dtype=dtype)
+        with pytest.raises(RuntimeError, match="seen"):
+            flex.full_attention(q, q, q)
+    assert seen == [own, False]

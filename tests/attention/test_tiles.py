@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pyg_nsa.attention import flex
 from pyg_nsa.attention.edges import EdgeSet
+from pyg_nsa.attention.pair_functions import edge_mask_mod, edge_score_mod
 from pyg_nsa.attention.segments import Segments
 from pyg_nsa.attention.tiles import (
     TILE,
@@ -110,13 +110,53 @@ def test_mods_match_a_loop(edges: EdgeSet) -> None:
     zero = torch.tensor(0)
     expected = torch.zeros(query.numel(), key.numel(), dtype=torch.bool)
     expected[edges.row, edges.col] = True
-    assert torch.equal(flex.edge_mask_mod(tiles)(zero, zero, query, key), expected)
+    assert torch.equal(edge_mask_mod(tiles)(zero, zero, query, key), expected)
     for head in (0, 1):
-        score = flex.edge_score_mod(tiles, bias)(
-            torch.tensor(2.0), zero, torch.tensor(head), query, key
-        )
+        score = edge_score_mod(tiles, bias)(torch.tensor(2.0), zero, torch.tensor(head), query, key)
         added = score[edges.row, edges.col] - 2.0
         assert torch.equal(added, bias[: edges.num_pairs, head])
+
+
+@pytest.mark.parametrize(("tiles", "wide"), [(1 << 22, True), ((1 << 22) - 1, False)])
+def test_more_words_than_32_bits_count(tiles: int, wide: bool) -> None:
+    """Tile 2 ** 22 begins at word 2 ** 31; without memory behind them, the bitmaps of as many tiles."""
+    few, words = EdgeSet.from_edge_index(torch.randint(60, (2, 90)), 60, 60), tiles * 512
+    seen: list[torch.dtype] = []
+
+    class Bits:
+        def numel(self) -> int:
+            return words
+
+        def __getitem__(self, word: Tensor) -> Tensor:
+            seen.append(word.dtype)
+            assert int(word) == (tiles - 1) * 512 + 4 * 5 + 2
+            return torch.tensor(1 << 7, dtype=torch.int32)
+
+    table = torch.full((1, 1), tiles - 1, dtype=torch.int32)
+    large = edge_tiles(few)._replace(table=table, bits=Bits())  # type: ignore[arg-type]
+    query, key = torch.tensor(5, dtype=torch.int32), torch.tensor(64 + 7, dtype=torch.int32)
+    assert bool(edge_mask_mod(large)(query * 0, query * 0, query, key))
+    assert seen == [torch.int64 if wide else torch.int32]
+
+
+def test_more_biases_than_32_bits_count() -> None:
+    """Behind the first 2 ** 31 numbers of ``[pairs, heads]``."""
+    few = EdgeSet.from_edge_index(torch.randint(60, (2, 90)), 60, 60)
+    tiles = edge_tiles(few)
+    seen: list[torch.dtype] = []
+
+    class Bias:
+        def numel(self) -> int:
+            return 1 << 31
+
+        def __getitem__(self, place: tuple[Tensor, Tensor]) -> Tensor:
+            seen.append(place[0].dtype)
+            return torch.tensor(1.0)
+
+    query, key = few.row[3].int(), few.col[3].int()
+    zero = torch.tensor(0, dtype=torch.int32)
+    score = edge_score_mod(tiles, Bias())(torch.tensor(2.0), zero, zero, query, key)  # type: ignore[arg-type]
+    assert (score.item(), seen) == (3.0, [torch.int64])
 
 
 def test_block_lists_match_a_loop(edges: EdgeSet) -> None:
