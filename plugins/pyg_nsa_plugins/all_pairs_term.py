@@ -37,7 +37,7 @@ class AllPairsTerm(EdgeTerm):
         src_ptr, src_rows = _graphs(src)
         dst_ptr, dst_rows = _graphs(dst)
         given = [ptr.numel() - 1 for ptr in (src_ptr, dst_ptr)]
-        if given[0] != given[1] and 1 in given:
+        if given[0] != given[1] and not (src.names_graphs and dst.names_graphs):
             raise ValueError(
                 f"edge type {inputs.edge_type}: 'all_pairs' pairs nodes of one graph, but node type "
                 f"'{src.node_type}' comes in {given[0]} graphs and '{dst.node_type}' in {given[1]}; pass ptr_dict or "

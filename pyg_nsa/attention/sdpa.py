@@ -85,6 +85,8 @@ def _shared_layout(
         # An instance without a living key would be a softmax over nothing: it attends to all and is zeroed below.
         has_key = keys.any(dim=1, keepdim=True)
         mask = (keys | ~has_key)[:, None, None, :]  # [B, 1, 1, N_k], broadcast by the kernel
+        # What a dead row holds may be NaN, and zero times NaN is NaN.
+        k, v = (x.masked_fill(~keys[..., None, None], 0.0) for x in (k, v))
         out = _attend(q, k, v, scale, mask)
         alive_queries = has_key if alive_queries is None else alive_queries & has_key
     if alive_queries is None:

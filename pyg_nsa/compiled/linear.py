@@ -110,7 +110,8 @@ def linear_forward(
     width, depth = weight.shape
     y = empty(x, x.size(0), width) if out is None else out
     call = KernelCall(linear_kernels.Words)
-    call.put(X=x, WEIGHT=weight.contiguous(), BIAS=bias, Y=y, START=start)
+    flat_bias = None if bias is None else bias.contiguous()
+    call.put(X=x, WEIGHT=weight.contiguous(), BIAS=flat_bias, Y=y, START=start)
     call.set(DEPTH=depth, WIDTH=width, X_ROW=x.stride(0), Y_ROW=y.stride(0))
     call.set(START_ROW=0 if start is None else start.stride(0))
     _run(call, "forward", x, weight, rows)
@@ -175,9 +176,14 @@ def linear_backward(
     return of_weight, grads[width * depth :] if has_bias else None
 
 
+def _separate(rows: Tensor) -> Tensor:
+    """Rows that follow each other in memory, as the kernels read them; one row that is expanded to all is copied."""
+    width, step = rows.size(1), rows.stride(0)
+    return rows if rows.stride(1) == 1 and step >= width else rows.contiguous()
+
+
 def _forward(x: Tensor, weight: Tensor, bias: Tensor | None, start: Tensor | None) -> Tensor:
-    rows = x.reshape(-1, x.size(-1))
-    rows = rows if rows.stride(-1) == 1 else rows.contiguous()
+    rows = _separate(x.reshape(-1, x.size(-1)))
     begin = None if start is None else start.reshape(-1, start.size(-1)).contiguous()
     out = linear_forward(rows, weight, bias, begin)
     return unaliased(out, (*x.shape[:-1], weight.size(0)))
@@ -187,8 +193,8 @@ def _backward(
     grad: Tensor, x: Tensor, weight: Tensor, has_bias: bool, has_x: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight and bias; empty where they are not asked for."""
-    rows, grads = x.reshape(-1, x.size(-1)), grad.reshape(-1, grad.size(-1)).contiguous()
-    rows = rows if rows.stride(-1) == 1 else rows.contiguous()
+    rows = _separate(x.reshape(-1, x.size(-1)))
+    grads = grad.reshape(-1, grad.size(-1)).contiguous()
     grad_x = empty(x, *(rows.shape if has_x else (0,)))
     of_weight, of_bias = linear_backward(
         grads, rows, weight, grad_x if has_x else None, has_bias=has_bias

@@ -35,6 +35,8 @@ def group(messages: list[Tensor], aggr: Aggr) -> Tensor:
     """Groups messages ``[*, N, C]`` of one target type; a learned aggregation sees one set of R rows per node."""
     if aggr == "sum":  # HeteroConv stacks the messages first
         return functools.reduce(torch.add, messages)
+    if aggr is None:  # HeteroConv's place for the relations, of rows [N, C]
+        return torch.stack(messages, dim=-2)
     if not isinstance(aggr, Aggregation):
         return pyg_group(messages, aggr)  # type: ignore[return-value]
     stacked = torch.stack(messages, dim=-2)

@@ -330,5 +330,7 @@ def attach_zero_gradient(out: dict[str, Tensor], module: nn.Module) -> None:
     parameters = [p for p in module.parameters() if p.requires_grad and not nn.parameter.is_lazy(p)]
     for name, value in out.items():
         if parameters and isinstance(value, Tensor) and value.is_floating_point():
-            out[name] = value + sum((p * 0.0).sum() for p in parameters).to(value.dtype)  # type: ignore[union-attr]
+            # Sums of nothing: a lazy layer's bias is memory that nothing was written to, and zero times NaN is NaN.
+            nothing = sum(p.flatten()[:0].sum() for p in parameters)
+            out[name] = value + nothing.to(value.dtype)  # type: ignore[union-attr]
             return

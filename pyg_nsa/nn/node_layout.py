@@ -146,6 +146,11 @@ class NodeLayout:
         return self._ranges.num_graphs
 
     @property
+    def names_graphs(self) -> bool:
+        """Whether the call says of which graph each row is."""
+        return self.is_shared or self._ranges.batch is not None
+
+    @property
     def row_ptr(self) -> Tensor | None:
         """``[B + 1]`` ranges of the rows of ``x``; ``None`` where the call names no graphs."""
         return self._ranges.row_ptr

@@ -96,7 +96,7 @@ def project(x: Tensor, *layers: Any) -> tuple[Tensor, ...]:
 
 
 def is_plain(layer: nn.Module, *types: type[nn.Module]) -> bool:
-    """Whether a layer is one of these and nothing else is to happen when it is called: no hooks, no subclass.
+    """Whether a layer is one of these and nothing else is to happen when it is called: no hooks, no subclass, no ``forward`` of its own.
 
     Args:
         layer: The layer.
@@ -108,4 +108,8 @@ def is_plain(layer: nn.Module, *types: type[nn.Module]) -> bool:
         layer._backward_hooks,
         layer._backward_pre_hooks,
     )
-    return type(layer) in (types or (Linear, nn.Linear)) and not any(hooks)
+    # Libraries that wrap layers put a forward on the instance.
+    own = (
+        any(hooks) or "forward" in layer.__dict__ or torch.nn.modules.module._has_any_global_hook()
+    )
+    return type(layer) in (types or (Linear, nn.Linear)) and not own

@@ -94,9 +94,22 @@ class RelationInputs:
     def edges_from_index(
         self, name: str, *, symmetrize: bool = False, self_loops: bool = False
     ) -> EdgeSet:
-        """The pairs of a ``[2, E]`` index field in the edges' numbering; an :class:`EdgeSet` is taken as it is."""
+        """The pairs of a ``[2, E]`` index field in the edges' numbering; an :class:`EdgeSet` is taken as it is.
+
+        Raises:
+            ValueError: An ``EdgeSet``, and pairs are to be added.
+        """
         index = self.field(name)
         if isinstance(index, EdgeSet):
+            if symmetrize or self_loops:
+                asked = " and ".join(
+                    k for k, v in (("symmetrize", symmetrize), ("self_loops", self_loops)) if v
+                )
+                raise ValueError(
+                    f"edge type {self.edge_type}: {asked} can't act on an EdgeSet, whose pairs are made; pass an edge_index, or make "
+                    f"the EdgeSet with it: EdgeSet.from_edge_index(edge_index, {self.src.num_rows}, {self.dst.num_rows}, "
+                    f"symmetrize={symmetrize}, self_loops={self_loops}), and leave the option out"
+                )
             return index
         self._check_same_type(symmetrize, self_loops)
         if is_sparse(index):  # SparseTensor or torch.sparse; PyG stores either transposed

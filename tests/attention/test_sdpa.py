@@ -64,3 +64,13 @@ def test_cross_attention_between_points_and_graphs():
     out = full_attention(q, k, v, queries, keys)
     expected = reference.full_attention(q.double(), k.double(), v.double(), queries, keys)
     torch.testing.assert_close(out.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_dead_rows_of_a_copy_hold_reaches_no_other(value):
+    alive = torch.tensor([[True, True, False, True], [True, False, False, True]])
+    clean = leaves(4, lead=(2,))
+    dirty = [t.detach().masked_fill(~alive[..., None, None], value) for t in clean]
+    out = self_attention(*dirty, alive=alive)
+    torch.testing.assert_close(out[alive], self_attention(*clean, alive=alive)[alive])
+    assert out.isfinite().all()

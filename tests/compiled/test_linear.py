@@ -214,3 +214,32 @@ def test_listed_rows_have_the_same_bits_for_any_number_of_threads(threads):
     before = torch.get_num_threads()
     for a, b in zip(numbers(threads), numbers(1), strict=True):
         assert torch.equal(a, b)
+
+
+def in_memory_of(other):
+    """Numbers between others: a column of a matrix."""
+    return torch.stack([other, torch.full_like(other, 1e6)], 1)[:, 0]
+
+
+@pytest.mark.parametrize("rows", ["expanded", "every second", "overlapping"])
+@pytest.mark.parametrize("start", [False, True])
+def test_rows_and_biases_wherever_they_lie(rows, start):
+    x = {
+        "expanded": lambda: torch.randn(1, 32).expand(40, 32),
+        "every second": lambda: torch.randn(80, 32)[::2],
+        "overlapping": lambda: torch.randn(80).as_strided((40, 32), (1, 1)),
+    }[rows]()
+    weight, bias = torch.randn(16, 32), in_memory_of(torch.randn(16))
+    assert bias.stride() == (2,)
+    begin = torch.randn(40, 16) if start else None
+    results = []
+    for call in (
+        lambda x, w, b: linear.linear(x, w, b, begin),
+        lambda x, w, b: F.linear(x, w, b) + (begin if start else 0),
+    ):
+        given = [t.detach().requires_grad_() for t in (x, weight, bias)]
+        assert [t.stride() for t in given] == [t.stride() for t in (x, weight, bias)]
+        y = call(*given)
+        grads = torch.autograd.grad((y * torch.arange(16.0)).sum(), given)
+        results.append((y, *grads))
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-3)

@@ -608,3 +608,34 @@ def test_an_error_in_a_kinds_build_says_which_kind_and_edge_type():
         HeteroNSAConv({("p", "cites", "p"): "broken"}, hidden_channels=16, registry=registry)
     (note,) = caught.value.__notes__
     assert "'broken'" in note and "('p', 'cites', 'p')" in note
+
+
+def test_without_grouping_relations_come_before_channels_in_every_layout():
+    kinds = {("a", "to", "b"): "adjacency_mask", ("a", "also", "b"): "adjacency_mask"}
+    layer = HeteroNSAConv(kinds, aggr=None, hidden_channels=8)
+    x = {"a": torch.randn(3, 5, 8), "b": torch.randn(3, 7, 8)}
+    edges = {t: torch.stack([torch.randint(5, (20,)), torch.randint(7, (20,))]) for t in kinds}
+    out = layer(x, edges)["b"]
+    assert out.shape == (3, 7, 2, 8)
+    for copy_, rows in enumerate(out):
+        single = layer({t: v[copy_] for t, v in x.items()}, edges)["b"]
+        torch.testing.assert_close(rows, single)
+
+
+@pytest.mark.parametrize("option", ["self_loops", "symmetrize"])
+def test_options_that_add_pairs_refuse_an_edge_set(option):
+    edge = ("a", "to", "a")
+    layer = HeteroNSAConv(
+        {edge: {"kind": "adjacency_mask", "options": {option: True}}}, hidden_channels=8
+    )
+    index = torch.tensor([[0, 1], [1, 2]])
+    edges = EdgeSet.from_edge_index(index, 4, 4)
+    x = {"a": torch.randn(4, 8)}
+    with pytest.raises(ValueError, match=f"{option} can't act on an EdgeSet.*{option}=True"):
+        layer(x, {edge: edges})
+    made = EdgeSet.from_edge_index(index, 4, 4, **{option: True})
+    plain = HeteroNSAConv({edge: "adjacency_mask"}, hidden_channels=8)
+    plain(x, {edge: made})
+    layer(x, {edge: index})
+    plain.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(plain(x, {edge: made})["a"], layer(x, {edge: index})["a"])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch_geometric.nn import SAGEConv
 
 from pyg_nsa import HeteroNSAConv
 
@@ -101,3 +102,29 @@ def test_options_out_of_range():
         TypeError, match=r"sab_types is a list of node types: sab_types=\['paper'\]"
     ):
         make(sab_types="paper")
+
+
+@pytest.fixture
+def filled_memory():
+    """New memory holds NaN."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(before)
+
+
+@pytest.mark.usefixtures("filled_memory")
+@pytest.mark.parametrize("pattern", [None, "MS"])
+@pytest.mark.parametrize("kind", ["declared", "conv of PyG"])
+def test_a_relation_that_was_never_met(kind, pattern):
+    """Its lazy layers hold a bias that was not initialised yet."""
+    met, unmet = ("a", "r", "a"), ("b", "s", "a")
+    other = "adjacency_mask" if kind == "declared" else SAGEConv((-1, -1), 16)
+    layer = HeteroNSAConv(
+        {met: "adjacency_mask", unmet: other}, hidden_channels=16, pattern=pattern
+    )
+    x = {"a": torch.randn(4, 8), "b": torch.randn(3, 8)}
+    out = layer(x, {met: torch.tensor([[0, 1], [1, 2]])})
+    assert all(rows.isfinite().all() for rows in out.values())
+    sum(rows.sum() for rows in out.values()).backward()
+    assert all(p.grad.isfinite().all() for p in layer.parameters() if p.grad is not None)

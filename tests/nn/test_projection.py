@@ -88,3 +88,47 @@ def test_adapters_around_every_linear_layer(pattern):
     torch.testing.assert_close(out, before)
     out.square().sum().backward()
     assert all(adapter.update[1].weight.grad.any() for adapter in added)
+
+
+LAYERS_WITHIN = {
+    "conv": lambda layer: layer.stack.blocks[0].convs[EDGE].conv,
+    "message": lambda layer: layer.stack.blocks[0].convs[EDGE].lin_out,
+    "query": lambda layer: layer.stack.blocks[0].convs[EDGE].conv.lin_query,
+    "value": lambda layer: layer.stack.blocks[0].convs[EDGE].conv.lin_value,
+    "MLP": lambda layer: layer.stack.blocks[0].feed_forwards["a"].lin2,
+    "norm": lambda layer: layer.stack.blocks[0].norms["a"],
+    "S": lambda layer: layer.stack.blocks[1]["a"].lin_qkv,
+}
+EDGE = ("a", "to", "a")
+
+
+@pytest.mark.parametrize("width", [12, 16])  # the compiled kernels take multiples of 16
+@pytest.mark.parametrize("name", LAYERS_WITHIN)
+def test_a_forward_that_was_put_on_a_layer_is_called(name, width):
+    layer = HeteroNSAConv({EDGE: "adjacency_mask"}, hidden_channels=width, pattern="MS")
+    x, edges = {"a": torch.randn(20, 6)}, {EDGE: torch.randint(20, (2, 60))}
+    before = layer(x, edges)["a"]
+    within = LAYERS_WITHIN[name](layer)
+    was, calls = within.forward, []
+
+    def forward(*args, **kwargs):
+        calls.append(name)
+        return was(*args, **kwargs)
+
+    within.forward = forward
+    torch.testing.assert_close(layer(x, edges)["a"], before)
+    assert calls
+
+
+def test_hooks_of_all_modules_see_each_layer():
+    layer = HeteroNSAConv({EDGE: "adjacency_mask"}, hidden_channels=16, pattern="MS")
+    x, edges = {"a": torch.randn(20, 6)}, {EDGE: torch.randint(20, (2, 60))}
+    layer(x, edges)
+    seen = set()
+    handle = nn.modules.module.register_module_forward_hook(lambda module, *_: seen.add(module))
+    try:
+        layer(x, edges)
+    finally:
+        handle.remove()
+    linears = [m for m in layer.modules() if isinstance(m, nn.Linear | Linear | nn.LayerNorm)]
+    assert [m for m in linears if m not in seen] == []

@@ -18,13 +18,15 @@ WRITES = {
 }
 
 LAYERS = {
-    "bare": lambda: HeteroNSAConv(KINDS, hidden_channels=8),
-    "bare mean": lambda: HeteroNSAConv(KINDS, "mean", hidden_channels=8),
-    "M": lambda: HeteroNSAConv(KINDS, hidden_channels=8, pattern="M"),
-    "no MLP": lambda: HeteroNSAConv(KINDS, hidden_channels=8, pattern="M", mlp_ratio=0),
-    "S": lambda: HeteroNSAConv(KINDS, hidden_channels=8, pattern="S"),
-    "out_channels": lambda: HeteroNSAConv(KINDS, hidden_channels=8, pattern="M", out_channels=4),
-    "conv of PyG": lambda: HeteroNSAConv({EDGE: SAGEConv((8, 8), 8)}),
+    "bare": lambda width: HeteroNSAConv(KINDS, hidden_channels=width),
+    "bare mean": lambda width: HeteroNSAConv(KINDS, "mean", hidden_channels=width),
+    "M": lambda width: HeteroNSAConv(KINDS, hidden_channels=width, pattern="M"),
+    "no MLP": lambda width: HeteroNSAConv(KINDS, hidden_channels=width, pattern="M", mlp_ratio=0),
+    "S": lambda width: HeteroNSAConv(KINDS, hidden_channels=width, pattern="S"),
+    "out_channels": lambda width: HeteroNSAConv(
+        KINDS, hidden_channels=width, pattern="M", out_channels=4
+    ),
+    "conv of PyG": lambda width: HeteroNSAConv({EDGE: SAGEConv((8, 8), width)}),
 }
 CONVS = {
     "root": {},
@@ -48,10 +50,11 @@ def same_as_a_copy(call, write, parameters):
 
 
 @pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("width", [8, 16])  # the compiled kernels take multiples of 16
 @pytest.mark.parametrize("shape", [(30, 8), (2, 30, 8)], ids=["rows", "copies"])
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_of_types(name, shape, write):
-    layer = LAYERS[name]()
+def test_a_layer_of_types(name, shape, width, write):
+    layer = LAYERS[name](width)
     x, edges = {"a": torch.randn(shape)}, {EDGE: torch.randint(30, (2, 90))}
     layer(x, edges)
     same_as_a_copy(lambda: layer(x, edges)["a"], WRITES[write], [*layer.parameters()])
@@ -61,8 +64,8 @@ def test_a_layer_of_types(name, shape, write):
 @pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("name", CONVS)
 def test_nsa_conv(name, write, dtype):
-    conv = NSAConv(8, 4, heads=2, **CONVS[name]).to(dtype)
-    x, edges = torch.randn(30, 8, dtype=dtype), torch.randint(30, (2, 90))
+    conv = NSAConv(16, 8, heads=2, **CONVS[name]).to(dtype)
+    x, edges = torch.randn(30, 16, dtype=dtype), torch.randint(30, (2, 90))
     same_as_a_copy(lambda: conv(x, edges), WRITES[write], [*conv.parameters()])
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch_geometric.data import Batch, HeteroData
 
-from pyg_nsa import EdgeSpec, default_registry
+from pyg_nsa import EdgeSpec, HeteroNSAConv, default_registry
 
 NONE = torch.empty(2, 0, dtype=torch.long)
 
@@ -117,3 +117,15 @@ def test_any_edge_field_makes_the_relation(one):
     for name in ("edge_index", "hyperedge_index", "adj_mask", "inc_mask"):
         assert kind.missing(kind.options(), {name}) == []
     assert kind.missing(kind.options(), {"weight"}) == [kind.fields(kind.options())]
+
+
+def test_a_last_graph_without_nodes_of_one_type():
+    """Its `batch` holds the first graph alone, and says so."""
+    edge = ("a", "p", "b")
+    layer = HeteroNSAConv({edge: "all_pairs"}, hidden_channels=8)
+    x = {"a": torch.randn(4, 8), "b": torch.randn(2, 8)}
+    none = {edge: torch.empty(2, 0, dtype=torch.long)}
+    batch = {"a": torch.tensor([0, 0, 1, 1]), "b": torch.tensor([0, 0])}
+    out = layer(x, none, batch_dict=batch)["b"]
+    first = layer({"a": x["a"][:2], "b": x["b"]}, none)["b"]
+    torch.testing.assert_close(out, first)
