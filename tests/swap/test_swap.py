@@ -953,6 +953,19 @@ def test_a_list_of_graphs_is_no_data(data):
         swap(models.Stack(), {}, [data, data])
 
 
+def test_metadata_are_no_data(data):
+    model = models.Stack()
+    with pytest.raises(
+        SwapError, match=r"data is the metadata of a graph .*: swap\(model, config\)"
+    ):
+        swap(model, {"pattern": None}, data.metadata())
+    assert type(model.convs[0]) is HeteroConv
+    # As they come from a file, for example; and two dictionaries of arguments are no metadata.
+    with pytest.raises(SwapError, match="data is the metadata of a graph"):
+        swap(model, {"pattern": None}, [list(part) for part in data.metadata()])
+    swap(model, {"pattern": None}, (data.x_dict, data.edge_index_dict))
+
+
 def test_swap_comes_before_wrappers():
     model = torch.compile(models.Stack(), backend="eager")
     with pytest.raises(
