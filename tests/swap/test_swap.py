@@ -9,7 +9,7 @@ import torch
 from swap import swap_models as models
 from swap.swap_models import BY, CITES, HOLDS, IN, SIZES, WRITES, call, train_an_epoch
 from torch import nn
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, HeteroData
 from torch_geometric.nn import (
     GATConv,
     GCNConv,
@@ -890,6 +890,41 @@ def test_graphs_of_a_batch_that_would_see_each_other_are_warned_of(config, mixes
         assert swap(models.Stack(), config, data).warnings == ()
     else:
         assert report.warnings == ()
+
+
+def disjoint(*graphs, first=0):
+    """Several graphs in one plain `HeteroData`, as a loader gives the trees of its seeds: rows in any order, and no `ptr`."""
+    batch, out = Batch.from_data_list(list(graphs)), HeteroData()
+    order = {t: torch.randperm(batch[t].num_nodes) for t in batch.node_types}
+    for t, rows in order.items():
+        out[t].x, out[t].batch = batch[t].x[rows], batch[t].batch[rows] + first
+    for edge_type in batch.edge_types:
+        ends = (order[edge_type[0]], order[edge_type[2]])
+        rows = zip(ends, batch[edge_type].edge_index, strict=True)
+        out[edge_type].edge_index = torch.stack([end.argsort()[index] for end, index in rows])
+    return out
+
+
+@pytest.mark.parametrize("first", [0, 3])
+@pytest.mark.parametrize(
+    ("make", "config", "mixes"),
+    [
+        (models.Stack, {}, True),
+        (models.Stack, {"pattern": None, "edges": ALL_PAIRS}, True),
+        (models.Stack, {"pattern": "M"}, False),
+        (Batched, {}, False),
+    ],
+)
+def test_trees_of_disjoint_sampling_that_would_see_each_other_are_warned_of(
+    make, config, mixes, first, data
+):
+    trees = disjoint(data, models.make_data(), first=first)
+    assert not hasattr(trees, "num_graphs")
+    report = swap(make(), config, trees)
+    assert len(report.warnings) == (2 if mixes else 0)
+    assert all("which seed's tree" in w and "batch_dict" in w for w in report.warnings)
+    # One seed has a single tree.
+    assert swap(make(), config, disjoint(data, first=first)).warnings == ()
 
 
 @pytest.mark.parametrize("config", [{"pattern": "MS"}, {"pattern": None, "edges": ALL_PAIRS}])
