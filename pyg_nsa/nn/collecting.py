@@ -16,13 +16,15 @@ from pyg_nsa.nn.conv_arguments import (
     EDGES,
     edge_attr_columns,
     edge_places,
+    names_its_fields,
     parameters,
     read_fields,
 )
 from pyg_nsa.nn.hetero_inputs import EdgeType
+from pyg_nsa.nn.relation_attention import RelationAttention
 from pyg_nsa.registry import Registry, default_registry
 
-__all__ = ["Wanted", "collect", "node_fields", "wanted_fields"]
+__all__ = ["Wanted", "collect", "node_fields", "wanted_fields", "wanted_now"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,31 @@ def wanted_fields(
             edge_attr_columns(relation, named),
         )
     return wanted
+
+
+def wanted_now(
+    wanted: Mapping[EdgeType, Wanted],
+    known: Mapping[EdgeType, nn.Module],
+    convs: Mapping[EdgeType, nn.Module],
+) -> dict[EdgeType, Wanted]:
+    """What each relation wants, where modules may have taken the places of others since.
+
+    Args:
+        wanted: What each of ``known`` wants.
+        known: The modules of which that is known.
+        convs: The modules that are there now. One that does not say by its forward which fields it takes, such as a wrapper, wants
+            what the one before it wanted; nor does attention of a declared kind.
+    """
+    out = {}
+    for edge_type, conv in convs.items():
+        is_same = conv is known.get(edge_type) or isinstance(conv, RelationAttention)
+        if edge_type in wanted and (is_same or not names_its_fields(parameters(conv))):
+            out[edge_type] = wanted[edge_type]
+        elif isinstance(conv, RelationAttention):
+            out[edge_type] = Wanted(f"edge kind '{conv.kind}'", EDGES, (EDGES,))
+        else:
+            out |= wanted_fields({edge_type: conv})
+    return out
 
 
 def node_fields(wanted: Mapping[EdgeType, Wanted]) -> frozenset[str]:
