@@ -38,6 +38,8 @@ class Wanted:
         edge_places: Names that may be the edges', in their order: the first that is no field of nodes gets them, whatever the data
             call them. None: each name has its own field.
         node_fields: Those of the fields that nodes may have, too.
+        reads_any: Whether it may read what is not among the fields: a forward with ``**kwargs``, or a conv that a kind has made, gets
+            all that a call passes for its edges.
         edge_attr_columns: Columns that ``edge_attr`` must have, or it is left out; ``None``: any.
     """
 
@@ -47,6 +49,11 @@ class Wanted:
     edge_places: tuple[str, ...] = ()
     node_fields: tuple[str, ...] = ()
     edge_attr_columns: int | None = None
+    reads_any: bool = False
+
+    def may_read(self, name: str) -> bool:
+        """Whether a field that a call passes may make a difference to this relation."""
+        return self.reads_any or name in self.fields or name in self.edge_places
 
     def leaves_out(self, name: str, value: Any) -> bool:
         """Whether a field that is there is not for this relation."""
@@ -70,11 +77,13 @@ def wanted_fields(
     for edge_type, relation in relations.items():
         if isinstance(relation, EdgeSpec):
             kind = (registry or default_registry()).edge_kind(relation.kind)
+            makes_messages = "message" in kind.produces
             wanted[edge_type] = Wanted(
                 f"edge kind '{kind.name}'",
                 kind.fields(relation.options),
                 tuple(kind.missing(relation.options, ())),
-                ("edge_index",) if "message" in kind.produces else (),
+                ("edge_index",) if makes_messages else (),
+                reads_any=makes_messages,
             )
             continue
         named = parameters(relation)
@@ -87,6 +96,7 @@ def wanted_fields(
             (*places, "edge_index"),
             tuple(name for name in fields if name not in NODE_FIELDS),
             edge_attr_columns(relation, named),
+            not names_its_fields(named),
         )
     return wanted
 

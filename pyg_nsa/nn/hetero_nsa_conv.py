@@ -26,6 +26,7 @@ from pyg_nsa.nn.option_checks import check_numbering
 from pyg_nsa.nn.relation_attention import RelationAttention
 from pyg_nsa.nn.relation_sums import add_messages
 from pyg_nsa.nn.relations import Relation, as_relations, build_relation
+from pyg_nsa.nn.unread_fields import warn_of_unread
 from pyg_nsa.registry import Registry
 
 __all__ = ["HeteroNSAConv"]
@@ -161,6 +162,7 @@ class HeteroNSAConv(HeteroConv):
         self.relations = relations
         self.wanted = wanted_fields(relations, registry)
         self.node_fields = node_fields(self.wanted)
+        self._told: set[str] = set()
         # Of which `wanted` holds.
         self._known = dict(self.convs.items())
         if stack is None:  # else the stack says it
@@ -284,7 +286,7 @@ class HeteroNSAConv(HeteroConv):
             **kwargs_dict: Arguments by name, each ending in ``_dict``: ``edge_attr_dict``, ``hyperedge_index_dict``,
                 ``adj_mask_dict``, ``inc_mask_dict``, ``stoichiometry_dict`` by edge type; ``mask_dict``,
                 ``pert_mask_dict``, ``batch_dict``, ``ptr_dict``, ``x_ptr_dict``, ``n_id_dict`` (see :class:`HeteroNSA`)
-                by node type.
+                by node type. One by edge type that no relation reads is warned of, once.
 
         Returns:
             Rows of each target node type; edge types without input are skipped.
@@ -296,6 +298,7 @@ class HeteroNSAConv(HeteroConv):
         )
         if self.stack is not None:
             return self.stack.run(inputs)
+        warn_of_unread(inputs, self.wanted, self._told)
         declared = [e for e, conv in self.convs.items() if isinstance(conv, RelationAttention)]
         check_ends(inputs.fields, declared)
         convs: dict[EdgeType, nn.Module] = {}

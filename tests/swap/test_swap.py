@@ -317,6 +317,15 @@ def test_what_a_kind_leaves_unread_is_a_warning_unless_somebody_chose_the_kind(d
     )
 
 
+@pytest.mark.filterwarnings("error:.*none of its relations reads")
+@pytest.mark.parametrize("pattern", [None, "MS"])
+def test_what_the_report_says_is_unread_is_not_said_again_by_the_layer(pattern, data):
+    model, edges = models.WithAttributes(), adjacency(CITES, WRITES)
+    report = swap(model, {"pattern": pattern, "edges": edges}, data)
+    assert "kind 'adjacency_mask' does not read it" in " ".join(str(report).split())
+    call(model, data)
+
+
 @pytest.mark.parametrize("operator", ["hgt", "hetero_conv"])
 def test_attributes_that_another_operator_does_not_use(operator, data):
     model = models.WithAttributes()
