@@ -71,6 +71,6 @@ def _message(
     if any(isinstance(inputs.fields[name][e], Tensor) for e in given):
         text += (
             f"; declare a kind that reads it, such as {{'kind': 'edge_attr_bias', 'options': {{'edge_attr': '{name}'}}}} (or "
-            "'stoichiometry_bias', for coefficients)"
+            "'stoichiometry_bias' with this option, for coefficients)"
         )
     return f"{text}; or leave {name}_dict out"
