@@ -16,14 +16,16 @@ from pyg_nsa.nn.conv_arguments import (
     EDGES,
     edge_attr_columns,
     edge_places,
+    names_its_fields,
     parameters,
     read_fields,
 )
 from pyg_nsa.nn.hetero_inputs import EdgeType
+from pyg_nsa.nn.relation_attention import RelationAttention
 from pyg_nsa.nn.row_ranges import ranges_fit
 from pyg_nsa.registry import Registry, default_registry
 
-__all__ = ["Wanted", "collect", "node_fields", "wanted_fields"]
+__all__ = ["Wanted", "collect", "node_fields", "wanted_fields", "wanted_now"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Wanted:
         edge_places: Names that may be the edges', in their order: the first that is no field of nodes gets them, whatever the data
             call them. None: each name has its own field.
         node_fields: Those of the fields that nodes may have, too.
+        reads_any: Whether it may read what is not among the fields: a forward with ``**kwargs``, or a conv that a kind has made, gets
+            all that a call passes for its edges.
         edge_attr_columns: Columns that ``edge_attr`` must have, or it is left out; ``None``: any.
     """
 
@@ -46,6 +50,11 @@ class Wanted:
     edge_places: tuple[str, ...] = ()
     node_fields: tuple[str, ...] = ()
     edge_attr_columns: int | None = None
+    reads_any: bool = False
+
+    def may_read(self, name: str) -> bool:
+        """Whether a field that a call passes may make a difference to this relation."""
+        return self.reads_any or name in self.fields or name in self.edge_places
 
     def leaves_out(self, name: str, value: Any) -> bool:
         """Whether a field that is there is not for this relation."""
@@ -69,11 +78,13 @@ def wanted_fields(
     for edge_type, relation in relations.items():
         if isinstance(relation, EdgeSpec):
             kind = (registry or default_registry()).edge_kind(relation.kind)
+            makes_messages = "message" in kind.produces
             wanted[edge_type] = Wanted(
                 f"edge kind '{kind.name}'",
                 kind.fields(relation.options),
                 tuple(kind.missing(relation.options, ())),
-                ("edge_index",) if "message" in kind.produces else (),
+                ("edge_index",) if makes_messages else (),
+                reads_any=makes_messages,
             )
             continue
         named = parameters(relation)
@@ -86,8 +97,34 @@ def wanted_fields(
             (*places, "edge_index"),
             tuple(name for name in fields if name not in NODE_FIELDS),
             edge_attr_columns(relation, named),
+            not names_its_fields(named),
         )
     return wanted
+
+
+def wanted_now(
+    wanted: Mapping[EdgeType, Wanted],
+    known: Mapping[EdgeType, nn.Module],
+    convs: Mapping[EdgeType, nn.Module],
+) -> dict[EdgeType, Wanted]:
+    """What each relation wants, where modules may have taken the places of others since.
+
+    Args:
+        wanted: What each of ``known`` wants.
+        known: The modules of which that is known.
+        convs: The modules that are there now. One that does not say by its forward which fields it takes, such as a wrapper, wants
+            what the one before it wanted; nor does attention of a declared kind.
+    """
+    out = {}
+    for edge_type, conv in convs.items():
+        is_same = conv is known.get(edge_type) or isinstance(conv, RelationAttention)
+        if edge_type in wanted and (is_same or not names_its_fields(parameters(conv))):
+            out[edge_type] = wanted[edge_type]
+        elif isinstance(conv, RelationAttention):
+            out[edge_type] = Wanted(f"edge kind '{conv.kind}'", EDGES, (EDGES,))
+        else:
+            out |= wanted_fields({edge_type: conv})
+    return out
 
 
 def node_fields(wanted: Mapping[EdgeType, Wanted]) -> frozenset[str]:

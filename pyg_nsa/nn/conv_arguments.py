@@ -17,6 +17,7 @@ __all__ = [
     "by_place",
     "edge_attr_columns",
     "edge_places",
+    "names_its_fields",
     "parameters",
     "read_fields",
     "takes",
@@ -45,6 +46,11 @@ def read_fields(named: Parameters) -> tuple[str, ...]:
         for name, p in named.items()
         if name not in _NO_FIELDS and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     )
+
+
+def names_its_fields(named: Parameters) -> bool:
+    """Whether a forward has a name for each argument that it takes."""
+    return all(p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in named.values())
 
 
 def edge_places(named: Parameters) -> tuple[str, ...]:

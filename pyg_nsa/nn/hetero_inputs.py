@@ -55,6 +55,7 @@ class HeteroInputs:
                 raise ValueError(
                     f"Keyword arguments in '{owner}' need to end with '_dict' (got '{name}')"
                 )
+        self.owner = owner
         self.args_dict = args_dict
         self.named: dict[str, Mapping[Any, Any]] = {
             k.removesuffix("_dict"): v for k, v in kwargs_dict.items()
@@ -121,7 +122,7 @@ class HeteroInputs:
         out = HeteroInputs.__new__(HeteroInputs)
         out.args_dict, out.named, out.fields = self.args_dict, self.named, self.fields
         out.x_dict, out.numbering, out._has_layouts = self.x_dict, self.numbering, self._has_layouts
-        out.node_fields = self.node_fields
+        out.owner, out.node_fields = self.owner, self.node_fields
         out._given = self
         out._pairs = {}
         out._layouts = {

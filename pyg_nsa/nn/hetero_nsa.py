@@ -28,6 +28,7 @@ from pyg_nsa.nn.option_checks import check_at_least_one, check_num_nodes, check_
 from pyg_nsa.nn.relation_attention import RelationAttention
 from pyg_nsa.nn.relations import Relation, as_relations, build_relation
 from pyg_nsa.nn.self_attention_block import SelfAttentionBlock
+from pyg_nsa.nn.unread_fields import warn_of_unread
 from pyg_nsa.registry import Registry
 
 __all__ = ["HeteroNSA"]
@@ -110,6 +111,7 @@ class HeteroNSA(nn.Module):
             check_add_self_loops(relation, [edge_type])
         self.wanted = wanted_fields(self.relations, registry)
         self.node_fields = node_fields(self.wanted)
+        self._told: set[str] = set()
         describe_relations(self, self.relations, registry, heads, aggr)
         # Declared order, never a set's: initialisation depends on it.
         self.node_types = list(
@@ -279,6 +281,7 @@ class HeteroNSA(nn.Module):
         """Runs the stack on arguments that are sorted already."""
         check_edge_types(inputs.fields, self.relations)
         check_ends(inputs.fields, self.relations)
+        warn_of_unread(inputs, self.wanted, self._told)
         h: dict[str, Tensor] = {}
         for node_type in self.node_types:
             if node_type in inputs.x_dict:

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch_geometric.nn import HeteroConv
 
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.load import load_config
 from pyg_nsa.nn.call_checks import check_edge_types, check_ends
-from pyg_nsa.nn.collecting import collect, node_fields, wanted_fields
+from pyg_nsa.nn.collecting import collect, node_fields, wanted_fields, wanted_now
 from pyg_nsa.nn.declared import check_sizes, checked_dims
 from pyg_nsa.nn.grouping import Aggr, check_aggr, group
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradient
@@ -25,6 +26,7 @@ from pyg_nsa.nn.option_checks import check_numbering
 from pyg_nsa.nn.relation_attention import RelationAttention
 from pyg_nsa.nn.relation_sums import add_messages
 from pyg_nsa.nn.relations import Relation, as_relations, build_relation
+from pyg_nsa.nn.unread_fields import warn_of_unread
 from pyg_nsa.registry import Registry
 
 __all__ = ["HeteroNSAConv"]
@@ -160,6 +162,9 @@ class HeteroNSAConv(HeteroConv):
         self.relations = relations
         self.wanted = wanted_fields(relations, registry)
         self.node_fields = node_fields(self.wanted)
+        self._told: set[str] = set()
+        # Of which `wanted` holds.
+        self._known = dict(self.convs.items())
         if stack is None:  # else the stack says it
             describe_relations(self, relations, registry, heads, aggr)
         self.pattern = pattern
@@ -230,12 +235,26 @@ class HeteroNSAConv(HeteroConv):
         without edge attributes (``edge_dim=None``, ``lin_edge`` that is ``None``, and what PyG's convs have in their place). Of a
         forward with ``**kwargs`` nobody can tell what it takes beside the edges, so it gets the edges alone.
 
+        Modules that were put into ``convs`` of a bare step after it was made, or taken out, count; a stack stays as it was made.
+
         ``adj_t`` stands in for edges that have no index (PyG's ``ToSparseTensor``), and its values for the attribute that was moved into it.
 
         Raises:
             ValueError: A field that a relation's kind requires is missing.
         """
-        return collect(data, self.wanted) if self.stack is None else self.stack.collect(data)
+        if self.stack is not None:
+            return self.stack.collect(data)
+        self._look_at_convs()
+        return collect(data, self.wanted)
+
+    def _look_at_convs(self) -> None:
+        """Brings ``wanted`` up to date where others put modules into ``convs``, as may be done with a HeteroConv."""
+        convs = dict(self.convs.items())
+        if convs == self._known:
+            return
+        self.wanted = wanted_now(self.wanted, self._known, convs)
+        self.node_fields = node_fields(self.wanted)
+        self._known = convs
 
     def prepare(
         self, data: Any, node_order: NodeOrder | Mapping[str, Tensor] = "natural"
@@ -267,16 +286,19 @@ class HeteroNSAConv(HeteroConv):
             **kwargs_dict: Arguments by name, each ending in ``_dict``: ``edge_attr_dict``, ``hyperedge_index_dict``,
                 ``adj_mask_dict``, ``inc_mask_dict``, ``stoichiometry_dict`` by edge type; ``mask_dict``,
                 ``pert_mask_dict``, ``batch_dict``, ``ptr_dict``, ``x_ptr_dict``, ``n_id_dict`` (see :class:`HeteroNSA`)
-                by node type.
+                by node type. One by edge type that no relation reads is warned of, once.
 
         Returns:
             Rows of each target node type; edge types without input are skipped.
         """
+        if self.stack is None and not torch.compiler.is_compiling():
+            self._look_at_convs()
         inputs = HeteroInputs(
             type(self).__name__, args_dict, kwargs_dict, self.numbering, self.node_fields
         )
         if self.stack is not None:
             return self.stack.run(inputs)
+        warn_of_unread(inputs, self.wanted, self._told)
         declared = [e for e, conv in self.convs.items() if isinstance(conv, RelationAttention)]
         check_ends(inputs.fields, declared)
         convs: dict[EdgeType, nn.Module] = {}

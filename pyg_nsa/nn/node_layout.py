@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pyg_nsa.attention import Segments
 from pyg_nsa.attention.edges import check_bool_mask
+from pyg_nsa.nn.cut_rows import how_to_cut
 from pyg_nsa.nn.node_order import places
 from pyg_nsa.nn.numbering import Numbering, living_rows, unmarked
 from pyg_nsa.nn.row_ranges import RowRanges
@@ -99,7 +100,7 @@ class NodeLayout:
             if tuple(value.shape) != shape:
                 raise ValueError(
                     f"'{name}' of node type '{node_type}' must have shape {list(shape)} (one entry per row of "
-                    f"x), got {list(value.shape)}"
+                    f"x), got {list(value.shape)}{self._how_to_cut(name, value)}"
                 )
         if n_id is not None:
             self._check_n_id(n_id)
@@ -319,4 +320,10 @@ class NodeLayout:
         if tuple(n_id.shape) != self.shape:
             raise ValueError(
                 f"{name} must have shape {list(self.shape)} ({meaning}), got {list(n_id.shape)}"
+                f"{self._how_to_cut('n_id', n_id)}"
             )
+
+    def _how_to_cut(self, field: str, value: Tensor) -> str:
+        if self.is_shared or value.dim() != 1:
+            return ""
+        return how_to_cut(field, value.numel(), self.num_rows)

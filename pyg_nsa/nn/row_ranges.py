@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pyg_nsa.nn.cut_rows import how_to_cut
+
 __all__ = ["RowRanges", "ranges_fit"]
 
 
@@ -60,9 +62,11 @@ class RowRanges:
             if batch is None:
                 return
             if batch.numel() != num_rows:
+                mend = how_to_cut("batch", batch.numel(), num_rows) or (
+                    ": pass ptr_dict too (data in compact numbering), as collect(data) does"
+                )
                 raise ValueError(
-                    f"'batch' of {name} has {batch.numel()} entries but x has {num_rows} rows: pass ptr_dict too "
-                    "(data in compact numbering), as collect(data) does"
+                    f"'batch' of {name} has {batch.numel()} entries but x has {num_rows} rows{mend}"
                 )
             # A compiled graph does without, and stays one.
             if not torch.compiler.is_compiling() or needs_ptr:

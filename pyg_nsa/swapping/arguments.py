@@ -25,12 +25,17 @@ def arguments(model: nn.Module, data: Any) -> tuple[tuple[Any, ...], dict[str, A
             a mapping by name.
 
     Raises:
-        SwapError: The data don't say all of them.
+        SwapError: The data don't say all of them, or are the metadata of a graph.
         TypeError: It is none of these.
     """
     if isinstance(data, list) and data and all(hasattr(d, "metadata") for d in data):
         raise trial_error(
             f"data is a list of {len(data)} graphs; give one of them, or all as Batch.from_data_list(data)"
+        )
+    if _is_metadata(data):
+        raise trial_error(
+            "data is the metadata of a graph (its node types and edge types), and no arguments of the model's call: give the graph "
+            "itself, swap(model, config, data), or leave data out: swap(model, config)"
         )
     if isinstance(data, tuple | list):
         return tuple(map(_own, data)), {}
@@ -60,6 +65,19 @@ def arguments(model: nn.Module, data: Any) -> tuple[tuple[Any, ...], dict[str, A
                 "arguments with which you call the model"
             )
     return (), kwargs
+
+
+def _is_metadata(data: Any) -> bool:
+    """Whether it is what `HeteroData.metadata()` gives, which `build_operator` takes in the place of a graph."""
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        return False
+    if not all(isinstance(part, tuple | list) and part for part in data):
+        return False
+    node_types, edge_types = data
+    return all(isinstance(t, str) for t in node_types) and all(
+        isinstance(e, tuple | list) and len(e) == 3 and all(isinstance(name, str) for name in e)
+        for e in edge_types
+    )
 
 
 def _own(value: Any) -> Any:

@@ -14,15 +14,25 @@ __all__ = ["graph_of_nodes", "mixes_graphs"]
 
 
 def graph_of_nodes(data: Any) -> dict[str, Tensor]:
-    """The graph of each node by node type, where what a model was tried on is (or holds) a batch of several graphs; else empty."""
+    """The graph of each node by node type, where what a model was tried on is (or holds) a batch of several graphs; else empty.
+
+    Loaders that sample disjoint or temporal neighbourhoods give a plain `HeteroData`, of which only `batch` says so.
+    """
     parts = (data,)
     if isinstance(data, tuple | list):
         parts = tuple(data)
     elif isinstance(data, Mapping):
         parts = tuple(data.values())
     for part in parts:
-        if hasattr(part, "collect") and getattr(part, "num_graphs", 1) > 1:
-            return dict(part.collect("batch", allow_empty=True))
+        if not hasattr(part, "collect"):
+            continue
+        graph_of = {
+            t: graph
+            for t, graph in part.collect("batch", allow_empty=True).items()
+            if isinstance(graph, Tensor) and graph.dim() == 1 and not graph.is_floating_point()
+        }
+        if len({number for graph in graph_of.values() for number in graph.unique().tolist()}) > 1:
+            return graph_of
     return {}
 
 
@@ -41,8 +51,9 @@ def mixes_graphs(
         graph_of: ``[N]`` int64 by node type, the graph of each row.
     """
     x_dict = call.dictionary("x")
+    lowest = min(int(graph.min()) for graph in graph_of.values() if graph.numel())
     first = {
-        t: graph_of[t].to(x.device) == 0
+        t: graph_of[t].to(x.device) == lowest
         for t, x in x_dict.items()
         if t in graph_of and x.dim() == 2 and x.size(0) == graph_of[t].numel()
     }

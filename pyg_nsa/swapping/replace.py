@@ -24,6 +24,7 @@ from pyg_nsa.swapping.rehearsal import rehearse
 from pyg_nsa.swapping.report import SwapReport
 from pyg_nsa.swapping.rows import row_of, sharing, strangers
 from pyg_nsa.swapping.trial import Call, watch
+from pyg_nsa.swapping.trimming import warn_of_trimming
 from pyg_nsa.swapping.twin import gpus
 
 __all__ = ["swap"]
@@ -75,6 +76,7 @@ def swap(
         notes += missed
     _check_node_types(layers, config)
     plans = _plans(layers, config, calls, registry)
+    warn_of_trimming(plans, calls)
     with torch.random.fork_rng(devices=gpus(model), enabled=dry_run):
         built = _build_all(plans, calls, data, registry)
     called = set() if data is None else rehearse(model, plans, built, calls, data)

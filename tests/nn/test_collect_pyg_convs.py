@@ -1,5 +1,8 @@
 """`collect` for PyG's convs: the call that it makes gives what HeteroConv gives on the fields that the conv was built for."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 import torch_geometric.nn as pyg
@@ -246,3 +249,83 @@ def test_edge_attributes_that_a_forward_needs_are_collected():
     out = conv(**conv.collect(data))["n"]
     expected = conv.convs[NN](data["n"].x, data[NN].edge_index, data[NN].edge_attr)
     torch.testing.assert_close(out, expected)
+
+
+# ---- modules that were put in later ------------------------------------------------------------------------------------------
+
+
+def late(**convs):
+    """A layer whose convs were put in after it was made."""
+    layer = HeteroNSAConv({NN: "adjacency_mask", MN: SAGEConv(8, 8)}, hidden_channels=8)
+    for edge_type, conv in convs.items():
+        layer.convs[{"nn": NN, "nm": NM, "mn": MN}[edge_type]] = conv
+    return layer
+
+
+def test_a_conv_that_was_put_in_later_gets_its_fields():
+    conv, data = pyg.GATConv(8, 8, edge_dim=SIZE, add_self_loops=False), make_data()
+    layer = late(nn=conv)
+    call = layer.collect(data)
+    assert set(call["edge_attr_dict"]) == {NN}
+    expected = HeteroConv({NN: conv, MN: layer.convs[MN]})(
+        data.x_dict, data.edge_index_dict, edge_attr_dict={NN: data[NN].edge_attr}
+    )
+    torch.testing.assert_close(layer(**call)["n"], expected["n"], rtol=0, atol=0)
+    # And back: nothing is left of it.
+    layer.convs[NN] = SAGEConv(8, 8)
+    assert "edge_attr_dict" not in layer.collect(data)
+
+
+def test_a_conv_of_another_edge_type_and_one_that_is_gone():
+    data = make_data()
+    layer = late(nm=pyg.GATConv(8, 8, edge_dim=SIZE, add_self_loops=False))
+    assert set(layer.collect(data)["edge_attr_dict"]) == {NM}
+    assert set(layer(**layer.collect(data))) == {"n", "m"}
+    del layer.convs[NM], layer.convs[NN]
+    assert set(layer.collect(data)["edge_index_dict"]) == {MN}
+
+
+def test_fields_of_nodes_go_to_the_conv_that_was_put_in_later_alone():
+    data = make_data()
+    layer = late(nn=pyg.PointNetConv(mlp(11, 8), add_self_loops=False))
+    call = layer.collect(data)
+    assert set(call["pos_dict"]) == {"n"}
+    again = late(nn=layer.convs[NN])
+    again.convs[MN] = layer.convs[MN]
+    # The call was collected elsewhere, so only the forward can see what has been put in.
+    torch.testing.assert_close(again(**call)["n"], layer(**call)["n"], rtol=0, atol=0)
+
+
+def test_a_wrapper_wants_what_was_in_its_place():
+    class Wrapper(torch.nn.Module):
+        def __init__(self, conv):
+            super().__init__()
+            self.conv = conv
+
+        def forward(self, *args, **kwargs):
+            return self.conv(*args, **kwargs)
+
+    data = make_data()
+    layer = HeteroNSAConv({NN: pyg.GATConv(8, 8, edge_dim=SIZE, add_self_loops=False)})
+    expected = layer(**layer.collect(data))["n"]
+    layer.convs[NN] = Wrapper(layer.convs[NN])
+    torch.testing.assert_close(layer(**layer.collect(data))["n"], expected, rtol=0, atol=0)
+
+
+def test_copies_know_their_convs():
+    data = make_data()
+    kinds = {
+        NN: "edge_attr_bias",
+        NM: {"kind": "pyg_conv", "options": {"conv": "GraphConv", "fields": ["edge_weight"]}},
+    }
+    for edge_type in kinds:
+        data[edge_type].edge_weight = torch.rand(7)
+    layer = HeteroNSAConv(kinds, hidden_channels=8)
+    before = layer.collect(data)
+    assert {"edge_attr_dict", "edge_weight_dict"} <= set(before)
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert other.wanted == layer.wanted
+        assert set(other.collect(data)) == set(before)
+    # Attention of a kind in the place of the same attention.
+    layer.convs[NN] = copy.deepcopy(layer.convs[NN])
+    assert set(layer.collect(data)) == set(before)

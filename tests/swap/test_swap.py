@@ -9,7 +9,7 @@ import torch
 from swap import swap_models as models
 from swap.swap_models import BY, CITES, HOLDS, IN, SIZES, WRITES, call, train_an_epoch
 from torch import nn
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, HeteroData
 from torch_geometric.nn import (
     GATConv,
     GCNConv,
@@ -315,6 +315,15 @@ def test_what_a_kind_leaves_unread_is_a_warning_unless_somebody_chose_the_kind(d
     assert report.warnings == (
         "conv: edge_weight of (paper, cites, paper) went into the HeteroConv, and makes no difference to the rows of its replacement",
     )
+
+
+@pytest.mark.filterwarnings("error:.*none of its relations reads")
+@pytest.mark.parametrize("pattern", [None, "MS"])
+def test_what_the_report_says_is_unread_is_not_said_again_by_the_layer(pattern, data):
+    model, edges = models.WithAttributes(), adjacency(CITES, WRITES)
+    report = swap(model, {"pattern": pattern, "edges": edges}, data)
+    assert "kind 'adjacency_mask' does not read it" in " ".join(str(report).split())
+    call(model, data)
 
 
 @pytest.mark.parametrize("operator", ["hgt", "hetero_conv"])
@@ -892,6 +901,41 @@ def test_graphs_of_a_batch_that_would_see_each_other_are_warned_of(config, mixes
         assert report.warnings == ()
 
 
+def disjoint(*graphs, first=0):
+    """Several graphs in one plain `HeteroData`, as a loader gives the trees of its seeds: rows in any order, and no `ptr`."""
+    batch, out = Batch.from_data_list(list(graphs)), HeteroData()
+    order = {t: torch.randperm(batch[t].num_nodes) for t in batch.node_types}
+    for t, rows in order.items():
+        out[t].x, out[t].batch = batch[t].x[rows], batch[t].batch[rows] + first
+    for edge_type in batch.edge_types:
+        ends = (order[edge_type[0]], order[edge_type[2]])
+        rows = zip(ends, batch[edge_type].edge_index, strict=True)
+        out[edge_type].edge_index = torch.stack([end.argsort()[index] for end, index in rows])
+    return out
+
+
+@pytest.mark.parametrize("first", [0, 3])
+@pytest.mark.parametrize(
+    ("make", "config", "mixes"),
+    [
+        (models.Stack, {}, True),
+        (models.Stack, {"pattern": None, "edges": ALL_PAIRS}, True),
+        (models.Stack, {"pattern": "M"}, False),
+        (Batched, {}, False),
+    ],
+)
+def test_trees_of_disjoint_sampling_that_would_see_each_other_are_warned_of(
+    make, config, mixes, first, data
+):
+    trees = disjoint(data, models.make_data(), first=first)
+    assert not hasattr(trees, "num_graphs")
+    report = swap(make(), config, trees)
+    assert len(report.warnings) == (2 if mixes else 0)
+    assert all("which seed's tree" in w and "batch_dict" in w for w in report.warnings)
+    # One seed has a single tree.
+    assert swap(make(), config, disjoint(data, first=first)).warnings == ()
+
+
 @pytest.mark.parametrize("config", [{"pattern": "MS"}, {"pattern": None, "edges": ALL_PAIRS}])
 def test_a_forward_that_says_which_graph_a_node_is_of_can_be_tried(config, data):
     batch = Batch.from_data_list([data, models.make_data()])
@@ -951,6 +995,19 @@ def test_a_list_of_graphs_is_no_data(data):
         SwapError, match=r"data is a list of 2 graphs; give one of them, or .*Batch.from_data_list"
     ):
         swap(models.Stack(), {}, [data, data])
+
+
+def test_metadata_are_no_data(data):
+    model = models.Stack()
+    with pytest.raises(
+        SwapError, match=r"data is the metadata of a graph .*: swap\(model, config\)"
+    ):
+        swap(model, {"pattern": None}, data.metadata())
+    assert type(model.convs[0]) is HeteroConv
+    # As they come from a file, for example; and two dictionaries of arguments are no metadata.
+    with pytest.raises(SwapError, match="data is the metadata of a graph"):
+        swap(model, {"pattern": None}, [list(part) for part in data.metadata()])
+    swap(model, {"pattern": None}, (data.x_dict, data.edge_index_dict))
 
 
 def test_swap_comes_before_wrappers():
