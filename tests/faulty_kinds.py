@@ -268,6 +268,42 @@ class DeadNodesCount(SoundTerm):
         return super().bias(inputs, edges) / degree[edges.col][:, None]
 
 
+class KeepsTypes(SoundTerm):
+    """Keeps a field of the edges with the pairs, which other relations and calls share."""
+
+    def weight(self, inputs, edges):
+        if "types" not in edges.derived:
+            edges.derived["types"] = edges.coalesce(inputs.field("edge_type"))
+        return edges.derived["types"].to(self.rate.dtype)
+
+
+class KeepsTheLiving(SoundTerm):
+    """Keeps with the pairs how many living targets each source has."""
+
+    def bias(self, inputs, edges):
+        alive = inputs.dst.alive
+        if alive is None:
+            alive = torch.ones(edges.num_queries, dtype=torch.bool)
+        if alive.dim() == 2:
+            raise ValueError("copies with deleted nodes of their own would share one bias")
+        if "living" not in edges.derived:
+            living = torch.zeros(edges.num_keys + 1, dtype=torch.long)
+            edges.derived["living"] = living.index_add(0, edges.col, alive[edges.row].long())
+        return super().bias(inputs, edges) / edges.derived["living"][edges.col, None].clamp(min=1)
+
+
+class LastWeights(SoundTerm):
+    """bias() takes what the last call of pairs() left with the pairs."""
+
+    def pairs(self, inputs):
+        edges = super().pairs(inputs)
+        edges.derived["weights"] = super().weight(inputs, edges)
+        return edges
+
+    def weight(self, inputs, edges):
+        return edges.derived["weights"].to(self.rate.dtype)
+
+
 class ParityOfNodes(SoundTerm):
     """Pairs follow the numbers of the rows, which an edge set of a batch does not start anew."""
 

@@ -41,6 +41,9 @@ class EdgeSet:
         edge_of: ``[M]`` int64 or ``None``: the input edge behind each raw pair, before merging.
         pair_of: ``[M]`` int64 or ``None``: the pair into which that raw pair was merged.
         num_edges: Number of input edges, the length that :meth:`coalesce` expects.
+        derived: What was computed from the pairs, by name, so that it is computed once. The set may be shared by all relations, layers
+            and calls with one index tensor (:meth:`from_edge_index`): put in only what follows from the pairs and the numbers of nodes,
+            never from attributes or deleted nodes. It may be missing where it was put before, in a set that was moved or renumbered.
 
     Under ``torch.compile`` sizes must be static, so there ``row`` and ``col`` keep one slot per raw pair; the first
     ``rowptr[-1]`` slots are used and the others hold ``num_queries`` and ``num_keys``.
@@ -66,7 +69,6 @@ class EdgeSet:
         self.pair_of = pair_of
         self.num_edges = row.numel() if num_edges is None else num_edges
         self._transpose: tuple[Tensor, Tensor, Tensor] | None = None
-        # Derived forms of other modules (GPU tiles), so that they are computed once too.
         self.derived: dict[str, Any] = {}
 
     # ---- construction ------------------------------------------------------------------------------------------------

@@ -94,7 +94,10 @@ class RelationInputs:
     def edges_from_index(
         self, name: str, *, symmetrize: bool = False, self_loops: bool = False
     ) -> EdgeSet:
-        """The pairs of a ``[2, E]`` index field in the edges' numbering; an :class:`EdgeSet` is taken as it is."""
+        """The pairs of a ``[2, E]`` index field in the edges' numbering; an :class:`EdgeSet` is taken as it is.
+
+        Calls and relations with the same tensor get the same set, with the same :attr:`EdgeSet.derived`.
+        """
         index = self.field(name)
         if isinstance(index, EdgeSet):
             return index

@@ -255,7 +255,7 @@ def shared_pairs(subject: Subject, tally: Tally) -> None:
     except Exception as error:
         raise Finding(
             f"bias() of a second layer fails with the pairs of the first: {type(error).__name__}: {error}. All that bias() needs "
-            "has to be in inputs and edges (edges.derived keeps what pairs() found), not in self"
+            "has to be in inputs and edges, not in self; edges.derived may keep what follows from the edges alone"
         ) from error
     tally.expect(
         (bias is None) == ("bias" not in subject.kind.produces), "bias() of a second layer is None"

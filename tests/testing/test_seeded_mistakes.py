@@ -212,6 +212,21 @@ MISTAKES = {
         ["deleted_nodes"],
         "rows are not those of the graph without the deleted nodes",
     ),
+    "a field kept with the pairs": (
+        faulty.kind(faulty.KeepsTypes, inputs=lambda options: ("edge_index", "edge_type")),
+        ["same_edges"],
+        "a call with other fields and rows over the same tensor of edges gets rows that are left from the call before",
+    ),
+    "deleted nodes kept with the pairs": (
+        faulty.kind(faulty.KeepsTheLiving),
+        ["same_edges"],
+        "a call with other deleted nodes over the same tensor of edges",
+    ),
+    "the last relation's field": (
+        faulty.kind(faulty.LastWeights),
+        ["same_edges"],
+        "two relations over one tensor of edges, with other fields and rows, get each other's pairs or bias",
+    ),
     "as many targets as sources": (
         faulty.kind(faulty.SquarePairs),
         ["bipartite"],
