@@ -331,6 +331,14 @@ class SquarePairs(SoundTerm):
         return EdgeSet.from_edge_index(inputs.rows(inputs.field("edge_index")), num_src, num_src)
 
 
+class IndexForRows(SoundTerm):
+    """Takes the numbers in an index for rows, which they are not where graphs of a batch are padded."""
+
+    def pairs(self, inputs):
+        index = inputs.field("edge_index")
+        return EdgeSet.from_edge_index(index, inputs.src.num_rows, inputs.dst.num_rows)
+
+
 class FirstDimension(SoundTerm):
     """Takes the first dimension of x for the nodes, which are the second one where graphs are copies."""
 

@@ -116,7 +116,10 @@ class RelationInputs:
             raise type(error)(f"'{name}' of edge type {self.edge_type}: {error}") from None
 
     def rows(self, index: Tensor) -> Tensor:
-        """``[2, E]`` in the edges' numbering as rows of the two ends' ``x``."""
+        """``[2, E]`` in the edges' numbering as rows of the two ends' ``x``, which :class:`EdgeSet` counts in.
+
+        The two differ where graphs of a batch have padding rows, and where a stack puts rows in another order.
+        """
         if not (self.src.is_translated or self.dst.is_translated):
             return index
         well_formed = isinstance(index, Tensor) and index.dim() == 2 and index.size(0) == 2

@@ -32,8 +32,8 @@ def pairs_of(term: EdgeTerm, relation: RelationInputs, kind: str) -> EdgeSet:
     if not isinstance(edges, EdgeSet):
         raise TypeError(
             f"{_whose(relation, kind)}: pairs() must return a pyg_nsa.EdgeSet, got {_described(edges)}; "
-            "inputs.edges_from_index('edge_index') makes one of a field, EdgeSet.from_edge_index(index, "
-            "inputs.src.num_rows, inputs.dst.num_rows) of a tensor [2, E]"
+            "inputs.edges_from_index('edge_index') makes one of a field, EdgeSet.from_edge_index(inputs.rows(index), "
+            "inputs.src.num_rows, inputs.dst.num_rows) of a tensor [2, E] in the edges' numbering"
         )
     wanted = (relation.src.num_rows, relation.dst.num_rows)
     if (edges.num_keys, edges.num_queries) != wanted:

@@ -44,6 +44,7 @@ EDGE_KIND_CHECKS = (
     Check(graphs.bipartite, "bipartite", _FOUNDATION),
     Check(graphs.alternatives, "relation", _FOUNDATION),
     Check(graphs.batch, "relation", (*_FOUNDATION, "edge_order", "empty_relation", "bipartite")),
+    Check(graphs.padding, "relation", (*_FOUNDATION, "edge_order", "batch")),
     Check(graphs.deleted_nodes, "relation", (*_FOUNDATION, "edge_order", "batch")),
     Check(graphs.copies, "relation", _FOUNDATION),
     Check(graphs.shared_pairs, "relation", _FOUNDATION),

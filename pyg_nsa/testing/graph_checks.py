@@ -27,6 +27,7 @@ __all__ = [
     "edge_order",
     "empty_relation",
     "isolated_nodes",
+    "padding",
     "shared_pairs",
 ]
 
@@ -186,6 +187,27 @@ def batch(subject: Subject, tally: Tally) -> None:
             subject.rows(layer, graph),
             f"graph {number} of a batch gets other rows than alone: something leaks between graphs, or is computed over all of "
             "them (a mean, a largest value)",
+        )
+
+
+def padding(subject: Subject, tally: Tally) -> None:
+    """A batch of graphs with padding rows (`mask`), which the edges' numbering leaves out, gives what each graph gives alone and
+    without them.
+    """
+    graphs = [subject.graph(seed=seed) for seed in (24, 25)]
+    subject.need_edges(graphs[0])
+    more = ((2, 2), (2, 2)) if subject.is_within else ((2, 1), (2, 1))
+    padded = [graph.with_padding(rows) for graph, rows in zip(graphs, more, strict=True)]
+    layer = subject.layer()
+    together = layer.collect(Batch.from_data_list([graph.data() for graph in padded]))
+    rows = subject.rows(layer, call=together).split([graph.num_nodes[1] for graph in padded])
+    for number, (graph, part) in enumerate(zip(graphs, rows, strict=True)):
+        tally.close(
+            part[: graph.num_nodes[1]],
+            subject.rows(layer, graph),
+            f"graph {number} of a batch with padding rows gets other rows than alone: there the edges count the nodes alone, and pairs "
+            "the rows of x with the padding. inputs.edges_from_index translates a field; an index of your own needs "
+            "inputs.rows(index). Padding rows are not inputs.src.alive and not inputs.dst.alive",
         )
 
 

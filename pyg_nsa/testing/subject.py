@@ -224,6 +224,15 @@ class Subject:
             self.edge_type, names, self.options, self.make_fields, seed=seed, **changes
         )
 
+    def need_edges(self, graph: SmallGraph) -> None:
+        """Leaves a check about where edges lead.
+
+        Raises:
+            NotApplicable: No field of the graph holds edges.
+        """
+        if not any(is_structure(name) for name in (*graph.structure, *graph.fields)):
+            raise NotApplicable("the kind reads no field with the edges")
+
     def need_edge_list(self, graph: SmallGraph) -> None:
         """Leaves a check about a list of edges.
 

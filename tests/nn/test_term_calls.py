@@ -123,6 +123,7 @@ def test_pairs_that_are_no_edge_set(wrong, got):
     with pytest.raises(TypeError, match=text) as caught:
         faulty(pairs=wrong)(**CALL)
     assert not hasattr(caught.value, "__notes__")
+    assert "EdgeSet.from_edge_index(inputs.rows(index), inputs.src.num_rows" in str(caught.value)
     with pytest.raises(TypeError, match=text):
         faulty(HeteroNSA, pairs=wrong)(**CALL, order_dict={"u": torch.randperm(4)})
 

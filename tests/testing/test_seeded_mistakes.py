@@ -232,6 +232,11 @@ MISTAKES = {
         ["bipartite"],
         "default options, edge type (source, to, target): raised ValueError",
     ),
+    "numbers of nodes for rows": (
+        faulty.kind(faulty.IndexForRows),
+        ["padding"],
+        "graph 1 of a batch with padding rows gets other rows than alone",
+    ),
     "the first dimension for nodes": (
         faulty.kind(faulty.FirstDimension),
         ["copies"],
