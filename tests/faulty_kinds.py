@@ -268,6 +268,27 @@ class DeadNodesCount(SoundTerm):
         return super().bias(inputs, edges) / degree[edges.col][:, None]
 
 
+class LivingNodesCount(SoundTerm):
+    """The bias falls with the number of living targets that a source has, in every copy of a graph as if it were the only one."""
+
+    def alive(self, inputs, edges):
+        found = inputs.dst.alive
+        return torch.ones(edges.num_queries, dtype=torch.bool) if found is None else found
+
+    def bias(self, inputs, edges):
+        living = self.alive(inputs, edges)[edges.row].long()
+        degree = torch.zeros(edges.num_keys + 1, dtype=torch.long).index_add(0, edges.col, living)
+        return super().bias(inputs, edges) / degree[edges.col, None].clamp(min=1)
+
+
+class LivingInTheFirstCopy(LivingNodesCount):
+    """Takes the deleted nodes of the first copy for those of all."""
+
+    def alive(self, inputs, edges):
+        found = super().alive(inputs, edges)
+        return found[0] if found.dim() == 2 else found
+
+
 class KeepsTypes(SoundTerm):
     """Keeps a field of the edges with the pairs, which other relations and calls share."""
 

@@ -212,7 +212,9 @@ def padding(subject: Subject, tally: Tally) -> None:
 
 
 def copies(subject: Subject, tally: Tally) -> None:
-    """Copies of one graph that share its edges (`x` of shape `[B, N, F]`) give what each gives alone."""
+    """Copies of one graph that share its edges (`x` of shape `[B, N, F]`) give what each gives alone. Where each has deleted nodes of
+    its own they do, too, or are refused with a ValueError.
+    """
     subject.need_attention("and PyG's convolutions take x of shape [N, F]")
     layer, graph = subject.layer(), subject.graph()
     call = subject.call(layer, graph)
@@ -223,6 +225,26 @@ def copies(subject: Subject, tally: Tally) -> None:
     for place, x_dict in enumerate((call["x_dict"], others)):
         alone = subject.rows(layer, call={**call, "x_dict": x_dict})
         tally.close(rows[place], alone, f"copy {place} of a graph gets other rows than alone")
+    dead = {t: torch.arange(x.size(1)) == torch.tensor([[1], [3]]) for t, x in both.items()}
+    shape = "where graphs are copies, inputs.src.alive and inputs.dst.alive are [B, N]"
+    try:
+        rows = subject.rows(layer, call={**call, "x_dict": both, "pert_mask_dict": dead})
+    except ValueError:
+        return
+    except Exception as error:
+        raise Finding(
+            f"copies of a graph of which each has deleted nodes of its own fail with {type(error).__name__}: {error}; {shape}. The "
+            "copies share pairs and bias, so raise a ValueError where these would differ"
+        ) from error
+    for place, x_dict in enumerate((call["x_dict"], others)):
+        marked = {t: mask[place] for t, mask in dead.items()}
+        alone = subject.rows(layer, call={**call, "x_dict": x_dict, "pert_mask_dict": marked})
+        tally.close(
+            rows[place],
+            alone,
+            f"copy {place} of a graph, with deleted nodes of its own, gets other rows than alone: {shape}, but the copies share pairs "
+            "and bias; raise a ValueError where these would differ",
+        )
 
 
 def deleted_nodes(subject: Subject, tally: Tally) -> None:
@@ -237,7 +259,8 @@ def deleted_nodes(subject: Subject, tally: Tally) -> None:
     tally.close(
         rows[~dead[1]],
         subject.rows(layer, without),
-        "rows are not those of the graph without the deleted nodes; inputs.src.alive and inputs.dst.alive mark the living",
+        "rows are not those of the graph without the deleted nodes; inputs.src.alive and inputs.dst.alive mark the living "
+        "([N]; [B, N] where graphs are copies of one; None where all are alive)",
     )
     tally.expect(bool((rows[dead[1]] == 0).all()), "deleted targets get rows that are not zero")
 

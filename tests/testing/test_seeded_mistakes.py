@@ -242,6 +242,16 @@ MISTAKES = {
         ["copies"],
         "raised ValueError",
     ),
+    "deleted nodes of copies by a row of the batch": (
+        faulty.kind(faulty.LivingNodesCount),
+        ["copies"],
+        "each has deleted nodes of its own fail with IndexError",
+    ),
+    "deleted nodes of the first copy": (
+        faulty.kind(faulty.LivingInTheFirstCopy),
+        ["copies"],
+        "copy 1 of a graph, with deleted nodes of its own, gets other rows than alone",
+    ),
     "a transposed mask": (
         no_options(faulty.TransposedMask, requires=(("edge_index", "adj_mask"),)),
         ["alternatives"],
