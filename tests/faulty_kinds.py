@@ -191,6 +191,24 @@ class PairsNotCompiled(SoundTerm):
         return EdgeSet.from_edge_index(index, inputs.src.num_rows, inputs.dst.num_rows)
 
 
+class ValuesOfNodes(SoundTerm):
+    """Reads a value of each pair's source, also in the slots that a compiled graph leaves where edges occur twice."""
+
+    def source(self, edges):
+        return edges.col
+
+    def bias(self, inputs, edges):
+        values = torch.ones(edges.num_keys, dtype=self.rate.dtype)
+        return super().bias(inputs, edges) * values[self.source(edges), None]
+
+
+class ValuesOfNodesByClamping(ValuesOfNodes):
+    """The remedy of docs/write_a_plugin.md."""
+
+    def source(self, edges):
+        return edges.col.clamp(max=edges.num_keys - 1)
+
+
 class PairsInSelf(SoundTerm):
     """bias() relies on what pairs() of the same term left behind."""
 

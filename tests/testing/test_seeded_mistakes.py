@@ -167,6 +167,11 @@ MISTAKES = {
         ["compiles_pairs"],
         "raised U",
     ),
+    "values of nodes in slots of no pair": (
+        faulty.kind(faulty.ValuesOfNodes),
+        ["compiles_pairs"],
+        "is out of bounds for dimension 0 with size 7; in a compiled graph an EdgeSet keeps a slot for each edge",
+    ),
     "bias() needs pairs() of its own": (
         faulty.kind(faulty.PairsInSelf),
         ["shared_pairs"],
@@ -346,10 +351,11 @@ def test_rows_that_are_not_finite_or_all_zero():
     "kind",
     [
         faulty.kind(),
+        faulty.kind(faulty.ValuesOfNodesByClamping),
         faulty.message_kind(),
         refusing(ValueError("within one node type only"), both=False),
     ],
-    ids=["weighted", "mean_conv", "within"],
+    ids=["weighted", "clamped", "mean_conv", "within"],
 )
 def test_sound_kinds_pass(kind):
     results = check_edge_kind(kind)
