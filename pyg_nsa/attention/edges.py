@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from pyg_nsa.attention.index_range import in_range
+from pyg_nsa.attention.pair_checks import check_merged, check_pairs_in_csr
 from pyg_nsa.plain_index import plain_index
 
 __all__ = ["EdgeSet"]
@@ -30,7 +31,8 @@ _BUILT: WeakIdKeyDictionary = WeakIdKeyDictionary()
 class EdgeSet:
     """Unique (query, key) pairs in CSR form, with what merged into each.
 
-    Use the constructors :meth:`from_edge_index` and :meth:`from_dense`.
+    Use the constructors :meth:`from_edge_index` and :meth:`from_dense`. ``EdgeSet(row, col, rowptr, …)`` of tensors that are in this
+    form already checks them, once (not inside a compiled graph, where values can't be read).
 
     Attributes:
         row: ``[P]`` int64, the query (target node) of each pair; ascending.
@@ -47,6 +49,10 @@ class EdgeSet:
 
     Under ``torch.compile`` sizes must be static, so there ``row`` and ``col`` keep one slot per raw pair; the first
     ``rowptr[-1]`` slots are used and the others hold ``num_queries`` and ``num_keys``.
+
+    Raises:
+        TypeError: A tensor that is no int64 vector.
+        ValueError: Lengths or devices that do not fit, numbers that are no rows, or pairs that are not unique and sorted.
     """
 
     def __init__(
@@ -59,6 +65,8 @@ class EdgeSet:
         edge_of: Tensor | None = None,
         pair_of: Tensor | None = None,
         num_edges: int | None = None,
+        *,
+        _is_sound: bool = False,
     ) -> None:
         self.row = row
         self.col = col
@@ -70,6 +78,9 @@ class EdgeSet:
         self.num_edges = row.numel() if num_edges is None else num_edges
         self._transpose: tuple[Tensor, Tensor, Tensor] | None = None
         self.derived: dict[str, Any] = {}
+        if not _is_sound and not torch.compiler.is_compiling():
+            check_pairs_in_csr(row, col, rowptr, num_queries, num_keys)
+            check_merged(edge_of, pair_of, row, self.num_edges)
 
     # ---- construction ------------------------------------------------------------------------------------------------
 
@@ -203,7 +214,15 @@ class EdgeSet:
         rowptr = torch.searchsorted(pairs, starts)
         row = torch.div(pairs, width, rounding_mode="floor")
         return cls(
-            row, pairs - row * width, rowptr, num_queries, num_keys, edge_of, pair_of, num_edges
+            row,
+            pairs - row * width,
+            rowptr,
+            num_queries,
+            num_keys,
+            edge_of,
+            pair_of,
+            num_edges,
+            _is_sound=True,
         )
 
     # ---- use ---------------------------------------------------------------------------------------------------------
@@ -271,6 +290,7 @@ class EdgeSet:
             self.edge_of,
             self.pair_of,
             self.num_edges,
+            _is_sound=True,
         )
 
     def edge_index(self) -> Tensor:
@@ -294,6 +314,7 @@ class EdgeSet:
             move(self.edge_of),
             move(self.pair_of),
             self.num_edges,
+            _is_sound=True,
         )
         if self._transpose is not None:
             out._transpose = tuple(t.to(device) for t in self._transpose)  # type: ignore[assignment]

@@ -141,6 +141,16 @@ def test_pairs_of_other_nodes():
         faulty()(**{**CALL, "edge_index_dict": {RELATION: edges}})
 
 
+def test_pairs_made_by_hand():
+    def beyond(inputs):
+        rowptr = torch.tensor([0, 1, 2, 2, 2, 2])
+        return EdgeSet(torch.tensor([0, 1]), torch.tensor([0, 900_000]), rowptr, 5, 4)
+
+    with pytest.raises(ValueError, match="col holds 0 to 900000, but must hold 0 to 3") as caught:
+        faulty(pairs=beyond)(**CALL)
+    assert caught.value.__notes__ == [f"raised by pairs() of {WHOSE}"]
+
+
 @pytest.mark.parametrize("build", [HeteroNSA, HeteroNSAConv])
 @pytest.mark.parametrize(
     ("wrong", "error", "got"),
