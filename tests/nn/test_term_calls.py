@@ -170,6 +170,46 @@ def test_a_bias_that_does_not_fit(build, wrong, error, got):
     )
 
 
+@pytest.mark.parametrize(
+    ("wrong", "error", "text"),
+    [
+        (
+            lambda edges: torch.ones(3, 2, dtype=torch.bool),
+            TypeError,
+            "got torch.bool, torch.strided; if True means that a pair attends: "
+            "torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)",
+        ),
+        (
+            lambda edges: torch.ones(3, 2).long(),
+            TypeError,
+            "got torch.int64, torch.strided; convert it",
+        ),
+        (lambda edges: torch.ones(3, 2) + 0j, TypeError, "got torch.complex64, torch.strided"),
+        (
+            lambda edges: torch.ones(3, 2).to_sparse(),
+            TypeError,
+            "got torch.float32, torch.sparse_coo",
+        ),
+        (
+            lambda edges: torch.ones(3, 2, device="meta"),
+            ValueError,
+            "bias() is on meta, but the pairs are on cpu; make it of the inputs",
+        ),
+    ],
+    ids=["bool", "int", "complex", "sparse", "device"],
+)
+def test_a_bias_that_attention_could_not_add(wrong, error, text):
+    with torch.no_grad(), pytest.raises(error) as caught:
+        faulty(bias=wrong)(**CALL)
+    assert str(caught.value).startswith(f"{WHOSE}: bias() ")
+    assert text in str(caught.value)
+
+
+def test_a_bias_of_another_floating_dtype_is_taken():
+    faulty(bias=lambda edges: torch.zeros(3, 2).double())(**CALL)
+    faulty(bias=lambda edges: torch.zeros(3, 2).bfloat16())(**CALL)
+
+
 def test_pairs_that_are_missing():
     class Nothing(EdgeTerm):
         pass
