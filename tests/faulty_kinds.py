@@ -191,6 +191,24 @@ class PairsNotCompiled(SoundTerm):
         return EdgeSet.from_edge_index(index, inputs.src.num_rows, inputs.dst.num_rows)
 
 
+class ValuesOfNodes(SoundTerm):
+    """Reads a value of each pair's source, also in the slots that a compiled graph leaves where edges occur twice."""
+
+    def source(self, edges):
+        return edges.col
+
+    def bias(self, inputs, edges):
+        values = torch.ones(edges.num_keys, dtype=self.rate.dtype)
+        return super().bias(inputs, edges) * values[self.source(edges), None]
+
+
+class ValuesOfNodesByClamping(ValuesOfNodes):
+    """The remedy of docs/write_a_plugin.md."""
+
+    def source(self, edges):
+        return edges.col.clamp(max=edges.num_keys - 1)
+
+
 class PairsInSelf(SoundTerm):
     """bias() relies on what pairs() of the same term left behind."""
 
@@ -268,6 +286,63 @@ class DeadNodesCount(SoundTerm):
         return super().bias(inputs, edges) / degree[edges.col][:, None]
 
 
+class LivingNodesCount(SoundTerm):
+    """The bias falls with the number of living targets that a source has, in every copy of a graph as if it were the only one."""
+
+    def alive(self, inputs, edges):
+        found = inputs.dst.alive
+        return torch.ones(edges.num_queries, dtype=torch.bool) if found is None else found
+
+    def bias(self, inputs, edges):
+        living = self.alive(inputs, edges)[edges.row].long()
+        degree = torch.zeros(edges.num_keys + 1, dtype=torch.long).index_add(0, edges.col, living)
+        return super().bias(inputs, edges) / degree[edges.col, None].clamp(min=1)
+
+
+class LivingInTheFirstCopy(LivingNodesCount):
+    """Takes the deleted nodes of the first copy for those of all."""
+
+    def alive(self, inputs, edges):
+        found = super().alive(inputs, edges)
+        return found[0] if found.dim() == 2 else found
+
+
+class KeepsTypes(SoundTerm):
+    """Keeps a field of the edges with the pairs, which other relations and calls share."""
+
+    def weight(self, inputs, edges):
+        if "types" not in edges.derived:
+            edges.derived["types"] = edges.coalesce(inputs.field("edge_type"))
+        return edges.derived["types"].to(self.rate.dtype)
+
+
+class KeepsTheLiving(SoundTerm):
+    """Keeps with the pairs how many living targets each source has."""
+
+    def bias(self, inputs, edges):
+        alive = inputs.dst.alive
+        if alive is None:
+            alive = torch.ones(edges.num_queries, dtype=torch.bool)
+        if alive.dim() == 2:
+            raise ValueError("copies with deleted nodes of their own would share one bias")
+        if "living" not in edges.derived:
+            living = torch.zeros(edges.num_keys + 1, dtype=torch.long)
+            edges.derived["living"] = living.index_add(0, edges.col, alive[edges.row].long())
+        return super().bias(inputs, edges) / edges.derived["living"][edges.col, None].clamp(min=1)
+
+
+class LastWeights(SoundTerm):
+    """bias() takes what the last call of pairs() left with the pairs."""
+
+    def pairs(self, inputs):
+        edges = super().pairs(inputs)
+        edges.derived["weights"] = super().weight(inputs, edges)
+        return edges
+
+    def weight(self, inputs, edges):
+        return edges.derived["weights"].to(self.rate.dtype)
+
+
 class ParityOfNodes(SoundTerm):
     """Pairs follow the numbers of the rows, which an edge set of a batch does not start anew."""
 
@@ -293,6 +368,14 @@ class SquarePairs(SoundTerm):
     def pairs(self, inputs):
         num_src = inputs.src.num_rows
         return EdgeSet.from_edge_index(inputs.rows(inputs.field("edge_index")), num_src, num_src)
+
+
+class IndexForRows(SoundTerm):
+    """Takes the numbers in an index for rows, which they are not where graphs of a batch are padded."""
+
+    def pairs(self, inputs):
+        index = inputs.field("edge_index")
+        return EdgeSet.from_edge_index(index, inputs.src.num_rows, inputs.dst.num_rows)
 
 
 class FirstDimension(SoundTerm):

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from pyg_nsa.attention.index_range import in_range
+from pyg_nsa.attention.pair_checks import check_merged, check_pairs_in_csr
 from pyg_nsa.plain_index import plain_index
 
 __all__ = ["EdgeSet"]
@@ -30,7 +31,8 @@ _BUILT: WeakIdKeyDictionary = WeakIdKeyDictionary()
 class EdgeSet:
     """Unique (query, key) pairs in CSR form, with what merged into each.
 
-    Use the constructors :meth:`from_edge_index` and :meth:`from_dense`.
+    Use the constructors :meth:`from_edge_index` and :meth:`from_dense`. ``EdgeSet(row, col, rowptr, …)`` of tensors that are in this
+    form already checks them, once (not inside a compiled graph, where values can't be read).
 
     Attributes:
         row: ``[P]`` int64, the query (target node) of each pair; ascending.
@@ -41,9 +43,16 @@ class EdgeSet:
         edge_of: ``[M]`` int64 or ``None``: the input edge behind each raw pair, before merging.
         pair_of: ``[M]`` int64 or ``None``: the pair into which that raw pair was merged.
         num_edges: Number of input edges, the length that :meth:`coalesce` expects.
+        derived: What was computed from the pairs, by name, so that it is computed once. The set may be shared by all relations, layers
+            and calls with one index tensor (:meth:`from_edge_index`): put in only what follows from the pairs and the numbers of nodes,
+            never from attributes or deleted nodes. It may be missing where it was put before, in a set that was moved or renumbered.
 
     Under ``torch.compile`` sizes must be static, so there ``row`` and ``col`` keep one slot per raw pair; the first
     ``rowptr[-1]`` slots are used and the others hold ``num_queries`` and ``num_keys``.
+
+    Raises:
+        TypeError: A tensor that is no int64 vector.
+        ValueError: Lengths or devices that do not fit, numbers that are no rows, or pairs that are not unique and sorted.
     """
 
     def __init__(
@@ -56,6 +65,8 @@ class EdgeSet:
         edge_of: Tensor | None = None,
         pair_of: Tensor | None = None,
         num_edges: int | None = None,
+        *,
+        _is_sound: bool = False,
     ) -> None:
         self.row = row
         self.col = col
@@ -66,8 +77,10 @@ class EdgeSet:
         self.pair_of = pair_of
         self.num_edges = row.numel() if num_edges is None else num_edges
         self._transpose: tuple[Tensor, Tensor, Tensor] | None = None
-        # Derived forms of other modules (GPU tiles), so that they are computed once too.
         self.derived: dict[str, Any] = {}
+        if not _is_sound and not torch.compiler.is_compiling():
+            check_pairs_in_csr(row, col, rowptr, num_queries, num_keys)
+            check_merged(edge_of, pair_of, row, self.num_edges)
 
     # ---- construction ------------------------------------------------------------------------------------------------
 
@@ -201,7 +214,15 @@ class EdgeSet:
         rowptr = torch.searchsorted(pairs, starts)
         row = torch.div(pairs, width, rounding_mode="floor")
         return cls(
-            row, pairs - row * width, rowptr, num_queries, num_keys, edge_of, pair_of, num_edges
+            row,
+            pairs - row * width,
+            rowptr,
+            num_queries,
+            num_keys,
+            edge_of,
+            pair_of,
+            num_edges,
+            _is_sound=True,
         )
 
     # ---- use ---------------------------------------------------------------------------------------------------------
@@ -269,6 +290,7 @@ class EdgeSet:
             self.edge_of,
             self.pair_of,
             self.num_edges,
+            _is_sound=True,
         )
 
     def edge_index(self) -> Tensor:
@@ -293,6 +315,7 @@ class EdgeSet:
             move(self.edge_of),
             move(self.pair_of),
             self.num_edges,
+            _is_sound=True,
         )
         if self._transpose is not None:
             out._transpose = tuple(t.to(device) for t in self._transpose)  # type: ignore[assignment]

@@ -39,6 +39,7 @@ def renumbered(
         edge_of,
         pair_of,
         edges.num_edges,
+        _is_sound=True,
     )
 
 

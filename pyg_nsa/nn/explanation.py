@@ -59,6 +59,7 @@ def by_edges(edges: EdgeSet, relation: RelationInputs) -> EdgeSet:
         numbers[there],
         place[there],
         source.numel(),
+        _is_sound=True,
     )
     out.derived = edges.derived
     return out

@@ -58,7 +58,7 @@ class NodeLayout:
         numbering: Which numbering the data must have; ``"auto"`` accepts either and refuses a mixture.
 
     Attributes:
-        alive: bool like the rows, living nodes; ``None``: every row is one.
+        alive: bool like the rows, ``[N]`` or ``[B, N]`` for copies, living nodes; ``None``: every row is one.
         found: The numbering that the data shows; ``None`` where nothing is deleted or both would look alike.
         order: ``[N]`` the row of ``x`` at each place, where the rows were put in another order (:meth:`in_order`).
         place: ``[N]`` the place of each row of ``x``, likewise.

@@ -56,13 +56,16 @@ class RelationInputs:
     def edge_attr(self, name: str, matrices: Sequence[str] = ()) -> Tensor:
         """A numeric edge attribute ``[E]`` or ``[E, F]`` in floating point.
 
+        Integers come as float32 where that holds each of them exactly (up to 2**24), and else as float64 (up to 2**53). In a compiled
+        graph, where values can't be read, all of 32 and 64 bits come as float64.
+
         Args:
             name: The field.
             matrices: Fields of edges; where the attribute is missing and the first of them that is there is a sparse matrix with
                 values (``adj_t``), these are the attribute, as for PyG's convs.
 
         Raises:
-            ValueError: It is missing or holds NaN or infinite values.
+            ValueError: It is missing, or holds NaN, infinite values or integers beyond 2**53.
             TypeError: It is not a tensor of numbers.
         """
         value = self.fields.get(name)
@@ -82,7 +85,7 @@ class RelationInputs:
                 f"{list(value.shape)}; edge attributes are never dense matrices here"
             )
         if not value.is_floating_point():
-            value = value.float()
+            return self._exactly(name, value)
         if not torch.compiler.is_compiling() and not bool(value.isfinite().all()):
             bad = int((~value.isfinite()).reshape(value.size(0), -1).any(-1).nonzero()[0])
             raise ValueError(
@@ -91,10 +94,29 @@ class RelationInputs:
             )
         return value
 
+    def _exactly(self, name: str, value: Tensor) -> Tensor:
+        """Integers in floating point; float32 where it will do, since sums of float64 take twice as long."""
+        if value.dtype.itemsize < 4:
+            return value.float()
+        signed = value.dtype in (torch.int32, torch.int64)  # torch finds no extremes of the others
+        if signed and not torch.compiler.is_compiling():
+            low, high = (int(v) for v in torch.aminmax(value)) if value.numel() else (0, 0)
+            if max(-low, high) <= 2**24:
+                return value.float()
+            if max(-low, high) > 2**53:
+                raise ValueError(
+                    f"'{name}' of edge type {self.edge_type} holds integers from {low} to {high}, and beyond 2**53 floating-point "
+                    f"numbers leave integers out: subtract what all have in common ({name} - {low}), or take a larger unit "
+                    "(seconds for nanoseconds)"
+                )
+        return value.double()
+
     def edges_from_index(
         self, name: str, *, symmetrize: bool = False, self_loops: bool = False
     ) -> EdgeSet:
         """The pairs of a ``[2, E]`` index field in the edges' numbering; an :class:`EdgeSet` is taken as it is.
+
+        Calls and relations with the same tensor get the same set, with the same :attr:`EdgeSet.derived`.
 
         Raises:
             ValueError: An ``EdgeSet``, and pairs are to be added.
@@ -126,7 +148,10 @@ class RelationInputs:
             raise type(error)(f"'{name}' of edge type {self.edge_type}: {error}") from None
 
     def rows(self, index: Tensor) -> Tensor:
-        """``[2, E]`` in the edges' numbering as rows of the two ends' ``x``."""
+        """``[2, E]`` in the edges' numbering as rows of the two ends' ``x``, which :class:`EdgeSet` counts in.
+
+        The two differ where graphs of a batch have padding rows, and where a stack puts rows in another order.
+        """
         if not (self.src.is_translated or self.dst.is_translated):
             return index
         well_formed = isinstance(index, Tensor) and index.dim() == 2 and index.size(0) == 2

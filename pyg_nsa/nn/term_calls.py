@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from pyg_nsa.attention import EdgeSet
@@ -9,6 +10,11 @@ from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.relation_inputs import RelationInputs
 
 __all__ = ["bias_of", "pairs_of"]
+
+#: How a bias of another dtype becomes one of floating point.
+_TO_FLOAT = {
+    torch.bool: "if True means that a pair attends: torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)"
+}
 
 
 def pairs_of(term: EdgeTerm, relation: RelationInputs, kind: str) -> EdgeSet:
@@ -32,8 +38,8 @@ def pairs_of(term: EdgeTerm, relation: RelationInputs, kind: str) -> EdgeSet:
     if not isinstance(edges, EdgeSet):
         raise TypeError(
             f"{_whose(relation, kind)}: pairs() must return a pyg_nsa.EdgeSet, got {_described(edges)}; "
-            "inputs.edges_from_index('edge_index') makes one of a field, EdgeSet.from_edge_index(index, "
-            "inputs.src.num_rows, inputs.dst.num_rows) of a tensor [2, E]"
+            "inputs.edges_from_index('edge_index') makes one of a field, EdgeSet.from_edge_index(inputs.rows(index), "
+            "inputs.src.num_rows, inputs.dst.num_rows) of a tensor [2, E] in the edges' numbering"
         )
     wanted = (relation.src.num_rows, relation.dst.num_rows)
     if (edges.num_keys, edges.num_queries) != wanted:
@@ -58,8 +64,8 @@ def bias_of(
         kind: Name of the kind, for messages.
 
     Raises:
-        TypeError: It is neither a tensor nor ``None``.
-        ValueError: It has another shape than ``[P, heads]``.
+        TypeError: It is neither a dense tensor of floating-point numbers nor ``None``.
+        ValueError: It has another shape than ``[P, heads]``, or is on another device than the pairs.
         Exception: Whatever ``bias`` raises, with a note that names the kind and the edge type.
     """
     try:
@@ -75,6 +81,16 @@ def bias_of(
         raise wrong(
             f"{_whose(relation, kind)}: bias() must return a tensor of shape [pairs, heads] = {list(shape)}, or None, got "
             f"{_described(bias)}; edges.coalesce(attribute) brings attributes of edges into the order of the pairs"
+        )
+    if not bias.is_floating_point() or bias.layout != torch.strided:
+        raise TypeError(
+            f"{_whose(relation, kind)}: bias() must return a dense tensor of floating-point numbers, got {bias.dtype}, "
+            f"{bias.layout}; {_TO_FLOAT.get(bias.dtype, 'convert it')}"
+        )
+    if bias.device != edges.device:
+        raise ValueError(
+            f"{_whose(relation, kind)}: bias() is on {bias.device}, but the pairs are on {edges.device}; make it of the inputs or of "
+            "the module's parameters"
         )
     return bias
 

@@ -10,6 +10,7 @@ from pyg_nsa.registry import Registry, default_registry
 from pyg_nsa.testing import declaration_checks as declared
 from pyg_nsa.testing import foundation_checks as foundation
 from pyg_nsa.testing import graph_checks as graphs
+from pyg_nsa.testing import sharing_checks as sharing
 from pyg_nsa.testing import training_checks as training
 from pyg_nsa.testing.graphs import MakeFields
 from pyg_nsa.testing.results import Check, CheckResult, NotApplicable
@@ -43,9 +44,11 @@ EDGE_KIND_CHECKS = (
     Check(graphs.bipartite, "bipartite", _FOUNDATION),
     Check(graphs.alternatives, "relation", _FOUNDATION),
     Check(graphs.batch, "relation", (*_FOUNDATION, "edge_order", "empty_relation", "bipartite")),
+    Check(graphs.padding, "relation", (*_FOUNDATION, "edge_order", "batch")),
     Check(graphs.deleted_nodes, "relation", (*_FOUNDATION, "edge_order", "batch")),
     Check(graphs.copies, "relation", _FOUNDATION),
     Check(graphs.shared_pairs, "relation", _FOUNDATION),
+    Check(sharing.same_edges, "relation", (*_FOUNDATION, "edge_order", "batch", "deleted_nodes")),
     Check(training.gradients, "relation", _FOUNDATION),
     Check(training.state_dict, "relation", _FOUNDATION),
     Check(training.reset_parameters, "relation", _FOUNDATION),

@@ -202,8 +202,8 @@ def stateless(subject: Layered, tally: Tally) -> None:
         tally.close(
             after[1][number],
             after[0][number],
-            "the rows of a graph depend on which graphs went before it: something is kept in the module between calls; keep what "
-            "belongs to a graph in edges.derived",
+            "the rows of a graph depend on which graphs went before it: something is kept in the module between calls; keep nothing "
+            "there, and in edges.derived only what follows from the edges alone",
         )
 
 

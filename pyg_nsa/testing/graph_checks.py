@@ -27,6 +27,7 @@ __all__ = [
     "edge_order",
     "empty_relation",
     "isolated_nodes",
+    "padding",
     "shared_pairs",
 ]
 
@@ -189,8 +190,31 @@ def batch(subject: Subject, tally: Tally) -> None:
         )
 
 
+def padding(subject: Subject, tally: Tally) -> None:
+    """A batch of graphs with padding rows (`mask`), which the edges' numbering leaves out, gives what each graph gives alone and
+    without them.
+    """
+    graphs = [subject.graph(seed=seed) for seed in (24, 25)]
+    subject.need_edges(graphs[0])
+    more = ((2, 2), (2, 2)) if subject.is_within else ((2, 1), (2, 1))
+    padded = [graph.with_padding(rows) for graph, rows in zip(graphs, more, strict=True)]
+    layer = subject.layer()
+    together = layer.collect(Batch.from_data_list([graph.data() for graph in padded]))
+    rows = subject.rows(layer, call=together).split([graph.num_nodes[1] for graph in padded])
+    for number, (graph, part) in enumerate(zip(graphs, rows, strict=True)):
+        tally.close(
+            part[: graph.num_nodes[1]],
+            subject.rows(layer, graph),
+            f"graph {number} of a batch with padding rows gets other rows than alone: there the edges count the nodes alone, and pairs "
+            "the rows of x with the padding. inputs.edges_from_index translates a field; an index of your own needs "
+            "inputs.rows(index). Padding rows are not inputs.src.alive and not inputs.dst.alive",
+        )
+
+
 def copies(subject: Subject, tally: Tally) -> None:
-    """Copies of one graph that share its edges (`x` of shape `[B, N, F]`) give what each gives alone."""
+    """Copies of one graph that share its edges (`x` of shape `[B, N, F]`) give what each gives alone. Where each has deleted nodes of
+    its own they do, too, or are refused with a ValueError.
+    """
     subject.need_attention("and PyG's convolutions take x of shape [N, F]")
     layer, graph = subject.layer(), subject.graph()
     call = subject.call(layer, graph)
@@ -201,6 +225,26 @@ def copies(subject: Subject, tally: Tally) -> None:
     for place, x_dict in enumerate((call["x_dict"], others)):
         alone = subject.rows(layer, call={**call, "x_dict": x_dict})
         tally.close(rows[place], alone, f"copy {place} of a graph gets other rows than alone")
+    dead = {t: torch.arange(x.size(1)) == torch.tensor([[1], [3]]) for t, x in both.items()}
+    shape = "where graphs are copies, inputs.src.alive and inputs.dst.alive are [B, N]"
+    try:
+        rows = subject.rows(layer, call={**call, "x_dict": both, "pert_mask_dict": dead})
+    except ValueError:
+        return
+    except Exception as error:
+        raise Finding(
+            f"copies of a graph of which each has deleted nodes of its own fail with {type(error).__name__}: {error}; {shape}. The "
+            "copies share pairs and bias, so raise a ValueError where these would differ"
+        ) from error
+    for place, x_dict in enumerate((call["x_dict"], others)):
+        marked = {t: mask[place] for t, mask in dead.items()}
+        alone = subject.rows(layer, call={**call, "x_dict": x_dict, "pert_mask_dict": marked})
+        tally.close(
+            rows[place],
+            alone,
+            f"copy {place} of a graph, with deleted nodes of its own, gets other rows than alone: {shape}, but the copies share pairs "
+            "and bias; raise a ValueError where these would differ",
+        )
 
 
 def deleted_nodes(subject: Subject, tally: Tally) -> None:
@@ -215,7 +259,8 @@ def deleted_nodes(subject: Subject, tally: Tally) -> None:
     tally.close(
         rows[~dead[1]],
         subject.rows(layer, without),
-        "rows are not those of the graph without the deleted nodes; inputs.src.alive and inputs.dst.alive mark the living",
+        "rows are not those of the graph without the deleted nodes; inputs.src.alive and inputs.dst.alive mark the living "
+        "([N]; [B, N] where graphs are copies of one; None where all are alive)",
     )
     tally.expect(bool((rows[dead[1]] == 0).all()), "deleted targets get rows that are not zero")
 
@@ -255,7 +300,7 @@ def shared_pairs(subject: Subject, tally: Tally) -> None:
     except Exception as error:
         raise Finding(
             f"bias() of a second layer fails with the pairs of the first: {type(error).__name__}: {error}. All that bias() needs "
-            "has to be in inputs and edges (edges.derived keeps what pairs() found), not in self"
+            "has to be in inputs and edges, not in self; edges.derived may keep what follows from the edges alone"
         ) from error
     tally.expect(
         (bias is None) == ("bias" not in subject.kind.produces), "bias() of a second layer is None"

@@ -103,6 +103,8 @@ class SmallGraph:
             data[node_type].x = self.x[end].clone()
             for name, values in self.node_fields.items():
                 data[node_type][name] = values[end].clone()
+            if "mask" in self.node_fields:  # by this PyG numbers the edges of a batch
+                data[node_type].num_nodes = int(data[node_type].mask.sum())
         store = data[self.edge_type]
         for name in self.structure:
             store[name] = self._dense() if name.endswith("_mask") else self.index.clone()
@@ -145,6 +147,20 @@ class SmallGraph:
     def with_deleted(self, dead: tuple[Tensor, Tensor]) -> SmallGraph:
         """The graph with the marked sources and targets deleted in wildtype numbering."""
         return replace(self, node_fields={**self.node_fields, "pert_mask": dead})
+
+    def with_padding(self, rows: tuple[int, int]) -> SmallGraph:
+        """The graph with so many more rows of `x` at the end of either node type, which `mask` tells from the nodes; the edges' numbering
+        leaves them out.
+        """
+        padded = [
+            torch.cat([x, x.new_ones(n, x.size(1))]) for x, n in zip(self.x, rows, strict=True)
+        ]
+        masks = tuple(torch.arange(len(x)) < n for x, n in zip(padded, self.num_nodes, strict=True))
+        return replace(
+            self,
+            x=(padded[0], padded[0]) if self.is_within else (padded[0], padded[1]),
+            node_fields={**self.node_fields, "mask": (masks[0], masks[1])},
+        )
 
     def double(self) -> SmallGraph:
         """The graph in float64."""

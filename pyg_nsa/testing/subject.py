@@ -224,13 +224,26 @@ class Subject:
             self.edge_type, names, self.options, self.make_fields, seed=seed, **changes
         )
 
+    def need_edges(self, graph: SmallGraph) -> None:
+        """Leaves a check about where edges lead.
+
+        Raises:
+            NotApplicable: No field of the graph holds edges.
+        """
+        if not any(is_structure(name) for name in (*graph.structure, *graph.fields)):
+            raise NotApplicable("the kind reads no field with the edges")
+
+    def has_edge_list(self, graph: SmallGraph) -> bool:
+        """Whether edges come as a list, in which one may occur twice."""
+        return any(n.endswith("_index") for n in (*graph.structure, *graph.fields))
+
     def need_edge_list(self, graph: SmallGraph) -> None:
         """Leaves a check about a list of edges.
 
         Raises:
             NotApplicable: The graph has a dense mask only.
         """
-        if not any(n.endswith("_index") for n in (*graph.structure, *graph.fields)):
+        if not self.has_edge_list(graph):
             raise NotApplicable(
                 f"the edges come as a dense mask ({', '.join(filter(is_structure, graph.structure))})"
             )

@@ -116,6 +116,76 @@ def test_wrong_inputs_are_named():
         edges.coalesce(torch.zeros(3, 1))
 
 
+SOUND = {
+    "row": torch.tensor([0, 0, 2]),
+    "col": torch.tensor([1, 3, 0]),
+    "rowptr": torch.tensor([0, 2, 2, 3]),
+    "num_queries": 3,
+    "num_keys": 4,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "match"),
+    [
+        (
+            {"col": torch.tensor([1, 900_000, 0])},
+            ValueError,
+            "col holds 0 to 900000, but must hold 0 to 3",
+        ),
+        ({"col": torch.tensor([1, -5, 0])}, ValueError, "col holds -5 to 1"),
+        ({"row": torch.tensor([0, 0, 3])}, ValueError, "row holds 0 to 3, but must hold 0 to 2"),
+        (
+            {"rowptr": torch.tensor([0, 2, 2, 200])},
+            ValueError,
+            "rowptr ends with 200, but there are 3 pairs",
+        ),
+        ({"rowptr": torch.tensor([0, 2, 2, 2])}, ValueError, "slots that no pair uses must hold"),
+        ({"rowptr": torch.tensor([0, 3])}, ValueError, r"\[num_queries \+ 1\] = \[4\], got"),
+        (
+            {"rowptr": torch.tensor([0, 1, 2, 3])},
+            ValueError,
+            r"must be rowptr\[i\]:rowptr\[i \+ 1\]",
+        ),
+        ({"row": torch.tensor([2, 0, 0])}, ValueError, r"not unique and sorted by \(query, key\)"),
+        ({"col": torch.tensor([1, 1, 0])}, ValueError, "not unique and sorted"),
+        ({"row": torch.tensor([0, 0])}, ValueError, "row, col and rowptr must have shapes"),
+        (
+            {"row": torch.tensor([0, 0, 2]).int()},
+            TypeError,
+            "row must be an int64 vector, got torch.int32",
+        ),
+        ({"col": [1, 3, 0]}, TypeError, "col must be an int64 vector, got list"),
+        ({"col": torch.tensor([1, 3, 0], device="meta")}, ValueError, "col is on meta, row on cpu"),
+        ({"edge_of": torch.tensor([0])}, ValueError, "edge_of and pair_of go together"),
+        (
+            {"edge_of": torch.tensor([0]), "pair_of": torch.tensor([3])},
+            ValueError,
+            "pair_of holds 3 to 3, but must hold 0 to 2",
+        ),
+    ],
+)
+def test_tensors_that_are_no_pair_set_are_refused(changes, error, match):
+    with pytest.raises(error, match=match):
+        EdgeSet(**{**SOUND, **changes})
+
+
+def test_tensors_that_are_a_pair_set_are_checked_once(monkeypatch):
+    edges = EdgeSet(**SOUND)
+    assert edges.edge_index().tolist() == [[1, 3, 0], [0, 0, 2]]
+    # Slots at the end that no pair uses, as a compiled graph leaves them.
+    padded = {k: torch.cat([SOUND[k], torch.tensor([n])]) for k, n in (("row", 3), ("col", 4))}
+    assert EdgeSet(**{**SOUND, **padded}).num_pairs == 4
+
+    def refuse(*_):
+        raise AssertionError("checked")
+
+    monkeypatch.setattr("pyg_nsa.attention.edges.check_pairs_in_csr", refuse)
+    edges.transpose()
+    edges.coalesce(torch.ones(3))
+    EdgeSet.from_edge_index(torch.tensor([[0], [1]]), 2, 2)  # what is made here needs no check
+
+
 def test_a_compiled_graph_has_static_sizes_and_the_same_pairs():
     edge_index = torch.tensor([[0, 1, 1, 2], [1, 0, 0, 1]])
 

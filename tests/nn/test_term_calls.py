@@ -123,6 +123,7 @@ def test_pairs_that_are_no_edge_set(wrong, got):
     with pytest.raises(TypeError, match=text) as caught:
         faulty(pairs=wrong)(**CALL)
     assert not hasattr(caught.value, "__notes__")
+    assert "EdgeSet.from_edge_index(inputs.rows(index), inputs.src.num_rows" in str(caught.value)
     with pytest.raises(TypeError, match=text):
         faulty(HeteroNSA, pairs=wrong)(**CALL, order_dict={"u": torch.randperm(4)})
 
@@ -138,6 +139,16 @@ def test_pairs_of_other_nodes():
     edges = EdgeSet.from_edge_index(torch.tensor([[0], [1]]), 3, 5)
     with pytest.raises(ValueError, match="the pairs are of 3 sources and 5 targets"):
         faulty()(**{**CALL, "edge_index_dict": {RELATION: edges}})
+
+
+def test_pairs_made_by_hand():
+    def beyond(inputs):
+        rowptr = torch.tensor([0, 1, 2, 2, 2, 2])
+        return EdgeSet(torch.tensor([0, 1]), torch.tensor([0, 900_000]), rowptr, 5, 4)
+
+    with pytest.raises(ValueError, match="col holds 0 to 900000, but must hold 0 to 3") as caught:
+        faulty(pairs=beyond)(**CALL)
+    assert caught.value.__notes__ == [f"raised by pairs() of {WHOSE}"]
 
 
 @pytest.mark.parametrize("build", [HeteroNSA, HeteroNSAConv])
@@ -157,6 +168,46 @@ def test_a_bias_that_does_not_fit(build, wrong, error, got):
         f"{WHOSE}: bias() must return a tensor of shape [pairs, heads] = [3, 2], or None, got {got}; "
         "edges.coalesce(attribute) brings attributes of edges into the order of the pairs"
     )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "text"),
+    [
+        (
+            lambda edges: torch.ones(3, 2, dtype=torch.bool),
+            TypeError,
+            "got torch.bool, torch.strided; if True means that a pair attends: "
+            "torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)",
+        ),
+        (
+            lambda edges: torch.ones(3, 2).long(),
+            TypeError,
+            "got torch.int64, torch.strided; convert it",
+        ),
+        (lambda edges: torch.ones(3, 2) + 0j, TypeError, "got torch.complex64, torch.strided"),
+        (
+            lambda edges: torch.ones(3, 2).to_sparse(),
+            TypeError,
+            "got torch.float32, torch.sparse_coo",
+        ),
+        (
+            lambda edges: torch.ones(3, 2, device="meta"),
+            ValueError,
+            "bias() is on meta, but the pairs are on cpu; make it of the inputs",
+        ),
+    ],
+    ids=["bool", "int", "complex", "sparse", "device"],
+)
+def test_a_bias_that_attention_could_not_add(wrong, error, text):
+    with torch.no_grad(), pytest.raises(error) as caught:
+        faulty(bias=wrong)(**CALL)
+    assert str(caught.value).startswith(f"{WHOSE}: bias() ")
+    assert text in str(caught.value)
+
+
+def test_a_bias_of_another_floating_dtype_is_taken():
+    faulty(bias=lambda edges: torch.zeros(3, 2).double())(**CALL)
+    faulty(bias=lambda edges: torch.zeros(3, 2).bfloat16())(**CALL)
 
 
 def test_pairs_that_are_missing():

@@ -167,6 +167,11 @@ MISTAKES = {
         ["compiles_pairs"],
         "raised U",
     ),
+    "values of nodes in slots of no pair": (
+        faulty.kind(faulty.ValuesOfNodes),
+        ["compiles_pairs"],
+        "is out of bounds for dimension 0 with size 7; in a compiled graph an EdgeSet keeps a slot for each edge",
+    ),
     "bias() needs pairs() of its own": (
         faulty.kind(faulty.PairsInSelf),
         ["shared_pairs"],
@@ -212,15 +217,45 @@ MISTAKES = {
         ["deleted_nodes"],
         "rows are not those of the graph without the deleted nodes",
     ),
+    "a field kept with the pairs": (
+        faulty.kind(faulty.KeepsTypes, inputs=lambda options: ("edge_index", "edge_type")),
+        ["same_edges"],
+        "a call with other fields and rows over the same tensor of edges gets rows that are left from the call before",
+    ),
+    "deleted nodes kept with the pairs": (
+        faulty.kind(faulty.KeepsTheLiving),
+        ["same_edges"],
+        "a call with other deleted nodes over the same tensor of edges",
+    ),
+    "the last relation's field": (
+        faulty.kind(faulty.LastWeights),
+        ["same_edges"],
+        "two relations over one tensor of edges, with other fields and rows, get each other's pairs or bias",
+    ),
     "as many targets as sources": (
         faulty.kind(faulty.SquarePairs),
         ["bipartite"],
         "default options, edge type (source, to, target): raised ValueError",
     ),
+    "numbers of nodes for rows": (
+        faulty.kind(faulty.IndexForRows),
+        ["padding"],
+        "graph 1 of a batch with padding rows gets other rows than alone",
+    ),
     "the first dimension for nodes": (
         faulty.kind(faulty.FirstDimension),
         ["copies"],
         "raised ValueError",
+    ),
+    "deleted nodes of copies by a row of the batch": (
+        faulty.kind(faulty.LivingNodesCount),
+        ["copies"],
+        "each has deleted nodes of its own fail with IndexError",
+    ),
+    "deleted nodes of the first copy": (
+        faulty.kind(faulty.LivingInTheFirstCopy),
+        ["copies"],
+        "copy 1 of a graph, with deleted nodes of its own, gets other rows than alone",
     ),
     "a transposed mask": (
         no_options(faulty.TransposedMask, requires=(("edge_index", "adj_mask"),)),
@@ -316,10 +351,11 @@ def test_rows_that_are_not_finite_or_all_zero():
     "kind",
     [
         faulty.kind(),
+        faulty.kind(faulty.ValuesOfNodesByClamping),
         faulty.message_kind(),
         refusing(ValueError("within one node type only"), both=False),
     ],
-    ids=["weighted", "mean_conv", "within"],
+    ids=["weighted", "clamped", "mean_conv", "within"],
 )
 def test_sound_kinds_pass(kind):
     results = check_edge_kind(kind)
