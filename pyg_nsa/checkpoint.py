@@ -46,6 +46,7 @@ class Part:
         version: The distribution's version.
         revision: The revision of the edge kind or operator: another one gives other numbers.
         api: The plugin API that it was written against.
+        aliases: Former names of an edge kind; a checkpoint that has one of them has this part.
     """
 
     name: str
@@ -53,6 +54,8 @@ class Part:
     version: str | None = None
     revision: int = 1
     api: tuple[int, int] = (1, 0)
+    # Not compared: a later version of a plugin may have one more and is the same part.
+    aliases: tuple[str, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         source = (
@@ -70,6 +73,7 @@ class Part:
             version=record.version if record is not None else None,
             revision=declared.revision,
             api=declared.api,
+            aliases=declared.aliases if isinstance(declared, EdgeKind) else (),
         )
 
 
@@ -180,6 +184,7 @@ def _plain(part: Part, key: str = "kind") -> dict[str, Any]:
         "version": part.version,
         "revision": part.revision,
         "api": part.api,
+        **({"aliases": part.aliases} if part.aliases else {}),
     }
 
 
@@ -191,6 +196,7 @@ def _part(plain: Mapping[str, Any], key: str) -> Part:
         version=plain["version"],
         revision=plain["revision"],
         api=(major, minor),
+        aliases=tuple(plain.get("aliases", ())),
     )
 
 
