@@ -18,6 +18,7 @@ import pyg_nsa
 from pyg_nsa.api import EdgeKind, Operator
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.errors import CheckpointMismatchError, Problem, RegistryError
+from pyg_nsa.plain_values import plain_values
 from pyg_nsa.registry import Registry
 
 if TYPE_CHECKING:
@@ -235,7 +236,7 @@ def made_of(
 def _settings(spec: EdgeSpec) -> dict[str, Any]:
     """The options of a kind that act whenever it is called."""
     # Not the repr of what is no plain value: it may hold an address, which is another one in every process.
-    plain = spec.options.model_dump(mode="json", fallback=lambda v: type(v).__name__)
+    plain = plain_values(spec.options, fallback=lambda v: type(v).__name__)
     return _without_dropout(plain)
 
 
@@ -253,7 +254,7 @@ def with_config(described: MadeOf, config: HeteroNSAConfig, registry: Registry) 
         operator = Part.of(registry.operator(config.operator), registry)
     except RegistryError:  # A registry of edge kinds alone will do for `HeteroNSAConv.from_config`.
         operator = None
-    plain = config.model_dump(mode="json", fallback=repr)
+    plain = plain_values(config, fallback=repr)
     return replace(described, operator=operator, heads=config.heads, config=plain)
 
 
