@@ -25,6 +25,7 @@ from pyg_nsa.nn.option_checks import check_numbering
 from pyg_nsa.nn.relation_attention import RelationAttention
 from pyg_nsa.nn.relation_sums import add_messages
 from pyg_nsa.nn.relations import Relation, as_relations, build_relation
+from pyg_nsa.nn.term_calls import declared_messages
 from pyg_nsa.registry import Registry
 
 __all__ = ["HeteroNSAConv"]
@@ -158,6 +159,7 @@ class HeteroNSAConv(HeteroConv):
         in_blocks = stack is not None and isinstance(aggr, nn.Module)
         super().__init__(modules, None if in_blocks else aggr)  # type: ignore[arg-type]
         self.relations = relations
+        self.declared_messages = declared_messages(relations, size or 0)
         self.wanted = wanted_fields(relations, registry)
         self.node_fields = node_fields(self.wanted)
         if stack is None:  # else the stack says it
@@ -300,7 +302,9 @@ class HeteroNSAConv(HeteroConv):
             if isinstance(conv, RelationAttention):
                 message = conv((inputs.x_dict[src], inputs.x_dict[dst]), inputs)
             else:
-                message = inputs.run_conv(edge_type, conv)
+                message = inputs.run_conv(
+                    edge_type, conv, declared=self.declared_messages.get(edge_type)
+                )
             messages[dst].append(message)
         out = {t: group(m, self.aggr) for t, m in messages.items()}
         if not complete:
