@@ -13,7 +13,7 @@ from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.load import load_config
 from pyg_nsa.nn.call_checks import check_edge_types, check_ends
 from pyg_nsa.nn.collecting import collect, node_fields, wanted_fields
-from pyg_nsa.nn.declared import check_sizes, checked_dims
+from pyg_nsa.nn.declared import check_sizes, checked_dims, current_config
 from pyg_nsa.nn.grouping import Aggr, check_aggr, group
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradient
 from pyg_nsa.nn.hetero_nsa import HeteroNSA
@@ -195,6 +195,7 @@ class HeteroNSAConv(HeteroConv):
             raise ValueError(
                 f"this configuration is for operator '{config.operator}'; HeteroNSAConv is operator 'hetero_nsa'"
             )
+        config = current_config(config, config.registry(registry))
         out = cls(
             config.edges,
             config.aggr,
