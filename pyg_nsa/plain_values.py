@@ -24,9 +24,7 @@ def plain_values(model: BaseModel, **how: Any) -> dict[str, Any]:
         model: A configuration, or options.
         how: Further arguments of pydantic's `model_dump`, such as `exclude_defaults`.
     """
-    dumped: dict[str, Any] = _readable(
-        model, model.model_dump(mode="json", by_alias=False, **how)
-    )
+    dumped: dict[str, Any] = _readable(model, model.model_dump(mode="json", by_alias=False, **how))
     return dumped
 
 

@@ -44,7 +44,7 @@ class Odd(Options):
     mixed: frozenset[int | str] = frozenset({8, 0, "b", "a"})
     "Values that have no order."
 
-    by_name: dict[str, tuple[frozenset[str], ...]] = {"x": (frozenset(LETTERS),)}
+    by_name: dict[str, tuple[frozenset[str], ...]] = Field(default={"x": (frozenset(LETTERS),)})
     "Sets inside of others."
 
     anything: Any = None
@@ -137,7 +137,9 @@ def test_a_checkpoints_configuration_is_read_again(registry):
 
 def test_what_fill_writes_is_valid(registry, tmp_path):
     file = tmp_path / "nsa.yaml"
-    file.write_text("edges:\n  - {edge_type: [a, r, a], kind: odd, options: {lambda: 2.0}}  # odd\n")
+    file.write_text(
+        "edges:\n  - {edge_type: [a, r, a], kind: odd, options: {lambda: 2.0}}  # odd\n"
+    )
     before = load_config(file)
     result = CliRunner().invoke(main, ["fill", str(file), "--in-place"])
     assert result.exit_code == 0, result.output

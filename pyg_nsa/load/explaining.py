@@ -154,9 +154,7 @@ def _problem(entry: Any, place: _Place, positions: Positions) -> Problem:
     if code == "extra_forbidden":
         key = str(place.path[-1])
         message = f"unknown key {key!r}"
-        allowed = sorted(
-            {key for one in place.owners for key in written_keys(one).values()}
-        )
+        allowed = sorted({key for one in place.owners for key in written_keys(one).values()})
         suggestion = nearest(key, allowed)
     elif code == "missing":
         message = "is required, but missing"

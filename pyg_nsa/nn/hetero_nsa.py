@@ -27,8 +27,8 @@ from pyg_nsa.nn.numbering import Numbering
 from pyg_nsa.nn.option_checks import check_at_least_one, check_num_nodes, check_numbering
 from pyg_nsa.nn.relation_attention import RelationAttention
 from pyg_nsa.nn.relations import Relation, as_relations, build_relation
-from pyg_nsa.nn.term_calls import declared_messages
 from pyg_nsa.nn.self_attention_block import SelfAttentionBlock
+from pyg_nsa.nn.term_calls import declared_messages
 from pyg_nsa.registry import Registry
 
 __all__ = ["HeteroNSA"]

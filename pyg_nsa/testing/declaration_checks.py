@@ -163,9 +163,7 @@ def _ways(part: BaseModel, registry: Registry) -> Mapping[str, Callable[[], Any]
         return model.model_validate(plain_values(part), context=context)
 
     return {
-        "JSON": lambda: model.model_validate_json(
-            json.dumps(plain_values(part)), context=context
-        ),
+        "JSON": lambda: model.model_validate_json(json.dumps(plain_values(part)), context=context),
         "plain values": plain,
         "YAML": yaml,
         "pickle": lambda: pickle.loads(pickle.dumps(part)),

@@ -76,9 +76,7 @@ def test_messages_that_do_not_fit(case, pattern):
     forward, error, got = WRONG[case]
     with pytest.raises(error) as caught:
         layer(forward, pattern)(**call())
-    text = (
-        f"{WHOSE}: forward() must return a floating-point tensor of shape [targets, out_channels] = [5, 8], got {got}"
-    )
+    text = f"{WHOSE}: forward() must return a floating-point tensor of shape [targets, out_channels] = [5, 8], got {got}"
     assert str(caught.value).startswith(text)
     assert str(caught.value).endswith(
         "; build(context, options) gets the number of columns as context.out_channels"
