@@ -364,11 +364,12 @@ def test_warnings_as_errors_do_not_stop_the_other_plugins(install):
         ("(0, 9)", "API 0.9, and this pyg_nsa speaks 1.0 to 1.0; upgrade the plugin"),
     ],
 )
-def test_another_api_is_incompatible(install, api, text):
+@pytest.mark.parametrize("more", ["produces={'novelty'}", "priority=3"])
+def test_another_api_is_incompatible(install, api, text, more):
     install(
         "fake-kinds",
         {"fake_one": "fake_mod"},
-        {"fake_mod": kind_module("fake_one", f"api={api}, produces={{'novelty'}}")},
+        {"fake_mod": kind_module("fake_one", f"api={api}, {more}")},
     )
     registry = Registry(allow=["fake-kinds"])
     with pytest.warns(PluginWarning, match="is incompatible"):
