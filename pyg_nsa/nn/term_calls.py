@@ -140,7 +140,7 @@ def message_of(
         _add_note(error, "forward", declared, declared.kind)
         raise
     rows = ends[1].size(-2) if ends[1] is not None else None
-    most = max((x.dim() for x in ends if x is not None), default=2)
+    most = max([2, *(x.dim() for x in ends if x is not None)])
     if (
         isinstance(out, Tensor)
         and out.is_floating_point()
