@@ -55,10 +55,12 @@ In a notebook no package is needed: `pyg_nsa.registry.default_registry().registe
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import pluggy
 from pydantic import ConfigDict, Field
@@ -154,6 +156,26 @@ class BuildContext:
     out_channels: int = -1
 
 
+_T = TypeVar("_T")
+
+
+def _of_any_api(cls: type[_T]) -> type[_T]:
+    """Lets a declaration of another plugin API have other fields, so that it is refused for its API and not for a field."""
+    init: Callable[..., None] = cls.__init__
+    known = {one.name: one for one in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    needed = [name for name, one in known.items() if one.default is dataclasses.MISSING]
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **given: Any) -> None:
+        if _is_api(api := given.get("api")) and not speaks(api) and "name" in given:
+            given = dict.fromkeys(needed) | {k: v for k, v in given.items() if k in known}
+        init(self, *args, **given)
+
+    cls.__init__ = __init__  # type: ignore[method-assign]
+    return cls
+
+
+@_of_any_api
 @dataclass(frozen=True, kw_only=True)
 class EdgeKind:
     """Declares an edge kind: how the nodes of one relation attend to each other.
@@ -319,6 +341,7 @@ class OperatorContext:
         return tuple(dict.fromkeys(name for names in ends for name in names))
 
 
+@_of_any_api
 @dataclass(frozen=True, kw_only=True)
 class Operator:
     """Declares a convolution operator for heterogeneous graphs, so that a configuration can choose it by name.
@@ -367,15 +390,16 @@ def _is_requirement(entry: object) -> bool:
     return isinstance(entry, str) and bool(entry)
 
 
+def _is_api(api: object) -> TypeGuard[tuple[int, int]]:
+    return (
+        isinstance(api, tuple) and len(api) == 2 and all(isinstance(number, int) for number in api)
+    )
+
+
 def _check_api(declared: EdgeKind | Operator) -> None:
-    api = declared.api
-    if (
-        not isinstance(api, tuple)
-        or len(api) != 2
-        or not all(isinstance(number, int) for number in api)
-    ):
+    if not _is_api(declared.api):
         raise TypeError(
-            f"{declared.name!r}: api must be two whole numbers such as (1, 0), got {api!r}"
+            f"{declared.name!r}: api must be two whole numbers such as (1, 0), got {declared.api!r}"
         )
 
 

@@ -1,14 +1,15 @@
 """Whether the inputs of a graph have the shapes and dtypes that edge kinds read; for `HeteroNSAConfig.bind`.
 
 What a field has to be follows from its name, as in PyG: `…_index` holds edges, `[2, E]` integers; `…_mask` is a dense boolean mask,
-`[sources, targets]`; every other field is an edge attribute, numbers with one row for each edge. Values are looked at once, for
-their range; nothing is copied. This module is imported when there is a graph to look at, and so is torch.
+`[sources, targets]`; every other field is an edge attribute with one row for each edge. `edge_attr`, `edge_weight` and
+what an option `edge_attr` names are numbers; what others hold only the kind knows. Values are looked at once, for their range; nothing is
+copied. This module is imported when there is a graph to look at, and so is torch.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +23,11 @@ _Type = tuple[str, str, str]
 
 
 def wrong_inputs(
-    data: Any, edge_type: _Type, fields: Sequence[str], choices: Sequence[Sequence[str]]
+    data: Any,
+    edge_type: _Type,
+    fields: Sequence[str],
+    choices: Sequence[Sequence[str]],
+    numbers: Collection[str] = (),
 ) -> Iterator[str]:
     """Yields what is wrong with the fields that a relation reads, a sentence each.
 
@@ -31,6 +36,7 @@ def wrong_inputs(
         edge_type: The relation.
         fields: The names of the fields that its edge kind reads.
         choices: Fields of which any one will do; of those that are there, the first one is read.
+        numbers: Fields of edges that are read as numbers.
     """
     store = data[edge_type]
     present = [name for name in fields if store.get(name) is not None]
@@ -50,9 +56,9 @@ def wrong_inputs(
     for name in present:
         value = store[name]
         if name.endswith("_mask"):
-            found = _wrong_mask(data, edge_type, name, value)
+            found = _wrong_mask(data, edge_type, name, value, num_edges)
         elif not name.endswith("_index"):
-            found = _wrong_attribute(edge_type, name, value, num_edges, where)
+            found = _wrong_attribute(edge_type, name, value, num_edges, where, name in numbers)
         else:
             continue
         if found is not None:
@@ -103,7 +109,9 @@ def _wrong_index(data: Any, edge_type: _Type, name: str, value: Any) -> str | No
     return None
 
 
-def _wrong_mask(data: Any, edge_type: _Type, name: str, value: Any) -> str | None:
+def _wrong_mask(
+    data: Any, edge_type: _Type, name: str, value: Any, num_edges: int | None
+) -> str | None:
     label, spelled = _names(edge_type, name)
     foreign = _not_a_tensor(label, spelled, value)
     if foreign is not None or not isinstance(value, Tensor) or _is_sparse(value):
@@ -114,9 +122,10 @@ def _wrong_mask(data: Any, edge_type: _Type, name: str, value: Any) -> str | Non
             f"and 1, {spelled} = {spelled} > -1e9 for an additive one of 0 and -inf"
         )
     if value.dim() != 2:
-        return (
-            f"{label} must have two dimensions, [sources, targets], got shape {list(value.shape)}"
-        )
+        mend = ""
+        if list(value.shape) == [num_edges]:
+            mend = "; a name that ends in _mask means a dense mask, so give an attribute of the edges another one"
+        return f"{label} must have two dimensions, [sources, targets], got shape {list(value.shape)}{mend}"
     rows = [num_rows(data[node_type]) for node_type in (edge_type[0], edge_type[2])]
     graphs = int(getattr(data, "num_graphs", 1) or 1)
     if rows[0] is None or rows[1] is None or rows[1] % graphs:
@@ -135,13 +144,18 @@ def _wrong_mask(data: Any, edge_type: _Type, name: str, value: Any) -> str | Non
 
 
 def _wrong_attribute(
-    edge_type: _Type, name: str, value: Any, num_edges: int | None, where: str | None
+    edge_type: _Type,
+    name: str,
+    value: Any,
+    num_edges: int | None,
+    where: str | None,
+    is_number: bool,
 ) -> str | None:
     label, spelled = _names(edge_type, name)
     foreign = _not_a_tensor(label, spelled, value)
     if foreign is not None or not isinstance(value, Tensor):
         return foreign
-    if value.dtype == torch.bool or value.is_complex():
+    if is_number and (value.dtype == torch.bool or value.is_complex()):
         return f"{label} must hold numbers, got {value.dtype}; convert it: {spelled} = {spelled}.float()"
     if _is_sparse(value) or value.dim() not in (1, 2):
         return f"{label} must have shape [E] or [E, F], a row for each edge, got " + (

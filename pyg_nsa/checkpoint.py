@@ -18,6 +18,7 @@ import pyg_nsa
 from pyg_nsa.api import EdgeKind, Operator
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.errors import CheckpointMismatchError, Problem, RegistryError
+from pyg_nsa.plain_values import plain_values
 from pyg_nsa.registry import Registry
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Part:
         version: The distribution's version.
         revision: The revision of the edge kind or operator: another one gives other numbers.
         api: The plugin API that it was written against.
+        aliases: Former names of an edge kind; a checkpoint that has one of them has this part.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Part:
     version: str | None = None
     revision: int = 1
     api: tuple[int, int] = (1, 0)
+    # Not compared: a later version of a plugin may have one more and is the same part.
+    aliases: tuple[str, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         source = (
@@ -70,6 +74,7 @@ class Part:
             version=record.version if record is not None else None,
             revision=declared.revision,
             api=declared.api,
+            aliases=declared.aliases if isinstance(declared, EdgeKind) else (),
         )
 
 
@@ -180,6 +185,7 @@ def _plain(part: Part, key: str = "kind") -> dict[str, Any]:
         "version": part.version,
         "revision": part.revision,
         "api": part.api,
+        **({"aliases": part.aliases} if part.aliases else {}),
     }
 
 
@@ -191,6 +197,7 @@ def _part(plain: Mapping[str, Any], key: str) -> Part:
         version=plain["version"],
         revision=plain["revision"],
         api=(major, minor),
+        aliases=tuple(plain.get("aliases", ())),
     )
 
 
@@ -229,7 +236,7 @@ def made_of(
 def _settings(spec: EdgeSpec) -> dict[str, Any]:
     """The options of a kind that act whenever it is called."""
     # Not the repr of what is no plain value: it may hold an address, which is another one in every process.
-    plain = spec.options.model_dump(mode="json", fallback=lambda v: type(v).__name__)
+    plain = plain_values(spec.options, fallback=lambda v: type(v).__name__)
     return _without_dropout(plain)
 
 
@@ -247,7 +254,7 @@ def with_config(described: MadeOf, config: HeteroNSAConfig, registry: Registry) 
         operator = Part.of(registry.operator(config.operator), registry)
     except RegistryError:  # A registry of edge kinds alone will do for `HeteroNSAConv.from_config`.
         operator = None
-    plain = config.model_dump(mode="json", fallback=repr)
+    plain = plain_values(config, fallback=repr)
     return replace(described, operator=operator, heads=config.heads, config=plain)
 
 

@@ -125,7 +125,8 @@ def _used(made: MadeOf) -> Iterator[tuple[str, Part, str]]:
 def _compared(
     path: str, what: str, old: Part, new: Part, registry: Registry, here: str = "this module"
 ) -> Iterator[Problem]:
-    if old.name != new.name:
+    renamed = old.name in new.aliases
+    if old.name != new.name and not renamed:
         gone = _is_gone(old, registry)
         state = f", {_state(old, registry)}" if gone else ""
         mend = f"{_mend(old)}, and " if gone else ""
@@ -136,9 +137,10 @@ def _compared(
             "missing_plugin" if gone else "other_kind",
         )
     elif None not in (old.distribution, new.distribution) and old.distribution != new.distribution:
+        same = f"one that was called '{old.name}' before," if renamed else "one of the same name"
         yield Problem(
             path,
-            f"the checkpoint has {what} {old}, {here} has one of the same name from another distribution, {new}; "
+            f"the checkpoint has {what} {old}, {here} has {same} from another distribution, {new}; "
             f"{_mend(old)}, and uninstall or switch off {new.distribution}",
             "other_plugin",
         )

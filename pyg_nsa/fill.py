@@ -21,6 +21,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from pyg_nsa.load import SCHEMA_KEY
+from pyg_nsa.plain_values import plain_values
 
 __all__ = ["Filled", "fill", "yaml_text"]
 
@@ -61,7 +62,7 @@ def fill(file: str | Path, config: BaseModel, suffix: str | None = None) -> Fill
         raise ValueError(
             f"cannot write a configuration as {suffix or 'a file without suffix'!r}; name the output .yaml or .json"
         )
-    values = {**_schema_key(file, given), **config.model_dump(mode="json")}
+    values = {**_schema_key(file, given), **plain_values(config)}
     if suffix == ".json":
         text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         if given != ".json" and "#" in Path(file).read_text(encoding="utf-8-sig"):

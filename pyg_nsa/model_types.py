@@ -8,9 +8,19 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeGuard
 
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel
+from pydantic.fields import FieldInfo
 
-__all__ = ["field_type", "is_model", "members", "types_after", "values_of"]
+__all__ = [
+    "field_type",
+    "is_model",
+    "members",
+    "read_keys",
+    "types_after",
+    "values_of",
+    "written_key",
+    "written_keys",
+]
 
 
 def is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
@@ -21,9 +31,31 @@ def is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
 def field_type(model: type[BaseModel], step: str | int) -> Any:
     """The annotation of a field, by its name or alias; None if there is no such field."""
     for name, info in model.model_fields.items():
-        if step in (name, info.alias):
+        if step == name or step in read_keys(info, name):
             return info.annotation
     return None
+
+
+def read_keys(field: FieldInfo, name: str) -> list[str]:
+    """The keys that a field of a model is read from, the one that its JSON Schema names first; paths into other keys are left out.
+
+    Args:
+        field: What the model says of the field.
+        name: Its name.
+    """
+    alias = field.validation_alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    return [one for one in choices if isinstance(one, str)] or [name]
+
+
+def written_key(field: FieldInfo, name: str) -> str:
+    """The key to write a field of a model by, so that it can be read again: its alias if it has one, else its name."""
+    return read_keys(field, name)[0]
+
+
+def written_keys(model: type[BaseModel]) -> dict[str, str]:
+    """The keys to write the fields of a model by, by their names."""
+    return {name: written_key(field, name) for name, field in model.model_fields.items()}
 
 
 def types_after(annotation: Any, step: str | int) -> list[Any]:

@@ -16,6 +16,7 @@ from pyg_nsa.config import HeteroNSAConfig
 from pyg_nsa.config.fit import misfits
 from pyg_nsa.errors import ConfigError, nearest
 from pyg_nsa.load import load_config
+from pyg_nsa.plain_values import plain_values
 from pyg_nsa.registry import Registry
 from pyg_nsa.unfit_return import unfit_build
 
@@ -60,6 +61,11 @@ def build_operator(
         config = load_config(config, registry=registry)
     registry = config.registry(registry)
     operator = registry.operator(config.operator)
+    from pyg_nsa.nn.declared import (
+        current_config,
+    )  # imports torch, as the module that is built does
+
+    config = current_config(config, registry)
     if isinstance(metadata, list | tuple):
         if len(metadata) != 2:
             raise TypeError(
@@ -80,8 +86,8 @@ def build_operator(
         config = config.model_copy(update={"in_channels": given})
     options = config.operator_options
     if not isinstance(options, operator.options):
-        # Validated by a registry without the operator (see HeteroNSAConfig.operator).
-        options = operator.options.model_validate(options.model_dump())
+        # Validated by a registry without the operator (see HeteroNSAConfig.operator), or before it was registered anew.
+        options = operator.options.model_validate(plain_values(options, exclude_unset=True))
     dims = {}
     if not isinstance(metadata, tuple):
         from pyg_nsa.edge_attr_dims import edge_attr_dims  # torch is there once there is a graph

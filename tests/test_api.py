@@ -88,6 +88,22 @@ def test_a_declaration_for_another_api_is_not_judged_by_ours():
     assert not speaks(later.api)
 
 
+@pytest.mark.parametrize("declare", [EdgeKind, Operator])
+def test_a_declaration_for_another_api_may_have_other_fields(declare):
+    later = (PLUGIN_API[0], PLUGIN_API[1] + 1)
+    known = {"name": "nearest", "build": print, "summary": "It."}
+    assert declare(**known, api=later, priority=3).api == later
+    assert declare(name="nearest", builder=print, api=(0, 9)).name == "nearest"
+    # For an API that is spoken, a field that nobody knows is a mistake, and so are an api of no sense and no name.
+    for api in ({}, {"api": PLUGIN_API}, {"api": "1.7"}):
+        with pytest.raises(TypeError, match="priority"):
+            declare(**known, **api, priority=3)
+    with pytest.raises(TypeError, match="name"):
+        declare(build=print, summary="It.", api=later)
+    with pytest.raises(TypeError, match="build"):
+        declare(name="nearest", summary="It.")
+
+
 def test_which_apis_this_one_speaks():
     major, minor = PLUGIN_API
     assert speaks((major, minor))

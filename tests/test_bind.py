@@ -155,6 +155,37 @@ def test_masks():
     )
 
 
+def test_a_mask_of_edges_is_told_from_one_of_pairs(registry):
+    flags = EdgeKind(
+        name="flags",
+        build=lambda context, options: None,
+        summary="Edges that take part.",
+        requires=("edge_index", "train_mask", "active"),
+    )
+    registry.register(flags)
+    # What an attribute holds that no option `edge_attr` names, the kind knows.
+    active = torch.tensor([True, False])
+    data = graph(active=active, train_mask=torch.zeros(5, 5, dtype=torch.bool))
+    config(first="flags").bind(data)
+    assert "must have one row for each of the 2 edges" in (
+        one(graph(**{**data[GG], "active": torch.ones(3, dtype=torch.bool)}), first="flags").message
+    )
+    assert one(graph(active=active, train_mask=active), first="flags").message == (
+        "'train_mask' of edge type (gene, interacts, gene) must have two dimensions, [sources, targets], got shape [2]; a name "
+        "that ends in _mask means a dense mask, so give an attribute of the edges another one"
+    )
+
+
+@pytest.mark.parametrize("name", ["edge_attr", "edge_weight"])
+def test_pygs_names_of_attributes_mean_numbers(registry, name):
+    kind = EdgeKind(
+        name="named", build=lambda c, o: None, summary="It.", requires=("edge_index", name)
+    )
+    registry.register(kind)
+    problem = one(graph(**{name: torch.tensor([True, False])}), first="named")
+    assert "must hold numbers, got torch.bool" in problem.message
+
+
 def test_a_mask_that_lies_on_its_side():
     data = graph()
     data[GR].inc_mask = torch.zeros(3, 5, dtype=torch.bool)

@@ -62,6 +62,26 @@ def test_a_kind_that_moved_into_a_package_is_the_same(registry):
     assert differences(MADE, by_hand, registry) == []
 
 
+def test_a_kind_under_its_former_name_is_the_same(registry):
+    nearest = replace(NEAR, name="nearest", version="2.0", aliases=("near",))
+    assert differences(MADE, replace(MADE, edges={GG: nearest, GR: OTHER}), registry) == []
+    # No alias, another revision, another distribution: not the same.
+    (problem,) = differences(
+        MADE, replace(MADE, edges={GG: replace(nearest, aliases=()), GR: OTHER}), registry
+    )
+    assert problem.code == "missing_plugin"
+    other = replace(nearest, revision=2)
+    (problem,) = differences(MADE, replace(MADE, edges={GG: other, GR: OTHER}), registry)
+    assert problem.code == "other_revision"
+    other = replace(nearest, distribution="your-lab")
+    (problem,) = differences(MADE, replace(MADE, edges={GG: other, GR: OTHER}), registry)
+    assert problem.message == (
+        "the checkpoint has edge kind 'near' (my-lab 1.2, revision 1), this module has one that was called 'near' before, from "
+        "another distribution, 'nearest' (your-lab 2.0, revision 1); pip install my-lab==1.2, and uninstall or switch off "
+        "your-lab"
+    )
+
+
 CHANGES = {
     "revision": (
         {"edges": {GG: replace(NEAR, version="2.0", revision=2), GR: OTHER}},
@@ -201,6 +221,18 @@ def test_what_is_installed_in_another_state(install):
         MADE, replace(MADE, edges={GG: OTHER, GR: OTHER}), Registry(disable=["near"])
     )
     assert "which is disabled here" in problem.message
+
+
+def test_what_is_installed_under_another_name(install):
+    source = kind_module("nearest", "aliases=('near',)")
+    install("my-lab", dict.fromkeys(("nearest", "near"), "near_mod"), {"near_mod": source}, "3.0")
+    registry = Registry(allow=["pyg-nsa", "my-lab"])
+    assert not_installed(MADE, registry) == []
+    part = Part.of(registry.edge_kind("near"), registry)
+    assert (part.name, part.aliases) == ("nearest", ("near",))
+    renamed = replace(MADE, edges={GG: part})
+    (read,) = MadeOf.from_json(renamed.to_json()).edges.values()
+    assert read.aliases == ("near",)
 
 
 def test_a_broken_plugin_is_told_as_one(install):

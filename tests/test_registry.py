@@ -364,11 +364,12 @@ def test_warnings_as_errors_do_not_stop_the_other_plugins(install):
         ("(0, 9)", "API 0.9, and this pyg_nsa speaks 1.0 to 1.0; upgrade the plugin"),
     ],
 )
-def test_another_api_is_incompatible(install, api, text):
+@pytest.mark.parametrize("more", ["produces={'novelty'}", "priority=3"])
+def test_another_api_is_incompatible(install, api, text, more):
     install(
         "fake-kinds",
         {"fake_one": "fake_mod"},
-        {"fake_mod": kind_module("fake_one", f"api={api}, produces={{'novelty'}}")},
+        {"fake_mod": kind_module("fake_one", f"api={api}, {more}")},
     )
     registry = Registry(allow=["fake-kinds"])
     with pytest.warns(PluginWarning, match="is incompatible"):
@@ -378,6 +379,31 @@ def test_another_api_is_incompatible(install, api, text):
         registry.edge_kind("fake_one")
     assert str(caught.value).startswith("plugin 'fake_one' of fake-kinds 1.0 is incompatible: it")
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ("lo=3", "S: lo: Extra inputs are not permitted."),
+        ("lo=3, low='x'", "S: low: Input should be a valid number (and 1 more)."),
+    ],
+)
+def test_invalid_options_in_a_plugins_module_are_told_with_their_place(install, options, text):
+    source = (
+        f"from pyg_nsa.api import Options\nclass S(Options):\n    low: float = 0\nS({options})\n"
+    )
+    install("fake-kinds", {"fake_one": "fake_mod"}, {"fake_mod": source})
+    with pytest.raises(BrokenPluginError) as caught:
+        Registry(allow=["fake-kinds"]).edge_kind("fake_one")
+    assert f"is broken: ValidationError: {text} Mend it" in str(caught.value)
+
+
+def test_a_hook_with_an_unknown_argument_is_told_with_its_module(install):
+    source = kind_module("fake_one").replace("edge_kinds()", "edge_kinds(registry)")
+    install("fake-kinds", {"fake_one": "fake_mod"}, {"fake_mod": source})
+    with pytest.raises(BrokenPluginError) as caught:
+        Registry(allow=["fake-kinds"]).edge_kind("fake_one")
+    assert "Plugin 'fake_mod' for hook 'pyg_nsa_edge_kinds'" in str(caught.value)
 
 
 # --- conflicts ------------------------------------------------------------------------------------

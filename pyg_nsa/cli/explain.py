@@ -49,6 +49,8 @@ def explain(file: Path, as_json: bool, training: bool) -> None:
 
 
 def _rows(config: HeteroNSAConfig) -> list[dict[str, Any]]:
+    from pyg_nsa.model_types import written_keys
+    from pyg_nsa.plain_values import plain_values
     from pyg_nsa.sources import place_of
 
     registry = config.registry()
@@ -56,14 +58,15 @@ def _rows(config: HeteroNSAConfig) -> list[dict[str, Any]]:
     for index, spec in enumerate(config.edges):
         file, line, column = place_of(config, ("edges", index))
         kind = spec.resolved(registry)
+        keys = written_keys(type(spec.options))
         rows.append(
             {
                 "edge_type": list(spec.edge_type),
                 "kind": spec.kind,
                 "summary": kind.summary,
                 "reads": list(kind.fields(spec.options)),
-                "options": spec.options.model_dump(mode="json"),
-                "set": sorted(spec.options.model_fields_set),
+                "options": plain_values(spec.options),
+                "set": sorted(keys[name] for name in spec.options.model_fields_set),
                 "plugin": registry.provider(spec.kind),
                 "revision": kind.revision,
                 "file": file,

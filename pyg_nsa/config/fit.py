@@ -121,7 +121,10 @@ def _wrong_inputs(spec: EdgeSpec, registry: Registry, data: Any) -> Iterator[dic
 
     kind = spec.resolved(registry)
     choices = [entry for entry in kind.requires if isinstance(entry, tuple)]
-    for message in wrong_inputs(data, spec.edge_type, kind.fields(spec.options), choices):
+    # PyG's own names, and the field that `inputs.edge_attr` reads by the kind's option.
+    numbers = {"edge_attr", "edge_weight", getattr(spec.options, "edge_attr", "edge_attr")}
+    fields = kind.fields(spec.options)
+    for message in wrong_inputs(data, spec.edge_type, fields, choices, numbers):
         yield {
             "message": message,
             "code": "wrong_input",

@@ -17,7 +17,7 @@ from pyg_nsa.api import EdgeKind, Operator
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.errors import Problem, RegistryError, nearest, path_text
 from pyg_nsa.load.positions import Positions
-from pyg_nsa.model_types import field_type, is_model, types_after, values_of
+from pyg_nsa.model_types import field_type, is_model, types_after, values_of, written_keys
 from pyg_nsa.registry import Registry
 
 __all__ = ["explain"]
@@ -154,7 +154,7 @@ def _problem(entry: Any, place: _Place, positions: Positions) -> Problem:
     if code == "extra_forbidden":
         key = str(place.path[-1])
         message = f"unknown key {key!r}"
-        allowed = sorted({name for one in place.owners for name in one.model_fields})
+        allowed = sorted({key for one in place.owners for key in written_keys(one).values()})
         suggestion = nearest(key, allowed)
     elif code == "missing":
         message = "is required, but missing"

@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pyg_nsa.config import EdgeSpec
+from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.errors import ConfigError, Problem, nearest
 from pyg_nsa.load import Positions, explain
+from pyg_nsa.plain_values import plain_values
 from pyg_nsa.registry import Registry, default_registry
 from pyg_nsa.scalars import is_whole
 
@@ -18,6 +19,8 @@ __all__ = [
     "EdgeType",
     "check_sizes",
     "checked_dims",
+    "current_config",
+    "current_spec",
     "declared_spec",
     "meant_edge_type",
     "wrong_key",
@@ -46,6 +49,35 @@ def declared_spec(
                 for p in problems
             ]
         ) from error
+
+
+def current_spec(spec: EdgeSpec, registry: Registry | None) -> EdgeSpec:
+    """The spec with options that its kind takes now.
+
+    A kind may have been registered anew (``replace=True``, a notebook's cell that runs again) after the spec was validated; its
+    options are then of a class that the kind knows no more. What was set is validated again, the rest are the new defaults.
+
+    Raises:
+        ConfigError: The kind does not take these options any more.
+        RegistryError: The kind can't be used.
+    """
+    kind = (registry if registry is not None else default_registry()).edge_kind(spec.kind)
+    if isinstance(spec.options, kind.options):
+        return spec
+    options = plain_values(spec.options, exclude_unset=True)
+    return declared_spec(spec.edge_type, {"kind": spec.kind, "options": options}, registry)
+
+
+def current_config(config: HeteroNSAConfig, registry: Registry) -> HeteroNSAConfig:
+    """The configuration with the :func:`current_spec` of each edge type.
+
+    Raises:
+        ConfigError: A kind does not take its options any more.
+        RegistryError: A kind can't be used.
+    """
+    edges = [current_spec(spec, registry) for spec in config.edges]
+    same = all(new is old for new, old in zip(edges, config.edges, strict=True))
+    return config if same else config.model_copy(update={"edges": edges})
 
 
 def meant_edge_type(key: object) -> tuple[Any, ...] | None:

@@ -17,7 +17,7 @@ from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.node_layout import NodeLayout
 from pyg_nsa.nn.numbering import Numbering
 from pyg_nsa.nn.relation_inputs import RelationInputs
-from pyg_nsa.nn.term_calls import pairs_of
+from pyg_nsa.nn.term_calls import DeclaredMessage, message_of, pairs_of
 
 __all__ = ["EdgeType", "HeteroInputs"]
 
@@ -189,7 +189,11 @@ class HeteroInputs:
         return self._pairs[edge_type]
 
     def run_conv(
-        self, edge_type: EdgeType, conv: nn.Module, x_dict: Mapping[str, Tensor] | None = None
+        self,
+        edge_type: EdgeType,
+        conv: nn.Module,
+        x_dict: Mapping[str, Tensor] | None = None,
+        declared: DeclaredMessage | None = None,
     ) -> Any:
         """Calls a PyG conv for one relation, with arguments chosen as HeteroConv chooses them.
 
@@ -202,16 +206,19 @@ class HeteroInputs:
             edge_type: The relation.
             conv: Whose forward is to be called.
             x_dict: Node features that replace the call's (those of a later layer).
+            declared: What the conv's kind promises of its messages; ``None`` for a conv of the user's own.
 
         Raises:
-            ValueError: Deleted nodes in a form that a PyG conv can't leave out.
+            ValueError: Deleted nodes in a form that a PyG conv can't leave out; messages of a declared kind that are not as
+                promised.
+            TypeError: Messages of a declared kind that are no tensor.
         """
         if self._given is not None:
             # A conv reads any of the call's fields in its own way, so it gets all of them, and x, as they were given.
             src, _, dst = edge_type
             rows = self.x_dict if x_dict is None else x_dict
             rows = {t: self.out_of_order(t, rows[t]) for t in (src, dst) if t in rows}
-            return self.into_order(dst, self._given.run_conv(edge_type, conv, rows))
+            return self.into_order(dst, self._given.run_conv(edge_type, conv, rows, declared))
         edge_level: dict[Any, Any] = {}
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
@@ -252,7 +259,12 @@ class HeteroInputs:
                     kwargs[place] = value
         if not args:
             args, kwargs = by_place(parameters(conv) if accepted is None else accepted, kwargs)
-        out = conv(*args, **kwargs)
+        if declared is None:
+            out = conv(*args, **kwargs)
+        else:
+            given = self.x_dict if x_dict is None else x_dict
+            ends = [given.get(t) for t in (edge_type[0], edge_type[2])]
+            out = message_of(conv, args, kwargs, declared, ends)
         return self._without_dead_rows(edge_type[2], out) if leaves_out else out
 
     def _living_edges(

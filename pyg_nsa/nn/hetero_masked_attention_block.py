@@ -14,6 +14,7 @@ from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs
 from pyg_nsa.nn.projection import is_plain, normed
 from pyg_nsa.nn.relation_attention import RelationAttention
 from pyg_nsa.nn.relation_sums import add_messages
+from pyg_nsa.nn.term_calls import DeclaredMessage
 
 __all__ = ["HeteroMaskedAttentionBlock"]
 
@@ -32,6 +33,7 @@ class HeteroMaskedAttentionBlock(nn.Module):
         aggr: How messages are grouped; must keep the size (not ``"cat"`` or ``None``).
         mlp_ratio: Hidden size of the MLP as a multiple of ``channels``; 0: none.
         dropout: Dropout in the MLP.
+        declared: What the kinds of declared relations promise of their messages.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class HeteroMaskedAttentionBlock(nn.Module):
         aggr: Aggr = "sum",
         mlp_ratio: float = 2.0,
         dropout: float = 0.0,
+        declared: Mapping[EdgeType, DeclaredMessage] | None = None,
     ) -> None:
         super().__init__()
         if aggr in ("cat", None):
@@ -52,6 +55,7 @@ class HeteroMaskedAttentionBlock(nn.Module):
         self.aggr = check_aggr(aggr)
         self.norms = ModuleDict({t: nn.LayerNorm(channels) for t in node_types})
         self.convs = ModuleDict(dict(convs))
+        self.declared = dict(declared or {})
         self.feed_forwards = ModuleDict(
             {t: FeedForward(channels, mlp_ratio, dropout) for t in node_types}
         )
@@ -88,7 +92,7 @@ class HeteroMaskedAttentionBlock(nn.Module):
                     continue
                 message = conv(pair, inputs)
             elif inputs.has_edges(edge_type):
-                message = inputs.run_conv(edge_type, conv, rows)
+                message = inputs.run_conv(edge_type, conv, rows, self.declared.get(edge_type))
             else:
                 continue
             messages.setdefault(dst, []).append(message)

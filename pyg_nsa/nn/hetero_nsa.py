@@ -28,6 +28,7 @@ from pyg_nsa.nn.option_checks import check_at_least_one, check_num_nodes, check_
 from pyg_nsa.nn.relation_attention import RelationAttention
 from pyg_nsa.nn.relations import Relation, as_relations, build_relation
 from pyg_nsa.nn.self_attention_block import SelfAttentionBlock
+from pyg_nsa.nn.term_calls import declared_messages
 from pyg_nsa.nn.unread_fields import warn_of_unread
 from pyg_nsa.registry import Registry
 
@@ -173,7 +174,13 @@ class HeteroNSA(nn.Module):
             aggr_of_block = aggr if first else _own_copy(aggr)
             self.blocks.append(
                 HeteroMaskedAttentionBlock(
-                    convs, self.node_types, hidden_channels, aggr_of_block, mlp_ratio, dropout
+                    convs,
+                    self.node_types,
+                    hidden_channels,
+                    aggr_of_block,
+                    mlp_ratio,
+                    dropout,
+                    declared_messages(self.relations, hidden_channels),
                 )
             )
             first = False

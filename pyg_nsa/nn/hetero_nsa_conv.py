@@ -14,7 +14,7 @@ from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.load import load_config
 from pyg_nsa.nn.call_checks import check_edge_types, check_ends
 from pyg_nsa.nn.collecting import collect, node_fields, wanted_fields, wanted_now
-from pyg_nsa.nn.declared import check_sizes, checked_dims
+from pyg_nsa.nn.declared import check_sizes, checked_dims, current_config
 from pyg_nsa.nn.grouping import Aggr, check_aggr, group
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradient
 from pyg_nsa.nn.hetero_nsa import HeteroNSA
@@ -26,6 +26,7 @@ from pyg_nsa.nn.option_checks import check_numbering
 from pyg_nsa.nn.relation_attention import RelationAttention
 from pyg_nsa.nn.relation_sums import add_messages
 from pyg_nsa.nn.relations import Relation, as_relations, build_relation
+from pyg_nsa.nn.term_calls import declared_messages
 from pyg_nsa.nn.unread_fields import warn_of_unread
 from pyg_nsa.registry import Registry
 
@@ -160,6 +161,7 @@ class HeteroNSAConv(HeteroConv):
         in_blocks = stack is not None and isinstance(aggr, nn.Module)
         super().__init__(modules, None if in_blocks else aggr)  # type: ignore[arg-type]
         self.relations = relations
+        self.declared_messages = declared_messages(relations, size or 0)
         self.wanted = wanted_fields(relations, registry)
         self.node_fields = node_fields(self.wanted)
         self._told: set[str] = set()
@@ -198,6 +200,7 @@ class HeteroNSAConv(HeteroConv):
             raise ValueError(
                 f"this configuration is for operator '{config.operator}'; HeteroNSAConv is operator 'hetero_nsa'"
             )
+        config = current_config(config, config.registry(registry))
         out = cls(
             config.edges,
             config.aggr,
@@ -254,6 +257,9 @@ class HeteroNSAConv(HeteroConv):
             return
         self.wanted = wanted_now(self.wanted, self._known, convs)
         self.node_fields = node_fields(self.wanted)
+        # Of a module in the place of what a kind built, the kind promises nothing.
+        promised = self.declared_messages.items()
+        self.declared_messages = {e: m for e, m in promised if convs.get(e) is self._known[e]}
         self._known = convs
 
     def prepare(
@@ -322,7 +328,9 @@ class HeteroNSAConv(HeteroConv):
             if isinstance(conv, RelationAttention):
                 message = conv((inputs.x_dict[src], inputs.x_dict[dst]), inputs)
             else:
-                message = inputs.run_conv(edge_type, conv)
+                message = inputs.run_conv(
+                    edge_type, conv, declared=self.declared_messages.get(edge_type)
+                )
             messages[dst].append(message)
         out = {t: group(m, self.aggr) for t, m in messages.items()}
         if not complete:

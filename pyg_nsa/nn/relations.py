@@ -10,7 +10,7 @@ from torch import nn
 from pyg_nsa.api import BuildContext, EdgeKind, PairOptions
 from pyg_nsa.config import EdgeSpec
 from pyg_nsa.errors import ConfigError, Problem
-from pyg_nsa.nn.declared import declared_spec, wrong_key
+from pyg_nsa.nn.declared import current_spec, declared_spec, wrong_key
 from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.hetero_inputs import EdgeType
 from pyg_nsa.nn.relation_attention import RelationAttention
@@ -57,6 +57,11 @@ def as_relations(
                 raise ValueError(
                     f"the spec under key {edge_type} is for edge type {tuple(value.edge_type)}"
                 )
+            try:
+                value = current_spec(value, registry)
+            except ConfigError as error:
+                problems += error.problems
+                continue
         elif not isinstance(value, nn.Module):
             got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
             raise TypeError(

@@ -1,15 +1,35 @@
-"""Calls of a plugin's edge term: what it returns is checked, and what it raises says whose it is."""
+"""Calls of a plugin's edge term or convolution: what it returns is checked, and what it raises says whose it is."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyg_nsa.attention import EdgeSet
+from pyg_nsa.config import EdgeSpec
 from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.relation_inputs import RelationInputs
 
-__all__ = ["bias_of", "pairs_of"]
+__all__ = ["DeclaredMessage", "bias_of", "declared_messages", "message_of", "pairs_of"]
+
+
+@dataclass(frozen=True)
+class DeclaredMessage:
+    """What a declared kind promises of a relation's messages.
+
+    Attributes:
+        edge_type: The relation.
+        kind: Name of the kind, for messages.
+        channels: Columns of the messages.
+    """
+
+    edge_type: tuple[str, str, str]
+    kind: str
+    channels: int
 
 #: How a bias of another dtype becomes one of floating point.
 _TO_FLOAT = {
@@ -95,13 +115,76 @@ def bias_of(
     return bias
 
 
-def _add_note(error: Exception, method: str, relation: RelationInputs, kind: str) -> None:
+def declared_messages(
+    relations: Mapping[tuple[str, str, str], nn.Module | EdgeSpec], channels: int
+) -> dict[tuple[str, str, str], DeclaredMessage]:
+    """What the relations with a declared kind promise; a conv module that was passed has promised nothing."""
+    return {
+        edge_type: DeclaredMessage(edge_type, relation.kind, channels)
+        for edge_type, relation in relations.items()
+        if isinstance(relation, EdgeSpec)
+    }
+
+
+def message_of(
+    conv: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    declared: DeclaredMessage,
+    ends: Sequence[Tensor | None],
+) -> Tensor:
+    """The messages of a convolution that a kind built. Their values are not looked at.
+
+    Args:
+        conv: What the kind built.
+        args: Arguments of its forward by place.
+        kwargs: And by name.
+        declared: What the kind promises.
+        ends: Rows of the source and the target node type, ``[N, F]`` or in copies ``[B, N, F]``; ``None`` where there are none.
+
+    Returns:
+        ``[N_dst, channels]``, or in copies ``[B, N_dst, channels]``.
+
+    Raises:
+        TypeError: They are no tensor.
+        ValueError: They have another shape, or no floating dtype.
+        Exception: Whatever ``forward`` raises, with a note that names the kind and the edge type.
+    """
+    try:
+        out: object = conv(*args, **kwargs)
+    except Exception as error:
+        _add_note(error, "forward", declared, declared.kind)
+        raise
+    rows = ends[1].size(-2) if ends[1] is not None else None
+    most = max([2, *(x.dim() for x in ends if x is not None)])
+    if (
+        isinstance(out, Tensor)
+        and out.is_floating_point()
+        and 2 <= out.dim() <= most
+        and out.size(-1) == declared.channels
+        and (rows is None or out.size(-2) == rows)
+    ):
+        return out
+    wanted = ["targets" if rows is None else rows, declared.channels]
+    got = _described(out)
+    if isinstance(out, Tensor):
+        got += f" and {out.dtype}"
+    wrong = ValueError if isinstance(out, Tensor) else TypeError
+    raise wrong(
+        f"{_whose(declared, declared.kind)}: forward() must return a floating-point tensor of shape [targets, out_channels] = "
+        f"[{', '.join(map(str, wanted))}], got {got}; build(context, options) gets the number of columns as context.out_channels"
+    )
+
+
+def _add_note(
+    error: Exception, method: str, relation: RelationInputs | DeclaredMessage, kind: str
+) -> None:
     note = f"raised by {method}() of {_whose(relation, kind)}"
     if note not in getattr(error, "__notes__", ()):  # an exception may be raised again
         error.add_note(note)
 
 
-def _whose(relation: RelationInputs, kind: str) -> str:
+def _whose(relation: RelationInputs | DeclaredMessage, kind: str) -> str:
     return f"edge kind '{kind}' for edge type {relation.edge_type}"
 
 

@@ -89,8 +89,10 @@ class Admission:
             admitted = Admitted(source, plugin, self._ask(plugin, source))
         except pluggy.PluginValidationError as error:
             self._forget(plugin)
+            # pluggy knows the plugin by the name from above.
+            said = str(error).replace(repr(str(id(plugin))), repr(origin_of(source)))
             raise BrokenPluginError(
-                f"{'; '.join(str(error).splitlines())}; the hooks are {', '.join(HOOKS)}"
+                f"{'; '.join(said.splitlines())}; the hooks are {', '.join(HOOKS)}"
             ) from error
         except BaseException:
             self._forget(plugin)
@@ -137,6 +139,12 @@ class Admission:
             if wrong is not None:
                 raise BrokenPluginError(
                     f"{hook} of {origin_of(plugin)} must return an EdgeSpec or None, {wrong}"
+                )
+            if answer is not None and tuple(answer.edge_type) != tuple(edge_type):
+                asked, got = (f"({', '.join(one)})" for one in (edge_type, answer.edge_type))
+                raise BrokenPluginError(
+                    f"{hook} of {origin_of(plugin)} was asked about a {type(module).__name__} of edge type {asked} and returned a "
+                    f"spec of {got}; it gets the edge type as edge_type, and its spec must be of that one"
                 )
             if answer is not None:
                 return answer

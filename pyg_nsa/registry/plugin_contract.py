@@ -6,8 +6,10 @@ import importlib.metadata
 from collections.abc import Collection
 from types import FunctionType, ModuleType
 
+from pydantic import ValidationError
+
 from pyg_nsa.api import PLUGIN_API, EdgeKind, Operator, hookimpl, speaks
-from pyg_nsa.errors import BrokenPluginError, IncompatiblePluginError, RegistryError
+from pyg_nsa.errors import BrokenPluginError, IncompatiblePluginError, RegistryError, path_text
 from pyg_nsa.registry import hookspecs
 
 __all__ = [
@@ -135,8 +137,15 @@ def brief(error: BaseException) -> str:
         return str(error)
     if isinstance(error, SystemExit):
         return f"it called sys.exit({error.code!r}) at import"
-    text = _first_line(error)
+    text = _first_problem(error) if isinstance(error, ValidationError) else _first_line(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _first_problem(error: ValidationError) -> str:
+    """What pydantic says below its headline, of the first problem: the model, the place in it, and what is wrong."""
+    first, *others = error.errors(include_url=False)
+    parts = (error.title, path_text(first["loc"]), " ".join(first["msg"].split()))
+    return ": ".join(filter(None, parts)) + (f" (and {len(others)} more)" if others else "")
 
 
 def _first_line(error: BaseException) -> str:

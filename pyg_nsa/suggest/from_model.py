@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from pyg_nsa.config import EdgeSpec
+from pyg_nsa.plain_values import plain_values
 from pyg_nsa.registry import Registry, default_registry
 from pyg_nsa.suggest.from_data import heads_for
 from pyg_nsa.suggest.text import SuggestedEdge, Suggestion
@@ -67,7 +68,7 @@ def _edge(layer: Layer, edge_type: EdgeType, registry: Registry) -> SuggestedEdg
     facts = [f"{layer.path}: {layer.describe_conv(edge_type)}"]
     spec = None if conv is None else registry.spec_from_module(conv, edge_type)
     if spec is not None:
-        options = spec.options.model_dump(mode="json", exclude_defaults=True)
+        options = plain_values(spec.options, exclude_defaults=True)
         return SuggestedEdge(edge_type, spec.kind, options, facts)
     if conv is not None:
         facts.append("no plugin knows this conv; targets attend along its edges")

@@ -12,6 +12,7 @@ from torch import nn
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.errors import Problem, nearest
 from pyg_nsa.nn import HeteroNSAConv
+from pyg_nsa.plain_values import plain_values
 from pyg_nsa.registry import Registry
 from pyg_nsa.swapping.layers import EdgeType, Layer
 from pyg_nsa.swapping.problems import show
@@ -212,7 +213,7 @@ def _relation(
         edge_type,
         before,
         kind.name,
-        spec.options.model_dump(exclude_defaults=True, mode="json"),
+        plain_values(spec.options, exclude_defaults=True),
         "default" if by_default else "config",
         missing,
         seen,

@@ -13,6 +13,7 @@ from torch import nn
 from pyg_nsa.config import HeteroNSAConfig
 from pyg_nsa.errors import Problem, nearest
 from pyg_nsa.load import load_config
+from pyg_nsa.nn.declared import current_config
 from pyg_nsa.registry import Registry
 from pyg_nsa.swapping.added import settle
 from pyg_nsa.swapping.attempt import attempt, reason, was_tried
@@ -69,6 +70,7 @@ def swap(
     _check_arguments(model, config)
     if not isinstance(config, HeteroNSAConfig):
         config = load_config(config, SwapConfig, registry=registry)
+    config = current_config(config, config.registry(registry))
     layers, notes = find(model, where)
     calls: dict[str, Call] = {}
     if data is not None:

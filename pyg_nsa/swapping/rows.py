@@ -9,6 +9,7 @@ from torch.nn.parameter import is_lazy
 
 from pyg_nsa.config import HeteroNSAConfig
 from pyg_nsa.errors import nearest
+from pyg_nsa.plain_values import plain_values
 from pyg_nsa.swapping.attempt import was_tried
 from pyg_nsa.swapping.layers import Layer, describe
 from pyg_nsa.swapping.plan import Plan
@@ -63,7 +64,7 @@ def row_of(plan: Plan, module: nn.Module, calls: Mapping[str, Call]) -> SwapRow:
         before[1],
         after[1],
         tuple(f"{path}.{name}" for name in gone),
-        own.model_dump(mode="json", exclude_defaults=True),
+        plain_values(own, exclude_defaults=True),
         tried,
         tuple(notes),
         tuple(plan.warnings),

@@ -19,6 +19,8 @@ from pyg_nsa.api import PLUGIN_API, EdgeKind, Operator, Options, speaks
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.errors import ConfigError
 from pyg_nsa.load import load_config
+from pyg_nsa.model_types import written_keys
+from pyg_nsa.plain_values import plain_values
 from pyg_nsa.registry import Registry
 from pyg_nsa.schema import undescribed
 from pyg_nsa.testing.results import Finding, NotApplicable, Tally
@@ -101,7 +103,7 @@ def options_described(target: Declared, tally: Tally) -> None:
 
 def unknown_option(target: Declared, tally: Tally) -> None:
     """A key that is no option is refused, with its place and the option that was meant."""
-    known = list(target.declared.options.model_fields)
+    known = list(written_keys(target.declared.options).values())
     misspelt = [(f"{name}_", name) for name in known if f"{name}_" not in known]
     for wrong, meant in [*misspelt, ("no_such_option_of_any_plugin", None)]:
         raw, path = target.raw_config({wrong: 1})
@@ -126,7 +128,7 @@ def unknown_option(target: Declared, tally: Tally) -> None:
 def round_trip(target: Declared, tally: Tally) -> None:
     """Options, and a configuration with them, survive JSON, YAML, pickle and a copy unchanged."""
     for label, options in target.labelled_options:
-        raw, _ = target.raw_config(options.model_dump(mode="json"))
+        raw, _ = target.raw_config(plain_values(options))
         config = load_config(raw, registry=target.registry)
         parts: list[BaseModel] = [options, config, *config.edges]
         for part in parts:
@@ -153,17 +155,15 @@ def _ways(part: BaseModel, registry: Registry) -> Mapping[str, Callable[[], Any]
 
     def yaml() -> Any:
         text = io.StringIO()
-        YAML(typ="safe", pure=True).dump(part.model_dump(mode="json"), text)
+        YAML(typ="safe", pure=True).dump(plain_values(part), text)
         raw = YAML(typ="safe", pure=True).load(text.getvalue())
         return model.model_validate(raw, context=context)
 
     def plain() -> Any:
-        return model.model_validate(
-            json.loads(json.dumps(part.model_dump(mode="json"))), context=context
-        )
+        return model.model_validate(plain_values(part), context=context)
 
     return {
-        "JSON": lambda: model.model_validate_json(part.model_dump_json(), context=context),
+        "JSON": lambda: model.model_validate_json(json.dumps(plain_values(part)), context=context),
         "plain values": plain,
         "YAML": yaml,
         "pickle": lambda: pickle.loads(pickle.dumps(part)),

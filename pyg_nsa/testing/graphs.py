@@ -211,6 +211,9 @@ def make_graph(
         seed: Of everything random.
         num_nodes: Number of sources and targets.
         index: The edges; random ones if not given.
+
+    Raises:
+        ValueError: `make_fields` gives an attribute of the edges under the name of a dense mask.
     """
     is_within = edge_type[0] == edge_type[2]
     with seeded(seed):
@@ -220,6 +223,7 @@ def make_graph(
         made = {n: _attribute(n, index.size(1)) for n in fields if not is_structure(n)}
         if make_fields is not None:
             made.update(make_fields(options, index.clone(), num_nodes))
+            _check_names(made)
     return SmallGraph(
         edge_type,
         index,
@@ -228,6 +232,15 @@ def make_graph(
         made,
         {},
     )
+
+
+def _check_names(made: Mapping[str, object]) -> None:
+    for name, value in made.items():
+        if name.endswith("_mask") and isinstance(value, Tensor) and value.dim() == 1:
+            raise ValueError(
+                f"make_fields gives '{name}' of shape {list(value.shape)}, but a name that ends in _mask means a dense mask, "
+                "[sources, targets], and data with it are refused; give an attribute of the edges another name"
+            )
 
 
 def _random_edges(num_nodes: tuple[int, int], is_within: bool) -> Tensor:

@@ -16,6 +16,7 @@ from pyg_nsa.attention import EdgeSet
 from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.relation_inputs import RelationInputs
 from pyg_nsa.operators import build_operator
+from pyg_nsa.plain_values import plain_values
 from pyg_nsa.registry import Registry
 from pyg_nsa.testing.graphs import EdgeType, building, seeded
 from pyg_nsa.testing.subject import HEADS, OUT, Call, check_option_sets, labelled, shake
@@ -187,7 +188,7 @@ class OperatorSubject:
         self, seed: int = 0, channels: Any = COLUMNS, out_channels: int | None = None
     ) -> nn.Module:
         """A module that has not run yet, in evaluation mode."""
-        raw, _ = self.under_test.raw_config(self.options.model_dump(mode="json"))
+        raw, _ = self.under_test.raw_config(plain_values(self.options))
         config = {**raw, "pattern": self.pattern, "out_channels": out_channels}
         data = self.graph().data()
         with building(seed):

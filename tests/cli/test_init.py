@@ -367,6 +367,41 @@ def pyg_nsa_spec_from_module(module):
         registry.spec_from_module(GATConv(2, 2), EDGE)
 
 
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (
+            "EdgeSpec(edge_type=('x', 'y', 'z'), kind='mine')",
+            "pyg_nsa_spec_from_module of mine_mod was asked about a SAGEConv of edge type (a, r, b) and returned a spec of "
+            "(x, y, z); it gets the edge type as edge_type, and its spec must be of that one",
+        ),
+        (
+            "EdgeSpec(edge_type=('a', 'r', 'b'), kind='min')",
+            "failed for a SAGEConv: ValidationError: EdgeSpec: kind: unknown edge kind 'min', did you mean 'mine'?",
+        ),
+    ],
+)
+def test_a_spec_that_a_plugin_got_wrong_is_told(install, answer, text):
+    source = f"""
+from pyg_nsa import EdgeSpec
+from pyg_nsa.api import EdgeKind, hookimpl
+
+@hookimpl
+def pyg_nsa_edge_kinds():
+    return [EdgeKind(name="mine", build=lambda c, o: None, summary="Mine.", api=(1, 0))]
+
+@hookimpl
+def pyg_nsa_spec_from_module(module):
+    return {answer}
+"""
+    from pyg_nsa.registry import BrokenPluginError, Registry
+
+    install("mine-dist", {"mine": "mine_mod"}, {"mine_mod": source})
+    with pytest.raises(BrokenPluginError) as caught:
+        Registry().spec_from_module(SAGEConv(2, 2), EDGE)
+    assert text in str(caught.value)
+
+
 def test_help_imports_no_torch():
     code = (
         "import sys\nfrom pyg_nsa.cli import main\n"

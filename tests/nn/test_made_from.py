@@ -179,6 +179,22 @@ def test_another_revision_is_named():
         with_kind(2).load_state_dict(state)
 
 
+def test_a_renamed_kind_reads_its_older_checkpoints():
+    def made(name, **more):
+        registry = Registry(discover=False)
+        kind = EdgeKind(name=name, build=lambda c, o: OneToOne(), summary="One to one.", **more)
+        registry.register(kind)
+        return HeteroNSAConv(
+            {AA: name}, hidden_channels=8, in_channels=4, heads=2, registry=registry
+        )
+
+    # The kind's registry is its own: the default one does not know it under either name.
+    state = saved(made("one_to_one"))
+    made("diagonal", aliases=("one_to_one",)).load_state_dict(state)
+    with pytest.raises(CheckpointMismatchError, match="'one_to_one'"):
+        made("diagonal").load_state_dict(state)
+
+
 def test_a_missing_plugin_is_named():
     state = saved(with_kind(1))
     module = HeteroNSAConv({AA: "adjacency_mask"}, hidden_channels=8, in_channels=4, heads=2)

@@ -246,6 +246,14 @@ def test_options_without_defaults():
     assert found["builds"].status == found["coverage"].status == "failed"
 
 
+def test_an_attribute_of_edges_under_the_name_of_a_mask_is_told():
+    def make(options, edge_index, num_nodes):
+        return {"train_mask": torch.ones(edge_index.size(1), dtype=torch.bool)}
+
+    with pytest.raises(ValueError, match=r"'train_mask' of shape \[\d+\], but a name that ends in"):
+        make_graph(("node", "joins", "node"), ("edge_index",), faulty.NoOptions(), make)
+
+
 def test_fields_of_a_graph():
     names = ("hyperedge_index", "adj_mask", "stoichiometry", "edge_attr", "edge_type", "cost")
     graph = make_graph(("node", "joins", "node"), names, faulty.NoOptions())

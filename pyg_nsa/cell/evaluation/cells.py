@@ -20,6 +20,7 @@ from pyg_nsa.cell.evaluation.held_out import split_and_parts
 from pyg_nsa.cell.evaluation.metrics import evaluate
 from pyg_nsa.cell.training.experiment import run_experiment, validation_instances, with_new_losses
 from pyg_nsa.cell.training.interrupt import TrainingInterrupted
+from pyg_nsa.plain_values import plain_values
 
 __all__ = ["Cell", "run_cells"]
 
@@ -139,7 +140,7 @@ def _run(cell: Cell, dataset: PerturbationDataset, progress: bool, console: Cons
         "instances": steps * config.training.batch_size,
         "minutes": trained.seconds / 60,
         "val_loss": float(history["val_loss"].min()),
-        "config": config.model_dump(mode="json"),
+        "config": plain_values(config),
     }
     partial = cell.folder / "cell.json.part"
     partial.write_text(json.dumps(facts, indent=2), encoding="utf-8")

@@ -13,6 +13,7 @@ from pyg_nsa.cell.data_files import by_content
 from pyg_nsa.cell.models.baselines import BASELINES
 from pyg_nsa.cell.training.checkpoint import relevant
 from pyg_nsa.cell.training.experiment import Builder, builders
+from pyg_nsa.plain_values import plain_values
 
 __all__ = ["CompareError", "Contender", "computed_names", "contenders_of"]
 
@@ -52,13 +53,14 @@ class Contender:
     @property
     def key(self) -> str:
         """Name of its folder, with a hash of all that its result depends on."""
-        config = by_content(self.config).model_dump(mode="json", exclude={"node_order"})
+        config = plain_values(by_content(self.config), exclude={"node_order"})
         return self._named([self.model, self.data, relevant(config)])
 
     @property
     def earlier_key(self) -> str:
         """What :attr:`key` was in versions up to 0.1.0, which hashed where files lie, and settings that change no result."""
         unread = {"title", "baselines", "node_order"}
+        # Not `plain_values`: those versions hashed pydantic's own dump.
         config = self.config.model_dump(mode="json", exclude=unread)
         return self._named([self.model, self.data, config])
 

@@ -23,6 +23,7 @@ from pyg_nsa.config.fit import misfits
 from pyg_nsa.errors import ConfigError
 from pyg_nsa.nn import HeteroNSAConv
 from pyg_nsa.operators import build_operator
+from pyg_nsa.plain_values import plain_values
 from pyg_nsa.sources import keep_source
 
 __all__ = [
@@ -136,7 +137,7 @@ def _with_operator(config: CellConfig, name: str, **changes: Any) -> CellConfig:
     declared = config.operator
     if declared.operator == name:
         return config
-    raw = declared.model_dump(exclude={"operator_options"}) | {"operator": name} | changes
+    raw = plain_values(declared, exclude={"operator_options"}) | {"operator": name} | changes
     operator = HeteroNSAConfig.model_validate(raw, context={"registry": declared.registry()})
     return config.model_copy(update={"operator": operator})
 

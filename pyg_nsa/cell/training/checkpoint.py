@@ -27,6 +27,7 @@ from pyg_nsa.cell.config import BaselineName, CellConfig
 from pyg_nsa.cell.data.splits import Split
 from pyg_nsa.cell.labels.table import LabelTable
 from pyg_nsa.errors import path_text
+from pyg_nsa.plain_values import plain_values
 
 __all__ = [
     "CheckpointError",
@@ -77,7 +78,7 @@ def identity(
         labels: :func:`labels_fingerprint`.
     """
     return {
-        "pyg_nsa_config": config.model_dump(mode="json"),
+        "pyg_nsa_config": plain_values(config),
         "pyg_nsa": {
             "name": name,
             "seed": seed,

@@ -44,6 +44,7 @@ from pyg_nsa.cell.training.experiment import (
 from pyg_nsa.cell.training.run_facts import run_facts
 from pyg_nsa.cell.training.run_lock import run_lock
 from pyg_nsa.cell.training.trainer import Trained
+from pyg_nsa.plain_values import plain_values
 
 __all__ = ["cache_folder", "run_training"]
 
@@ -202,7 +203,7 @@ def _write_config(folder: Path, config: CellConfig, text: str | None) -> None:
     """Before anything is trained: a run that is killed still says what it was."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(text or _as_yaml(config), encoding="utf-8")
-    whole = config.model_dump(mode="json")
+    whole = plain_values(config)
     # At once: other processes of this run may be reading what was there.
     partial = folder / "config.json.part"
     partial.write_text(json.dumps(whole, indent=2), encoding="utf-8")
@@ -211,7 +212,7 @@ def _write_config(folder: Path, config: CellConfig, text: str | None) -> None:
 
 def _as_yaml(config: CellConfig) -> str:
     stream = io.StringIO()
-    YAML(typ="safe").dump(config.model_dump(mode="json", exclude_unset=True), stream)
+    YAML(typ="safe").dump(plain_values(config, exclude_unset=True), stream)
     return stream.getvalue()
 
 
@@ -230,7 +231,7 @@ def _check_config(folder: Path, config: CellConfig) -> None:
         raise CheckpointError(
             f"{file}: not valid JSON ({error}); train anew, with --force instead of --resume"
         ) from error
-    changes = differences(before, config.model_dump(mode="json"))
+    changes = differences(before, plain_values(config))
     if changes:
         lines = "".join(f"\n    {change}" for change in changes)
         raise CheckpointError(

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from pyg_nsa.api import EdgeKind, Operator
+from pyg_nsa.model_types import written_key
 from pyg_nsa.registry import Registry
 from pyg_nsa.schema import json_schema
 
@@ -193,7 +194,7 @@ def _without_schema(declared: EdgeKind | Operator) -> list[OptionRow]:
     """For options that pydantic cannot describe: what the fields themselves say."""
     return [
         OptionRow(
-            name=field.alias or name,
+            name=written_key(field, name),
             type=inspect.formatannotation(field.annotation),
             required=field.is_required(),
             default=None
