@@ -44,7 +44,8 @@ __all__ = [
 
 WITHIN: EdgeType = ("node", "joins", "node")
 BETWEEN: EdgeType = ("source", "to", "target")
-HEADS, OUT = 2, 8
+#: No other size of the small graphs is the number of heads, so that one cannot stand for another.
+HEADS, OUT = 3, 24
 
 Call = dict[str, dict[Any, Any]]
 
@@ -237,13 +238,13 @@ class Subject:
 
     # ---- the layer ---------------------------------------------------------------------------------------------------
 
-    def build(self, seed: int = 0) -> HeteroNSAConv:
-        """A layer that has not run yet, in evaluation mode."""
+    def build(self, seed: int = 0, channels: Any = COLUMNS) -> HeteroNSAConv:
+        """A layer that has not run yet, in evaluation mode; `channels` of -1 are taken from the first call."""
         with building(seed):
             layer = HeteroNSAConv(
                 {self.edge_type: self.spec},
                 hidden_channels=OUT,
-                in_channels=COLUMNS,
+                in_channels=channels,
                 heads=HEADS,
                 registry=self.registry,
             )
