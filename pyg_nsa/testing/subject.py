@@ -202,6 +202,11 @@ class Subject:
         """Whether the kind's module is a convolution of its own."""
         return "message" in self.kind.produces
 
+    @property
+    def is_hard_mask(self) -> bool:
+        """Whether the kind says which pairs attend, and nothing else."""
+        return self.kind.produces == {"mask"}
+
     def need_attention(self, why: str) -> None:
         """Leaves a check that looks at pairs or bias.
 
@@ -231,9 +236,21 @@ class Subject:
         Raises:
             NotApplicable: The graph has a dense mask only.
         """
+        self.need_edges(graph)
         if not any(n.endswith("_index") for n in (*graph.structure, *graph.fields)):
             raise NotApplicable(
                 f"the edges come as a dense mask ({', '.join(filter(is_structure, graph.structure))})"
+            )
+
+    def need_edges(self, graph: SmallGraph) -> None:
+        """Leaves a check of what becomes of edges and their nodes.
+
+        Raises:
+            NotApplicable: The kind asks for no edges, so that the kit cannot know what its fields belong to.
+        """
+        if not any(map(is_structure, (*graph.structure, *graph.fields))):
+            raise NotApplicable(
+                "the kind asks for no field with edges (…_index or …_mask); test on your own what it makes of nodes"
             )
 
     # ---- the layer ---------------------------------------------------------------------------------------------------

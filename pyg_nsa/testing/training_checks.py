@@ -63,6 +63,8 @@ def gradients(subject: Subject, tally: Tally) -> None:
             + ("; it is detached somewhere" if got == 0 else ""),
         )
         effective += abs(wanted) > 1e-9
+    if not effective and subject.is_hard_mask and not list(subject.module(layer).parameters()):
+        raise NotApplicable(f"{', '.join(leaves)}: what decides the pairs alone has no gradient")
     tally.expect(effective, f"none of these has any effect on the rows: {', '.join(leaves)}")
 
 
