@@ -123,7 +123,16 @@ class Options(StrictScalars):
 
 
 class PairOptions(Options):
-    """Options shared by the edge kinds that make (query, key) pairs."""
+    """Options shared by the edge kinds that make (query, key) pairs.
+
+    The host applies `edge_dropout`. The other two are for the edge term to apply, in `pairs`:
+
+    ```python
+    inputs.edges_from_index("edge_index", symmetrize=options.symmetrize, self_loops=options.self_loops)
+    ```
+
+    (`edges_from_dense` takes them as well). A kind that cannot refuses them with a validator.
+    """
 
     symmetrize: bool = False
     """Adds the reversed pair of every pair, for data that stores each undirected edge once. Only where the source and the target

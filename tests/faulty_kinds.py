@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+from pydantic import field_validator
 from torch import nn
 
 from pyg_nsa import EdgeKind, EdgeSet, EdgeTerm, Options, PairOptions
@@ -266,6 +267,27 @@ class RunningMeanInBuffer(SoundTerm):
         if self.training and edges.num_pairs:
             self.mean = 0.9 * self.mean + 0.1 * weight.detach().mean()
         return (weight - self.mean) ** 2 * self.rate
+
+
+class IgnoresPairOptions(SoundTerm):
+    def pairs(self, inputs):
+        return inputs.edges_from_index("edge_index")
+
+
+class IgnoresLoops(SoundTerm):
+    def pairs(self, inputs):
+        return inputs.edges_from_index("edge_index", symmetrize=self.options.symmetrize)
+
+
+class DirectedOptions(WeightOptions):
+    """Sound: refuses what the kind does not do."""
+
+    @field_validator("symmetrize", "self_loops")
+    @classmethod
+    def _never(cls, value):
+        if value:
+            raise ValueError("the pairs are those of the edges")
+        return value
 
 
 class WithinOneType(SoundTerm):

@@ -11,6 +11,7 @@ from pyg_nsa.testing import autocast_checks as precision
 from pyg_nsa.testing import declaration_checks as declared
 from pyg_nsa.testing import foundation_checks as foundation
 from pyg_nsa.testing import graph_checks as graphs
+from pyg_nsa.testing import pair_option_checks as pair_options
 from pyg_nsa.testing import pickling_checks as pickling
 from pyg_nsa.testing import size_checks as sizes
 from pyg_nsa.testing import training_checks as training
@@ -64,6 +65,7 @@ EDGE_KIND_CHECKS = (
     Check(precision.autocast, "relation", _FOUNDATION),
     Check(pickling.pickled, "relation", _FOUNDATION),
     Check(sizes.lazy_channels, "relation", _FOUNDATION),
+    Check(pair_options.pair_options, "one", _FOUNDATION),
     Check(training.compiles, "one", _FOUNDATION),
     Check(training.compiles_pairs, "one", (*_FOUNDATION, "compiles")),
     Check(training.cpu_equals_gpu, "relation", _FOUNDATION),

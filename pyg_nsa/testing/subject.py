@@ -183,6 +183,7 @@ class Subject:
     """One set of options on one edge type."""
 
     def __init__(self, under_test: KindUnderTest, options: Options, edge_type: EdgeType) -> None:
+        self._under_test = under_test
         self.kind = under_test.kind
         self.registry = under_test.registry
         self.make_fields = under_test.make_fields
@@ -191,6 +192,16 @@ class Subject:
         self.spec = under_test.spec(options, edge_type)
         #: Kept by the checks of compilation: how much was compared, and what went wrong.
         self.compiled: tuple[int, Exception | None] | None = None
+
+    def with_options(self, **changes: Any) -> Subject:
+        """The same edge type with other values in some options.
+
+        Raises:
+            ValidationError: The kind refuses them; a ValueError.
+        """
+        given = {**self.options.model_dump(), **changes}
+        options = self.kind.options.model_validate(given, context={"edge_type": self.edge_type})
+        return Subject(self._under_test, options, self.edge_type)
 
     @property
     def is_within(self) -> bool:

@@ -232,6 +232,16 @@ MISTAKES = {
         ["lazy_channels"],
         "other parameters come than with given ones: convs.<node___joins___node>.term.more",
     ),
+    "symmetrize ignored": (
+        faulty.kind(faulty.IgnoresPairOptions),
+        ["pair_options"],
+        "with symmetrize=True the reversed pair is missing: query 0, key 1. The host applies edge_dropout alone",
+    ),
+    "self_loops ignored": (
+        faulty.kind(faulty.IgnoresLoops),
+        ["pair_options"],
+        "with self_loops=True a node's pair with itself is missing: query 0, key 0.",
+    ),
     "numbers that are not saved": (
         faulty.kind(faulty.NotSaved),
         ["state_dict"],
@@ -375,8 +385,9 @@ def test_rows_that_are_not_finite_or_all_zero():
         faulty.kind(faulty.WithinOneType),
         faulty.kind(faulty.RunningMeanInBuffer),
         faulty.kind(faulty.NoiseInTraining),
+        faulty.kind(faulty.IgnoresPairOptions, options=faulty.DirectedOptions),
     ],
-    ids=["weighted", "mean_conv", "within", "running_mean", "noise"],
+    ids=["weighted", "mean_conv", "within", "running_mean", "noise", "directed"],
 )
 def test_sound_kinds_pass(kind):
     results = check_edge_kind(kind)
