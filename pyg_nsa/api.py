@@ -65,6 +65,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 import pluggy
 from pydantic import ConfigDict, Field
 
+from pyg_nsa.nested_models import nested_models
 from pyg_nsa.scalars import StrictScalars
 from pyg_nsa.unfit_return import UnfitReturnError
 
@@ -100,7 +101,8 @@ class Options(StrictScalars):
 
     Unknown keys are refused, instances are frozen, infinite and NaN numbers are refused, and so are numbers in quotes (see
     `pyg_nsa.scalars`); defaults are validated like any other value. The string below a field is its description; it appears in
-    listings and in the JSON Schema, so write one for every field.
+    listings and in the JSON Schema, so write one for every field. Models in the fields, in lists, mappings and unions too, are
+    derived from `Options` as well; `EdgeKind` and `Operator` refuse others.
 
     A validator that has to know the relation finds it in `(info.context or {}).get("edge_type")`: source node type, name and target
     node type, or None where options are made apart from any relation.
@@ -123,7 +125,16 @@ class Options(StrictScalars):
 
 
 class PairOptions(Options):
-    """Options shared by the edge kinds that make (query, key) pairs."""
+    """Options shared by the edge kinds that make (query, key) pairs.
+
+    The host applies `edge_dropout`. The other two are for the edge term to apply, in `pairs`:
+
+    ```python
+    inputs.edges_from_index("edge_index", symmetrize=options.symmetrize, self_loops=options.self_loops)
+    ```
+
+    (`edges_from_dense` takes them as well). A kind that cannot refuses them with a validator.
+    """
 
     symmetrize: bool = False
     """Adds the reversed pair of every pair, for data that stores each undirected edge once. Only where the source and the target
@@ -421,6 +432,12 @@ def _check_declaration(declared: EdgeKind | Operator) -> None:
             f"{what} {name!r}: options must be a class derived from pyg_nsa.api.Options, "
             f"got {declared.options!r}"
         )
+    for place, model in nested_models(declared.options):
+        if not issubclass(model, Options):
+            raise TypeError(
+                f"{what} {name!r}: {model.__name__}, the type of option {place!r}, must be derived from pyg_nsa.api.Options, as "
+                f"{declared.options.__name__} is: a plain pydantic model would take unknown keys, and text for numbers"
+            )
     if not callable(declared.build):
         raise TypeError(f"{what} {name!r}: build must be a function, got {declared.build!r}")
     if (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+from pydantic import field_validator
 from torch import nn
 
 from pyg_nsa import EdgeKind, EdgeSet, EdgeTerm, Options, PairOptions
@@ -227,6 +228,175 @@ class WritesToInputs(SoundTerm):
         with torch.no_grad():
             weight.clamp_(min=0.0)
         return edges.coalesce(weight).to(self.rate.dtype)
+
+
+class WritesToInputsInTraining(SoundTerm):
+    def weight(self, inputs, edges):
+        weight = inputs.edge_attr(self.field)
+        if self.training:
+            with torch.no_grad():
+                weight.mul_(1.5)
+        return edges.coalesce(weight).to(self.rate.dtype)
+
+
+class DetachedInTraining(SoundTerm):
+    def weight(self, inputs, edges):
+        weight = super().weight(inputs, edges)
+        return weight.detach() if self.training else weight
+
+
+class NoBackwardInTraining(SoundTerm):
+    """Writes to what the gradient of a product needs."""
+
+    def bias(self, inputs, edges):
+        bias = super().bias(inputs, edges)
+        if not self.training:
+            return bias
+        square = bias * bias
+        bias.mul_(2)
+        return square
+
+
+class LeakingInTraining(SoundTerm):
+    """Divides by the largest weight of all graphs of a batch."""
+
+    def weight(self, inputs, edges):
+        weight = super().weight(inputs, edges)
+        return weight / weight.max() if self.training and edges.num_pairs else weight
+
+
+class NoiseInTraining(LeakingInTraining):
+    """With random numbers there is nothing to compare a batch with."""
+
+    def bias(self, inputs, edges):
+        bias = super().bias(inputs, edges)
+        return bias + torch.rand(()) * self.rate if self.training else bias
+
+
+class RunningMeanInBuffer(SoundTerm):
+    """Sound: what calls in training mode leave behind is saved."""
+
+    def __init__(self, context, options):
+        super().__init__(context, options)
+        self.register_buffer("mean", torch.zeros(()))
+
+    def bias(self, inputs, edges):
+        weight = self.weight(inputs, edges)
+        if self.training and edges.num_pairs:
+            self.mean = 0.9 * self.mean + 0.1 * weight.detach().mean()
+        return (weight - self.mean) ** 2 * self.rate
+
+
+class IgnoresPairOptions(SoundTerm):
+    def pairs(self, inputs):
+        return inputs.edges_from_index("edge_index")
+
+
+class IgnoresLoops(SoundTerm):
+    def pairs(self, inputs):
+        return inputs.edges_from_index("edge_index", symmetrize=self.options.symmetrize)
+
+
+class DirectedOptions(WeightOptions):
+    """Sound: refuses what the kind does not do."""
+
+    @field_validator("symmetrize", "self_loops")
+    @classmethod
+    def _never(cls, value):
+        if value:
+            raise ValueError("the pairs are those of the edges")
+        return value
+
+
+class WithinOneType(SoundTerm):
+    """Sound: refuses edge types between two node types."""
+
+    def __init__(self, context, options):
+        if context.edge_type[0] != context.edge_type[2]:
+            raise ValueError("within one node type only")
+        super().__init__(context, options)
+
+
+class NotUnderAutocast(SoundTerm):
+    """A linear layer gives bfloat16, which is added to float32."""
+
+    def __init__(self, context, options):
+        super().__init__(context, options)
+        self.lin = nn.Linear(1, context.heads, bias=False)
+
+    def reset_parameters(self):
+        super().reset_parameters()
+        self.lin.reset_parameters()
+
+    def bias(self, inputs, edges):
+        more = self.lin(self.weight(inputs, edges))
+        return super().bias(inputs, edges).index_add(0, torch.arange(edges.num_pairs), more)
+
+
+class RoughUnderAutocast(SoundTerm):
+    """A large product from which a large number is taken: bfloat16 knows 300 and 302, and nothing between."""
+
+    def bias(self, inputs, edges):
+        weight = self.weight(inputs, edges)
+        one = torch.ones(1, 1, dtype=weight.dtype)
+        whole = ((4 * weight).round() + 300) @ one - 300
+        return 4 * whole * self.rate
+
+
+class HoldsFunction(SoundTerm):
+    def __init__(self, context, options):
+        super().__init__(context, options)
+        self.twice = lambda bias: 2 * bias
+
+    def bias(self, inputs, edges):
+        return self.twice(super().bias(inputs, edges))
+
+
+class NeedsChannels(SoundTerm):
+    """A parameter of a size that is not known before the first call."""
+
+    def __init__(self, context, options):
+        super().__init__(context, options)
+        self.scale = nn.Parameter(torch.ones(context.in_channels[0]))
+
+    def reset_parameters(self):
+        super().reset_parameters()
+        nn.init.ones_(self.scale)
+
+    def bias(self, inputs, edges):
+        return super().bias(inputs, edges) * self.scale.sum()
+
+
+class OtherParameters(SoundTerm):
+    """Leaves out a part where sizes are not known."""
+
+    def __init__(self, context, options):
+        super().__init__(context, options)
+        if context.in_channels[0] > 0:
+            self.more = nn.Parameter(torch.ones(context.heads))
+
+    def reset_parameters(self):
+        for parameter in self.parameters():
+            nn.init.ones_(parameter)
+
+    def bias(self, inputs, edges):
+        bias = super().bias(inputs, edges)
+        return bias + self.weight(inputs, edges) * getattr(self, "more", 0)
+
+
+class TwoHeads(SoundTerm):
+    """Takes two heads for granted."""
+
+    def __init__(self, context, options):
+        super().__init__(context, options)
+        self.rate = nn.Parameter(torch.ones(2))
+
+
+class ColumnsForHeads(SoundTerm):
+    """The columns of the attribute in place of heads."""
+
+    def bias(self, inputs, edges):
+        return edges.coalesce(inputs.edge_attr("edge_attr"))
 
 
 class NotSaved(SoundTerm):

@@ -230,6 +230,18 @@ BROKEN = {
         "; this is a list: name the module with the hooks, or one declaration",
         "fake_mod:KINDS",
     ),
+    "class of the module": (
+        "class Term:\n    def __init__(self, heads):\n        pass\n",
+        "; this is the class Term: pass a declaration that builds it, EdgeKind(name='my_lab.…', build=lambda context, options: "
+        "Term(…), summary='…', …)",
+        "fake_mod:Term",
+    ),
+    "class with a misspelt hook": (
+        "class Hooks:\n    def pyg_nsa_edge_kind(self):\n        return []\n"
+        "    pyg_nsa_edge_kind.pyg_nsa_impl = {}\n",
+        "unknown hook 'pyg_nsa_edge_kind'",
+        "fake_mod:Hooks",
+    ),
     "no kinds": ("", "it declares nothing: pyg_nsa_edge_kinds or pyg_nsa_operators must return"),
     "not a list": (
         kind_module("fake_one").replace("return [", "return 3 # [").split("        EdgeKind")[0],
@@ -659,6 +671,13 @@ def test_mistakes_by_hand_are_told_at_once():
         registry.register(types.SimpleNamespace(pyg_nsa_edge_knids=pyg_nsa_edge_knids))
     with pytest.raises(BrokenPluginError, match="it declares nothing"):
         registry.register(types.SimpleNamespace())
+
+    class Term:
+        def __init__(self, heads):
+            pass
+
+    with pytest.raises(BrokenPluginError, match="this is the class Term: pass a declaration"):
+        registry.register(Term)
     with pytest.raises(IncompatiblePluginError, match="upgrade pyg-nsa"):
         registry.register(kind("nearest", api=(9, 0)))
     registry.register(kind("nearest"))  # What failed is not in the way.

@@ -31,6 +31,7 @@ class DeclaredMessage:
     kind: str
     channels: int
 
+
 #: How a bias of another dtype becomes one of floating point.
 _TO_FLOAT = {
     torch.bool: "if True means that a pair attends: torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, -torch.inf)"

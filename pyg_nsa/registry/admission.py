@@ -25,10 +25,11 @@ from pyg_nsa.registry.plugin_contract import (
     brief,
     check_api,
     hashable,
+    is_other_class,
     named_by,
+    nothing_declared,
     origin_of,
     shown,
-    why_nothing,
 )
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class Admission:
             source = Single(source)
         if id(source) in self._admitted:  # Two entry points may lead to one module.
             return self._admitted[id(source)]
+        if isinstance(source, type) and is_other_class(source):
+            raise BrokenPluginError(nothing_declared(source))
         plugin = source() if isinstance(source, type) else source
         if (
             type(plugin).__hash__ is None
@@ -176,10 +179,7 @@ class Admission:
                         raise BrokenPluginError(f"it declares {(twice or new)[0]!r} twice")
                     declared[declaration.name] = declaration
         if not declared:
-            raise BrokenPluginError(
-                "it declares nothing: pyg_nsa_edge_kinds or pyg_nsa_operators must return at least one "
-                f"declaration{why_nothing(source)}"
-            )
+            raise BrokenPluginError(nothing_declared(source))
         return declared
 
     def _forget(self, plugin: object) -> None:

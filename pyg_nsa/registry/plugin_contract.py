@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 from collections.abc import Collection
 from types import FunctionType, ModuleType
 
@@ -20,10 +21,11 @@ __all__ = [
     "brief",
     "check_api",
     "hashable",
+    "is_other_class",
     "named_by",
+    "nothing_declared",
     "origin_of",
     "shown",
-    "why_nothing",
 ]
 
 Declaration = EdgeKind | Operator
@@ -107,7 +109,28 @@ def hashable(plugin: object) -> ModuleType:
     return copy
 
 
-def why_nothing(source: object) -> str:
+def is_other_class(source: type) -> bool:
+    """Whether a class cannot be meant as a plugin, as an edge term: it has no hooks, and needs arguments."""
+    if any(name.startswith("pyg_nsa_") for name in dir(source)):
+        return False
+    try:
+        inspect.signature(source).bind()
+    except TypeError:
+        return True
+    except ValueError:  # it has no signature
+        pass
+    return False
+
+
+def nothing_declared(source: object) -> str:
+    """What to say of a plugin that declares nothing."""
+    return (
+        "it declares nothing: pyg_nsa_edge_kinds or pyg_nsa_operators must return at least one "
+        f"declaration{_why_nothing(source)}"
+    )
+
+
+def _why_nothing(source: object) -> str:
     """What to write in the place of a plugin that declares nothing, as far as it shows; a part of a sentence."""
     unmarked = [hook for hook in HOOKS if callable(getattr(source, hook, None))]
     if unmarked:
@@ -116,6 +139,11 @@ def why_nothing(source: object) -> str:
         return (
             f"; this is the function {source.__name__}: name its module in its place, {source.__module__!r} without "
             f"{':' + source.__name__!r}"
+        )
+    if isinstance(source, type):
+        return (
+            f"; this is the class {source.__name__}: pass a declaration that builds it, EdgeKind(name='my_lab.…', "
+            f"build=lambda context, options: {source.__name__}(…), summary='…', …)"
         )
     if isinstance(source, list | tuple | dict):
         return f"; this is a {type(source).__name__}: name the module with the hooks, or one declaration"

@@ -7,11 +7,16 @@ from typing import Any
 
 from pyg_nsa.api import EdgeKind
 from pyg_nsa.registry import Registry, default_registry
+from pyg_nsa.testing import autocast_checks as precision
 from pyg_nsa.testing import declaration_checks as declared
 from pyg_nsa.testing import foundation_checks as foundation
 from pyg_nsa.testing import graph_checks as graphs
+from pyg_nsa.testing import pair_option_checks as pair_options
+from pyg_nsa.testing import pickling_checks as pickling
 from pyg_nsa.testing import sharing_checks as sharing
+from pyg_nsa.testing import size_checks as sizes
 from pyg_nsa.testing import training_checks as training
+from pyg_nsa.testing import training_mode_checks as trained
 from pyg_nsa.testing.graphs import MakeFields
 from pyg_nsa.testing.results import Check, CheckResult, NotApplicable
 from pyg_nsa.testing.subject import KindUnderTest
@@ -53,6 +58,17 @@ EDGE_KIND_CHECKS = (
     Check(training.state_dict, "relation", _FOUNDATION),
     Check(training.reset_parameters, "relation", _FOUNDATION),
     Check(training.inputs_unchanged, "relation", _FOUNDATION),
+    Check(trained.training_inputs, "relation", (*_FOUNDATION, "inputs_unchanged")),
+    Check(
+        trained.training_gradients,
+        "relation",
+        (*_FOUNDATION, "gradients", "state_dict", "training_inputs"),
+    ),
+    Check(trained.training_batch, "relation", (*_FOUNDATION, "batch", "state_dict")),
+    Check(precision.autocast, "relation", _FOUNDATION),
+    Check(pickling.pickled, "relation", _FOUNDATION),
+    Check(sizes.lazy_channels, "relation", _FOUNDATION),
+    Check(pair_options.pair_options, "one", _FOUNDATION),
     Check(training.compiles, "one", _FOUNDATION),
     Check(training.compiles_pairs, "one", (*_FOUNDATION, "compiles")),
     Check(training.cpu_equals_gpu, "relation", _FOUNDATION),
@@ -81,7 +97,7 @@ def check_edge_kind(
         registry: Where a name is looked up; the default registry if not given.
         options: Sets of options to run the checks with, as they stand in a configuration; the defaults alone if not given.
         make_fields: `make_fields(options, edge_index, num_nodes)` gives fields of the edge type by name, for a kind that needs
-            other values than the above: `options` validated, `edge_index` `[2, E]` int64, `num_nodes` the numbers of sources
+            other values than the above, and for one that leaves out edges by their values, which must be such that it keeps all: `options` validated, `edge_index` `[2, E]` int64, `num_nodes` the numbers of sources
             and targets. Tensors with E rows are attributes of the edges. It may use torch's random numbers, which are seeded.
 
     Returns:

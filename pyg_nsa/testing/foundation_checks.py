@@ -212,7 +212,14 @@ def direction(subject: Subject, tally: Tally) -> None:
     depends on no other target.
     """
     index = torch.tensor([[0, 0, 1, 1, 2, 3], [1, 2, 3, 4, 3, 4]])
-    on_source, on_target = _influence(subject, subject.graph(index=index))
+    graph = subject.graph(index=index)
+    on_source, on_target = _influence(subject, graph)
+    if not subject.is_within:
+        others = (on_target & ~torch.eye(len(on_target), dtype=torch.bool)).nonzero().tolist()
+        tally.expect(
+            not others, f"a target depends on another one: {others[:1]}; targets are queries only"
+        )
+    subject.need_edges(graph)
     backwards = on_source.triu(1).nonzero().tolist()  # an edge always leads to a higher number here
     if backwards:
         _need_direction(subject, index, on_source)
@@ -225,13 +232,20 @@ def direction(subject: Subject, tally: Tally) -> None:
     for source, target in index.t().tolist():
         tally.expect(
             on_source[target, source],
-            f"target {target} does not depend on source {source}, although there is the edge {source} → {target}",
+            f"target {target} does not depend on source {source}, although there is the edge {source} → {target}"
+            + _keep_all_edges(graph),
         )
-    if not subject.is_within:
-        others = (on_target & ~torch.eye(len(on_target), dtype=torch.bool)).nonzero().tolist()
-        tally.expect(
-            not others, f"a target depends on another one: {others[:1]}; targets are queries only"
-        )
+
+
+def _keep_all_edges(graph: SmallGraph) -> str:
+    """What to do about a kind that leaves out edges by their attributes; a part of a sentence."""
+    attributes = graph.attributes()
+    if not attributes:
+        return ""
+    return (
+        f". If it leaves out edges by the values of {', '.join(attributes)} (small weights, sources later than targets), pass "
+        "make_fields with values that keep every edge, and test on your own what is left out"
+    )
 
 
 def _need_direction(subject: Subject, index: Tensor, on_source: Tensor) -> None:

@@ -121,6 +121,7 @@ def edge_order(subject: Subject, tally: Tally) -> None:
 def isolated_nodes(subject: Subject, tally: Tally) -> None:
     """Nodes without edges get finite rows and gradients (attention: zero rows) and do not change the rows of others."""
     graph = subject.graph()
+    subject.need_edges(graph)
     more = graph.with_isolated_nodes()
     layer = subject.layer()
     call = subject.call(layer, more)
@@ -250,6 +251,7 @@ def copies(subject: Subject, tally: Tally) -> None:
 def deleted_nodes(subject: Subject, tally: Tally) -> None:
     """Deleted nodes (`pert_mask`) neither send nor receive: the others get what they get in the graph without them."""
     graph = subject.graph()
+    subject.need_edges(graph)
     num_src, num_dst = graph.num_nodes
     src, dst = torch.arange(num_src) == 1, torch.arange(num_dst) == 3
     dead = (src | dst, src | dst) if subject.is_within else (src, dst)

@@ -34,7 +34,7 @@ EdgeType = tuple[str, str, str]
 MakeFields = Callable[[Options, Tensor, tuple[int, int]], Mapping[str, Tensor]]
 
 #: Columns of the rows of each node type.
-COLUMNS = {"node": 3, "source": 3, "target": 5}
+COLUMNS = {"node": 4, "source": 4, "target": 5}
 
 #: More than any graph here has nodes, so that a first dimension of this size means edges.
 NUM_EDGES = 12

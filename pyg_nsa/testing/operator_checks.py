@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch_geometric.data import Batch
 
 from pyg_nsa.testing.operator_subject import INTO_U, INTO_V, WITHIN_U, OperatorSubject
@@ -225,6 +226,12 @@ def lazy_channels(subject: OperatorSubject, tally: Tally) -> None:
     graph = subject.graph()
     lazy, given = subject.build(channels=-1), subject.build()
     out = subject.run(lazy, graph)
+    unused = [n for n, p in lazy.named_parameters() if is_lazy(p)]
+    tally.expect(
+        not unused,
+        f"after the first call {', '.join(unused)} still waits for its size: no call uses it; make it only where edges lead to "
+        "(or from) its node type, in context.edge_types",
+    )
     for node_type, x in subject.run(given, graph).items():
         tally.expect(out[node_type].shape == x.shape, f"rows of '{node_type}' have another shape")
     shapes = [{n: tuple(p.shape) for n, p in m.named_parameters()} for m in (lazy, given)]

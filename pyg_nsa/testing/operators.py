@@ -7,10 +7,13 @@ from typing import Any
 
 from pyg_nsa.api import Operator
 from pyg_nsa.registry import Registry, default_registry
+from pyg_nsa.testing import autocast_checks as precision
 from pyg_nsa.testing import declaration_checks as declared
 from pyg_nsa.testing import foundation_checks as foundation
 from pyg_nsa.testing import operator_checks as operators
+from pyg_nsa.testing import pickling_checks as pickling
 from pyg_nsa.testing import training_checks as training
+from pyg_nsa.testing import training_mode_checks as trained
 from pyg_nsa.testing.operator_subject import OperatorUnderTest
 from pyg_nsa.testing.results import Check, CheckResult
 from pyg_nsa.testing.suite import Suite
@@ -43,6 +46,15 @@ OPERATOR_CHECKS = (
     Check(training.state_dict, "module", _FOUNDATION),
     Check(training.reset_parameters, "module", _FOUNDATION),
     Check(training.inputs_unchanged, "module", _FOUNDATION),
+    Check(trained.training_inputs, "module", (*_FOUNDATION, "inputs_unchanged")),
+    Check(
+        trained.training_gradients,
+        "module",
+        (*_FOUNDATION, "gradients", "state_dict", "training_inputs"),
+    ),
+    Check(trained.training_batch, "module", (*_FOUNDATION, "batch", "state_dict")),
+    Check(precision.autocast, "module", _FOUNDATION),
+    Check(pickling.pickled, "module", _FOUNDATION),
     Check(training.cpu_equals_gpu, "module", _FOUNDATION),
 )
 

@@ -44,7 +44,8 @@ __all__ = [
 
 WITHIN: EdgeType = ("node", "joins", "node")
 BETWEEN: EdgeType = ("source", "to", "target")
-HEADS, OUT = 2, 8
+#: No other size of the small graphs is the number of heads, so that one cannot stand for another.
+HEADS, OUT = 3, 24
 
 Call = dict[str, dict[Any, Any]]
 
@@ -182,6 +183,7 @@ class Subject:
     """One set of options on one edge type."""
 
     def __init__(self, under_test: KindUnderTest, options: Options, edge_type: EdgeType) -> None:
+        self._under_test = under_test
         self.kind = under_test.kind
         self.registry = under_test.registry
         self.make_fields = under_test.make_fields
@@ -190,6 +192,16 @@ class Subject:
         self.spec = under_test.spec(options, edge_type)
         #: Kept by the checks of compilation: how much was compared, and what went wrong.
         self.compiled: tuple[int, Exception | None] | None = None
+
+    def with_options(self, **changes: Any) -> Subject:
+        """The same edge type with other values in some options.
+
+        Raises:
+            ValidationError: The kind refuses them; a ValueError.
+        """
+        given = {**self.options.model_dump(), **changes}
+        options = self.kind.options.model_validate(given, context={"edge_type": self.edge_type})
+        return Subject(self._under_test, options, self.edge_type)
 
     @property
     def is_within(self) -> bool:
@@ -200,6 +212,11 @@ class Subject:
     def gives_messages(self) -> bool:
         """Whether the kind's module is a convolution of its own."""
         return "message" in self.kind.produces
+
+    @property
+    def is_hard_mask(self) -> bool:
+        """Whether the kind says which pairs attend, and nothing else."""
+        return self.kind.produces == {"mask"}
 
     def need_attention(self, why: str) -> None:
         """Leaves a check that looks at pairs or bias.
@@ -224,15 +241,6 @@ class Subject:
             self.edge_type, names, self.options, self.make_fields, seed=seed, **changes
         )
 
-    def need_edges(self, graph: SmallGraph) -> None:
-        """Leaves a check about where edges lead.
-
-        Raises:
-            NotApplicable: No field of the graph holds edges.
-        """
-        if not any(is_structure(name) for name in (*graph.structure, *graph.fields)):
-            raise NotApplicable("the kind reads no field with the edges")
-
     def has_edge_list(self, graph: SmallGraph) -> bool:
         """Whether edges come as a list, in which one may occur twice."""
         return any(n.endswith("_index") for n in (*graph.structure, *graph.fields))
@@ -243,20 +251,32 @@ class Subject:
         Raises:
             NotApplicable: The graph has a dense mask only.
         """
+        self.need_edges(graph)
         if not self.has_edge_list(graph):
             raise NotApplicable(
                 f"the edges come as a dense mask ({', '.join(filter(is_structure, graph.structure))})"
             )
 
+    def need_edges(self, graph: SmallGraph) -> None:
+        """Leaves a check of what becomes of edges and their nodes.
+
+        Raises:
+            NotApplicable: The kind asks for no edges, so that the kit cannot know what its fields belong to.
+        """
+        if not any(map(is_structure, (*graph.structure, *graph.fields))):
+            raise NotApplicable(
+                "the kind asks for no field with edges (…_index or …_mask); test on your own what it makes of nodes"
+            )
+
     # ---- the layer ---------------------------------------------------------------------------------------------------
 
-    def build(self, seed: int = 0) -> HeteroNSAConv:
-        """A layer that has not run yet, in evaluation mode."""
+    def build(self, seed: int = 0, channels: Any = COLUMNS) -> HeteroNSAConv:
+        """A layer that has not run yet, in evaluation mode; `channels` of -1 are taken from the first call."""
         with building(seed):
             layer = HeteroNSAConv(
                 {self.edge_type: self.spec},
                 hidden_channels=OUT,
-                in_channels=COLUMNS,
+                in_channels=channels,
                 heads=HEADS,
                 registry=self.registry,
             )

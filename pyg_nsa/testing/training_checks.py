@@ -6,7 +6,7 @@ Their target is a :class:`~pyg_nsa.testing.subject.Subject`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ __all__ = [
     "compiles_pairs",
     "cpu_equals_gpu",
     "directional_derivative",
+    "expect_unchanged",
     "gradients",
     "gradients_of",
     "inputs_unchanged",
@@ -69,6 +70,8 @@ def gradients(subject: Subject, tally: Tally) -> None:
             + ("; it is detached somewhere" if got == 0 else ""),
         )
         effective += abs(wanted) > 1e-9
+    if not effective and subject.is_hard_mask and not list(subject.module(layer).parameters()):
+        raise NotApplicable(f"{', '.join(leaves)}: what decides the pairs alone has no gradient")
     tally.expect(effective, f"none of these has any effect on the rows: {', '.join(leaves)}")
 
 
@@ -191,6 +194,11 @@ def _learnable(module: nn.Module) -> dict[str, Tensor]:
 
 def inputs_unchanged(subject: Layered, tally: Tally) -> None:
     """A call does not write to its inputs."""
+    expect_unchanged(subject, tally, lambda rows: rows.sum().backward())
+
+
+def expect_unchanged(subject: Layered, tally: Tally, use: Callable[[Tensor], object]) -> None:
+    """Expects the inputs of a call to be what they were, after `use(rows)`."""
     layer, graph = subject.layer(), subject.graph()
     call = subject.call(layer, graph)
     tensors = {
@@ -200,7 +208,7 @@ def inputs_unchanged(subject: Layered, tally: Tally) -> None:
         if isinstance(value, Tensor)
     }
     before = {name: (value.clone(), value._version) for name, value in tensors.items()}
-    subject.rows(layer, call=call).sum().backward()
+    use(subject.rows(layer, call=call))
     for name, value in tensors.items():
         tally.expect(
             torch.equal(value, before[name][0]) and value._version == before[name][1],

@@ -180,6 +180,17 @@ def test_show_tells_all(install):
         assert part in text
 
 
+def test_a_deprecated_option_is_marked(install):
+    code = RICH.replace(
+        "    weights: dict",
+        '    old: int = Field(default=1, ge=0, deprecated="use size")\n    "Old."\n    weights: dict',
+    )
+    install("my-lab", {"my_lab.rich": "rich_module", "rich": "rich_module"}, {"rich_module": code})
+    options = {row["name"]: row for row in as_json("show", "my_lab.rich")["options"]}
+    assert options["old"]["limits"] == "deprecated, >= 0"
+    assert [n for n, row in options.items() if "deprecated" in row["limits"]] == ["old"]
+
+
 def test_each_installed_plugin_is_shown_with_an_example_that_validates(tmp_path):
     names = Registry().names()
     assert names

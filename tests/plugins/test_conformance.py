@@ -14,7 +14,7 @@ KINDS = {
     "edge_attr_bias": [{}, {"edge_attr": "edge_weight", "self_loops": True}],
     "incidence_mask": [{}, {"self_loops": True}, {"source": "inc_mask", "symmetrize": True}],
     "pyg_conv": [
-        {"args": {"edge_dim": 3}},
+        {"args": {"edge_dim": 5}},
         {"conv": "SAGEConv"},
         {"conv": "GCNConv", "fields": ["edge_weight"]},
         {"conv": "TransformerConv", "args": {"heads": 4}},
@@ -28,8 +28,8 @@ OPERATORS = {
 }
 
 
-def three_columns(options, edge_index, num_nodes):
-    return {"edge_attr": torch.randn(edge_index.size(1), 3)}
+def five_columns(options, edge_index, num_nodes):
+    return {"edge_attr": torch.randn(edge_index.size(1), 5)}
 
 
 @parametrize_with_checks(
@@ -40,7 +40,7 @@ def three_columns(options, edge_index, num_nodes):
         }
     },
     options={**KINDS, **OPERATORS},
-    make_fields={"edge_attr_bias": three_columns, "pyg_conv": three_columns},
+    make_fields={"edge_attr_bias": five_columns, "pyg_conv": five_columns},
 )
 def test_conformance(check):
     check()

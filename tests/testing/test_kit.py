@@ -302,6 +302,13 @@ def test_chosen_edges_keep_their_attributes():
     assert torch.equal(rest.x[0], graph.x[0][~dead])
 
 
+class TwoColumns(faulty.SoundTerm):
+    def weight(self, inputs, edges):
+        columns = super().weight(inputs, edges)
+        assert columns.size(1) == 2
+        return columns.sum(1, keepdim=True)
+
+
 def test_make_fields():
     seen = []
 
@@ -310,12 +317,6 @@ def test_make_fields():
         assert edge_index.shape[0] == 2 and edge_index.dtype == torch.int64
         seen.append(num_nodes)
         return {"weight": torch.randn(edge_index.size(1), 2)}
-
-    class TwoColumns(faulty.SoundTerm):
-        def weight(self, inputs, edges):
-            columns = super().weight(inputs, edges)
-            assert columns.size(1) == 2
-            return columns.sum(1, keepdim=True)
 
     kind = faulty.kind(TwoColumns)
     results = edge_kind_suite(kind, make_fields=make_fields, checks=QUICK).results()
@@ -367,6 +368,34 @@ def wrapped(forward=None, **members):
     return changed(change)
 
 
+def trained(forward):
+    """A change of the module's forward in training mode."""
+
+    def change(module):
+        old = type(module).forward
+
+        def new(self, *args, **named):
+            if not self.training:
+                return old(self, *args, **named)
+            return forward(lambda *a, **k: old(self, *a, **k), *args, **named)
+
+        module.__class__ = type("Changed", (type(module),), {"forward": new})
+        return module
+
+    return changed(change)
+
+
+def with_lambda(module):
+    module.twice = lambda x: 2 * x
+    return module
+
+
+def writing(old, x_dict, *args, **named):
+    with torch.no_grad():
+        x_dict["u"].mul_(2)
+    return old(x_dict, *args, **named)
+
+
 def flipped(old, x_dict, index, **named):
     return old(x_dict, {t: i.flip(0) if t[0] == t[2] else i for t, i in index.items()}, **named)
 
@@ -382,6 +411,11 @@ def mixed(old, *args, **named):
 def strict(old, x_dict, index, mask_dict=None, pert_mask_dict=None, ptr_dict=None, batch_dict=None):
     kept = {"pert_mask_dict": pert_mask_dict, "ptr_dict": ptr_dict, "batch_dict": batch_dict}
     return old(x_dict, index, **{n: v for n, v in kept.items() if v is not None})
+
+
+def overflowing(old, *args, **named):
+    factor = 1e39 if torch.is_autocast_enabled("cpu") else 1.0
+    return {t: x * factor for t, x in old(*args, **named).items()}
 
 
 def undead(old, *args, pert_mask_dict=None, **named):
@@ -411,6 +445,11 @@ OPERATOR_MISTAKES = {
     "a mean over a batch": (wrapped(mixed), "batch"),
     "deleted nodes alive": (wrapped(undead), "deleted_nodes"),
     "a wrong gradient": (wrapped(steep), "gradients"),
+    "inputs written to in training": (trained(writing), "training_inputs"),
+    "a wrong gradient in training": (trained(steep), "training_gradients"),
+    "a mean over a batch in training": (trained(mixed), "training_batch"),
+    "infinite under autocast": (wrapped(overflowing), "autocast"),
+    "a lambda in the module": (changed(with_lambda), "pickled"),
     "a reset that does nothing": (
         wrapped(reset_parameters=lambda self: None),
         "reset_parameters",
@@ -436,7 +475,7 @@ def test_an_assertion_about_an_operator():
 
 
 def test_a_sound_operator_passes():
-    results = assert_operator_conforms(wrapped())
+    results = assert_operator_conforms(changed(lambda module: module))
     assert sum(r.status == "passed" for r in results) >= len(OPERATOR_CHECKS) - 2
 
 

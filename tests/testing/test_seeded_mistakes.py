@@ -124,12 +124,12 @@ MISTAKES = {
     "bias of one column": (
         faulty.kind(faulty.OneColumn),
         ["produces"],
-        "bias() must be [pairs, heads] = [12, 2], got [12, 1]",
+        "bias() must be [pairs, heads] = [12, 3], got [12, 1]",
     ),
     "a bias row too few": (
         faulty.kind(faulty.BiasOfEdges),
         ["produces"],
-        "bias() must be [pairs, heads] = [12, 2], got [11, 2]",
+        "bias() must be [pairs, heads] = [12, 3], got [11, 3]",
     ),
     "a bias that was not declared": (
         faulty.kind(produces=frozenset({"mask"})),
@@ -181,6 +181,71 @@ MISTAKES = {
         faulty.kind(faulty.WritesToInputs),
         ["inputs_unchanged"],
         "a call writes to weight_dict[('node', 'joins', 'node')]; work on a copy",
+    ),
+    "two heads taken for granted": (
+        faulty.kind(faulty.TwoHeads),
+        ["produces"],
+        "bias() must be [pairs, heads] = [12, 3], got [12, 2]",
+    ),
+    "columns for heads": (
+        faulty.kind(faulty.ColumnsForHeads, inputs=lambda options: ("edge_index", "edge_attr")),
+        ["produces"],
+        "bias() must be [pairs, heads] = [12, 3], got [12, 2]",
+    ),
+    "inputs written to in training": (
+        faulty.kind(faulty.WritesToInputsInTraining),
+        ["training_inputs"],
+        "in training mode: a call writes to weight_dict[('node', 'joins', 'node')]; work on a copy",
+    ),
+    "an attribute detached in training": (
+        faulty.kind(faulty.DetachedInTraining),
+        ["training_gradients"],
+        "in training mode: the gradient of attribute weight says 0 where",
+    ),
+    "no backward pass in training": (
+        faulty.kind(faulty.NoBackwardInTraining),
+        ["training_gradients"],
+        "modified by an inplace operation",
+    ),
+    "a largest value over a batch in training": (
+        faulty.kind(faulty.LeakingInTraining),
+        ["training_batch"],
+        "in training mode: graph 0 of a batch gets other rows than alone",
+    ),
+    "two dtypes under autocast": (
+        faulty.kind(faulty.NotUnderAutocast),
+        ["autocast"],
+        "index_add_(): self (Float) and source (BFloat16)",
+    ),
+    "digits lost under autocast": (
+        faulty.kind(faulty.RoughUnderAutocast),
+        ["autocast"],
+        "% off those without autocast; compute what is large or small in float32",
+    ),
+    "a lambda in the module": (
+        faulty.kind(faulty.HoldsFunction),
+        ["pickled"],
+        "torch.save(layer) and torch.load fail: AttributeError: Can't",
+    ),
+    "sizes needed in build": (
+        faulty.kind(faulty.NeedsChannels),
+        ["lazy_channels"],
+        "with context.in_channels=(-1, -1) it fails: RuntimeError: Trying to create tensor with negative dimension",
+    ),
+    "other parameters without sizes": (
+        faulty.kind(faulty.OtherParameters),
+        ["lazy_channels"],
+        "other parameters come than with given ones: convs.<node___joins___node>.term.more",
+    ),
+    "symmetrize ignored": (
+        faulty.kind(faulty.IgnoresPairOptions),
+        ["pair_options"],
+        "with symmetrize=True the reversed pair is missing: query 0, key 1. The host applies edge_dropout alone",
+    ),
+    "self_loops ignored": (
+        faulty.kind(faulty.IgnoresLoops),
+        ["pair_options"],
+        "with self_loops=True a node's pair with itself is missing: query 0, key 0.",
     ),
     "numbers that are not saved": (
         faulty.kind(faulty.NotSaved),
@@ -353,14 +418,30 @@ def test_rows_that_are_not_finite_or_all_zero():
         faulty.kind(),
         faulty.kind(faulty.ValuesOfNodesByClamping),
         faulty.message_kind(),
-        refusing(ValueError("within one node type only"), both=False),
+        faulty.kind(faulty.WithinOneType),
+        faulty.kind(faulty.RunningMeanInBuffer),
+        faulty.kind(faulty.NoiseInTraining),
+        faulty.kind(faulty.IgnoresPairOptions, options=faulty.DirectedOptions),
     ],
-    ids=["weighted", "clamped", "mean_conv", "within"],
+    ids=["weighted", "clamped", "mean_conv", "within", "running_mean", "noise", "directed"],
 )
 def test_sound_kinds_pass(kind):
     results = check_edge_kind(kind)
     assert [(r.check, r.message) for r in results if r.status == "failed"] == []
     assert sum(r.status == "passed" for r in results) >= 18
+
+
+@pytest.mark.parametrize(
+    ("term", "why"),
+    [
+        (faulty.RunningMeanInBuffer, "change convs.<node___joins___node>.term.mean"),
+        (faulty.NoiseInTraining, "calls in training mode draw random numbers"),
+    ],
+)
+def test_where_batches_in_training_are_not_compared(term, why):
+    suite = edge_kind_suite(faulty.kind(term), checks=QUICK)
+    result = suite.outcome("training_batch").result
+    assert result.status == "not_applicable" and why in result.reason
 
 
 def test_every_check_of_graphs_and_training_finds_something():

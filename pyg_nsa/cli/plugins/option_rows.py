@@ -148,6 +148,8 @@ _LIMITS = {
 
 def _limits(part: _Schema, defs: _Schema) -> Iterator[str]:
     part = _resolved(part, defs)
+    if part.get("deprecated"):
+        yield "deprecated"
     for key, text in _LIMITS.items():
         if key in part:
             limit = part[key]
