@@ -5,7 +5,7 @@ YEAST  ?=
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help setup demo test test-slow test-oldest lint format bench bench-gpu clean
+.PHONY: help setup demo test test-slow test-gpu test-oldest lint format bench bench-gpu clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -44,6 +44,9 @@ lint: $(STAMP)  ## ruff and mypy
 format: $(STAMP)  ## let ruff rewrite the sources
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+test-gpu:  ## run the tests of the GPU path with PYTHON, where there is a CUDA device; installs nothing
+	PYTHONPATH=.:plugins $(PYTHON) -m pytest tests/gpu -v
 
 # Both take a folder of yeast tables, YEAST=DIR, for the real topology beside (or instead of) the generated one.
 bench: $(STAMP)  ## compare layers on the CPU; fills in docs/benchmarks.md

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -341,11 +342,27 @@ def test_gpu_table() -> None:
         },
         "FlexAttention, dense masks": {"best": None, "error": "out of|memory\nat once"},
     }
+    killed = {**contenders["HeteroNSA"], "error": "the process ended with -9"}
+    later = gpu_table({**contenders, "HeteroNSA": killed})
+    assert "| HeteroNSA | 12.35 | 24; then failed: the process ended with -9 | 3.21 GB" in later
     text = gpu_table(contenders)
     assert "| HeteroNSA | 12.35 | 24 | 3.21 GB at batch 8 |" in text
     assert "| FlexAttention, dense masks | failed: out of/memory at once | – | – |" in text
     assert "| HeteroConv of TransformerConv |" + " not measured yet |" * 3 in text
     assert "| reported by others, on 4 GPUs | 1.1 | 2 on each | – |" in text
+
+
+def test_gpu_what_a_process_says_is_passed_on_and_its_end_kept(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from benchmarks.gpu import _tell
+
+    code = "import sys; [print(i, file=sys.stderr) for i in range(40)]; sys.exit(3)"
+    status, said = _tell([sys.executable, "-c", code], 60)
+    assert (status, said.splitlines()) == (3, [str(i) for i in range(25, 40)])
+    assert capfd.readouterr().err.splitlines() == [str(i) for i in range(40)]
+    status, _ = _tell([sys.executable, "-c", "import time; time.sleep(60)"], 0.5)
+    assert status < 0
 
 
 def test_gpu_table_on_the_page() -> None:
@@ -363,13 +380,18 @@ def test_gpu_out_of_memory_is_told_from_failure() -> None:
     assert not _is_out_of_memory(RuntimeError("an illegal memory access was encountered"))
 
 
-def test_gpu_search_for_the_largest_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("first", "sizes"), [(1, [1, 2, 4, 8, 16, 32, 24, 20, 22]), (16, [16, 32, 24, 20, 22])]
+)
+def test_gpu_search_for_the_largest_batch(
+    monkeypatch: pytest.MonkeyPatch, first: int, sizes: list[int]
+) -> None:
     from benchmarks import gpu
 
     tried = []
 
     class Args:
-        max_batch, minutes = 512, 1.0
+        first_batch, max_batch, minutes = first, 512, 1.0
 
     def measure(self: Any, size: int) -> str | None:
         tried.append(size)
@@ -379,7 +401,7 @@ def test_gpu_search_for_the_largest_batch(monkeypatch: pytest.MonkeyPatch) -> No
     trial.args, trial.found, trial.deadline = Args(), {}, math.inf
     monkeypatch.setattr(gpu._Trial, "_measure", measure)
     trial.search()
-    assert tried == [1, 2, 4, 8, 16, 32, 24, 20, 22]
+    assert tried == sizes
     assert trial.found == {"largest_batch": 20, "ended_by": "out of memory"}
 
 

@@ -43,6 +43,9 @@ def add_gpu_arguments(parser: argparse.ArgumentParser, root: Path) -> None:
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--steps", type=int, default=10, help="counted steps of each batch size")
     parser.add_argument("--warm-up", type=int, default=3)
+    parser.add_argument(
+        "--first-batch", type=int, default=1, help="the smallest that is tried first"
+    )
     parser.add_argument("--max-batch", type=int, help="default 512; with --small 4")
     parser.add_argument(
         "--minutes", type=float, default=30.0, help="for each contender, compiling included"

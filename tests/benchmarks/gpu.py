@@ -4,19 +4,22 @@ Hidden size 64, 8 heads, pattern MS, bfloat16 autocast, forward and backward. Ea
 one after another, so that one that runs out of memory or breaks the device leaves the others alone; a failure is printed
 and stands in the JSON, and the exit status is 1.
 
-Batch sizes double until memory or time ends or the limit is reached; then the gap is halved, to within an eighth.
+Batch sizes double until memory or time ends or the limit is reached; then the gap is halved, to within an eighth. Each size is
+compiled anew, which takes a minute or so: ``--first-batch`` skips small ones.
 """
 
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import gc
 import json
+import re
 import statistics
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -69,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         "contenders": {},
     }
     print(f"device: {results['device']}")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     failed = False
     for name in args.contenders or GPU_CONTENDERS:
         progress(f"== {name}")
@@ -77,7 +81,6 @@ def run(args: argparse.Namespace) -> int:
         failed |= "error" in found
         _print(name, found)
         # After each contender, so that an interrupted run leaves what it has.
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(results, indent=1) + "\n")
     print(
         f"reported by others: {REPORTED['instances_per_second']} instances/s on {REPORTED['gpus']} GPUs, "
@@ -132,31 +135,43 @@ def _print(name: str, found: dict[str, Any]) -> None:
 
 
 def _in_child(name: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Results of a contender; what the process wrote before it broke is kept."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "result.json"
-        command = [sys.executable, str(Path(__file__).parent), "gpu", "--child", name]
-        command += ["--child-out", str(path), "--device", args.device, "--dtype", args.dtype]
-        for option in ("channels", "heads", "steps", "warm_up", "max_batch", "minutes"):
-            command += ["--" + option.replace("_", "-"), str(getattr(args, option))]
-        command += ["--small"] if args.small else []
-        command += ["--yeast", args.yeast] if args.yeast else []
-        # Compiling happens inside a step, where the child cannot look at the clock.
-        limit = 60 * (args.minutes + 15)
-        failure = ""
+    """Results of a contender; what the process wrote before it broke is kept, and stays beside the results where this one is killed too."""
+    words = re.sub("[^a-z]+", "-", name.lower())
+    path = args.out.with_name(f"{args.out.stem}.{words}.json")
+    path.unlink(missing_ok=True)
+    command = [sys.executable, str(Path(__file__).parent), "gpu", "--child", name]
+    command += ["--child-out", str(path), "--device", args.device, "--dtype", args.dtype]
+    for option in ("channels", "heads", "steps", "warm_up", "first_batch", "max_batch", "minutes"):
+        command += ["--" + option.replace("_", "-"), str(getattr(args, option))]
+    command += ["--small"] if args.small else []
+    command += ["--yeast", args.yeast] if args.yeast else []
+    # Compiling happens inside a step, where the child cannot look at the clock.
+    limit = 60 * (args.minutes + 15)
+    status, said = _tell(command, limit)
+    found: dict[str, Any] = {"batches": []}
+    if path.is_file():
+        found = json.loads(path.read_text())
+        path.unlink()
+    if status and "error" not in found:
+        how = f"was killed after {limit / 60:.0f} minutes" if status < 0 else f"ended with {status}"
+        found["error"] = f"the process {how} and said:\n{said}"
+    return found
+
+
+def _tell(command: list[str], limit: float) -> tuple[int, str]:
+    """The exit status of a process, and the end of what it said, which is passed on while it says it."""
+    last: collections.deque[str] = collections.deque(maxlen=15)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        watch = threading.Timer(limit, process.kill)
+        watch.start()
         try:
-            done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=limit)
-        except subprocess.TimeoutExpired:
-            failure = f"killed after {limit / 60:.0f} minutes"
-        else:
-            sys.stderr.write(done.stderr)
-            if done.returncode:
-                said = "\n".join(done.stderr.strip().splitlines()[-15:])
-                failure = f"the process ended with {done.returncode} and said:\n{said}"
-        found = json.loads(path.read_text()) if path.is_file() else {"batches": []}
-        if failure and "error" not in found:
-            found["error"] = failure
-        return found
+            assert process.stderr is not None
+            for line in process.stderr:
+                sys.stderr.write(line)
+                last.append(line)
+        finally:
+            watch.cancel()
+    return process.returncode, "".join(last).strip()
 
 
 def _child(args: argparse.Namespace) -> int:
@@ -206,7 +221,7 @@ class _Trial:
 
     def search(self) -> None:
         """Doubles, then halves the gap."""
-        fits, fails, size = 0, None, 1
+        fits, fails, size = 0, None, self.args.first_batch
         ended = "the limit of this run"
         while size <= self.args.max_batch:
             outcome = self._measure(size)
@@ -229,7 +244,7 @@ class _Trial:
                 fails = middle
         self.found["largest_batch"], self.found["ended_by"] = fits, ended
         if fits == 0:
-            raise RuntimeError(f"not even one instance fits: {ended}")
+            raise RuntimeError(f"no batch that was tried fits: {ended}")
 
     def _measure(self, size: int) -> str | None:
         """Adds a batch size to the results; why it does not fit, or ``None``."""

@@ -187,7 +187,8 @@ class DenseFlexOperator(nn.Module):
         q, k, v = (pad(t, (0, max(0, 16 - size))) for t in (q, k, v))
 
         def mask_mod(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            return mask[b, query, key]
+            # Kernels compute addresses in the type of their parts, and 50 masks of 6,607 rows have more than 2**31 entries.
+            return mask[b.long(), query.long(), key]
 
         blocks = create_block_mask(
             mask_mod,

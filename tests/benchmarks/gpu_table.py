@@ -30,9 +30,17 @@ def _cells(found: dict[str, Any] | None) -> tuple[str, str, str]:
     """The fastest batch size counts, and its memory; largest is any that ran."""
     if found is None:
         return (NOT_MEASURED,) * 3
-    for what, said in (("error", "failed"), ("not_run", "not run")):
-        if what in found:
-            return f"{said}: {found[what]}".replace("|", "/").replace("\n", " "), "–", "–"
-    best = found["best"]
+    ended = next(
+        (
+            f"{said}: {found[what]}".replace("|", "/").replace("\n", " ")
+            for what, said in (("error", "failed"), ("not_run", "not run"))
+            if what in found
+        ),
+        "",
+    )
+    best = found.get("best")
+    if best is None:
+        return ended, "–", "–"
     peak = "–" if best["peak_gb"] is None else f"{best['peak_gb']:.2f} GB at batch {best['batch']}"
-    return f"{best['instances_per_second']:.2f}", str(found["largest_batch"]), peak
+    largest = str(found["largest_batch"]) + (f"; then {ended}" if ended else "")
+    return f"{best['instances_per_second']:.2f}", largest, peak

@@ -107,7 +107,7 @@ MISTAKES = {
         "the same edges in another order",
     ),
     "duplicates dropped": (
-        faulty.kind(faulty.DropsDuplicates),
+        faulty.kind(faulty.DropsDuplicates, options=faulty.DirectedOptions),
         ["duplicate_edges"],
         "not one pair with their attributes summed (edges.coalesce does it; attributes: weight)",
     ),
@@ -163,7 +163,7 @@ MISTAKES = {
         "raised U",
     ),
     "a branch on values in pairs()": (
-        faulty.kind(faulty.PairsNotCompiled),
+        faulty.kind(faulty.PairsNotCompiled, options=faulty.DirectedOptions),
         ["compiles_pairs"],
         "raised U",
     ),
@@ -298,17 +298,17 @@ MISTAKES = {
         "two relations over one tensor of edges, with other fields and rows, get each other's pairs or bias",
     ),
     "as many targets as sources": (
-        faulty.kind(faulty.SquarePairs),
+        faulty.kind(faulty.SquarePairs, options=faulty.DirectedOptions),
         ["bipartite"],
         "default options, edge type (source, to, target): raised ValueError",
     ),
     "numbers of nodes for rows": (
-        faulty.kind(faulty.IndexForRows),
+        faulty.kind(faulty.IndexForRows, options=faulty.DirectedOptions),
         ["padding"],
         "graph 1 of a batch with padding rows gets other rows than alone",
     ),
     "the first dimension for nodes": (
-        faulty.kind(faulty.FirstDimension),
+        faulty.kind(faulty.FirstDimension, options=faulty.DirectedOptions),
         ["copies"],
         "raised ValueError",
     ),

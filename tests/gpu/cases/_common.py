@@ -15,8 +15,9 @@ from pyg_nsa.attention.edges import EdgeSet
 from pyg_nsa.attention.segments import Segments
 from pyg_nsa.attention.tiles import edge_tiles
 
-# The pass computes constants on the device while compiling, so without it no device is needed to compile a case.
-torch._inductor.config.joint_graph_constant_folding = False
+if not torch.cuda.is_available():
+    # The pass computes constants on the device while compiling, so without it no device is needed to compile a case.
+    torch._inductor.config.joint_graph_constant_folding = False
 if os.environ.get("TRITON_INTERPRET") == "1":
     # Triton's interpreter has no libdevice, where exact exponentials come from.
     torch._inductor.config.use_fast_math = True
