@@ -195,6 +195,36 @@ def test_self_attention_by_alive() -> None:
     check_gradients(out, expected, on_device, leaves, 1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dim", [64, 128])
+def test_self_attention_with_large_heads(dim: int, dtype: torch.dtype) -> None:
+    """Whose kernels take the most shared memory."""
+    leaves = [
+        rand(3, 300, HEADS, dim, seed=s).detach().to(dtype).requires_grad_() for s in (1, 2, 3)
+    ]
+    on_device = [to_cuda(x) for x in leaves]
+    alive = alive_rows(3, 300)
+    out = self_attention(*on_device, alive=alive.cuda())
+    wide = [x.detach().float().requires_grad_() for x in leaves]
+    everything = EdgeSet.from_dense(torch.ones(300, 300, dtype=torch.bool))
+    expected = reference.edge_attention(*wide, everything, alive_queries=alive, alive_keys=alive)
+    tolerance = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}[dtype]
+    check_gradients(out, expected, on_device, wide, tolerance)
+
+
+def test_a_graph_that_is_kept_for_a_second_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the setting that docs/swap.md names."""
+    monkeypatch.setattr(torch._functorch.config, "donated_buffer", False)
+    torch._dynamo.reset()
+    leaves = [rand(3, 260, HEADS, 16, seed=s) for s in (1, 2, 3)]
+    on_device = [to_cuda(x) for x in leaves]
+    self_attention(*on_device).sum().backward()
+    loss = self_attention(*on_device).square().sum()
+    first = torch.autograd.grad(loss, on_device, retain_graph=True)
+    again = torch.autograd.grad(loss, on_device)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
 @pytest.mark.parametrize("sizes", [(5, 7), (0, 7), (5, 0), (0, 0)])
 def test_empty_relation(sizes: tuple[int, int]) -> None:
     num_queries, num_keys = sizes
