@@ -18,6 +18,13 @@ Install = Callable[..., Path]
 
 
 @pytest.fixture(autouse=True)
+def forgotten_compilations() -> None:
+    """torch passes over functions that other tests had compiled too often, and compiles what they call by itself."""
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch._dynamo"].reset()
+
+
+@pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a developer has set for plugins must not decide about tests."""
     for name in ("PYG_NSA_DISABLE_PLUGINS", "PYG_NSA_PLUGINS", "PYG_NSA_STRICT_PLUGINS"):
