@@ -61,9 +61,8 @@ def build_operator(
         config = load_config(config, registry=registry)
     registry = config.registry(registry)
     operator = registry.operator(config.operator)
-    from pyg_nsa.nn.declared import (
-        current_config,
-    )  # imports torch, as the module that is built does
+    # It imports torch, as the module that is built does.
+    from pyg_nsa.nn.declared import current_config
 
     config = current_config(config, registry)
     if isinstance(metadata, list | tuple):

@@ -263,9 +263,8 @@ def _float32_precision() -> str:
     if setting == "none":
         try:
             setting = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
-        except (
-            RuntimeError
-        ):  # some other backend's precision was set, by torch's newer settings; CUDA's was not
+        except RuntimeError:
+            # Some other backend's precision was set, by torch's newer settings; CUDA's was not.
             setting = "ieee"
     return setting
 

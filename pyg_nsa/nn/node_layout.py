@@ -149,7 +149,7 @@ class NodeLayout:
     @property
     def names_graphs(self) -> bool:
         """Whether the call says of which graph each row is."""
-        return self.is_shared or self._ranges.batch is not None
+        return self.is_shared or self._ranges.are_named
 
     @property
     def row_ptr(self) -> Tensor | None:

@@ -81,8 +81,9 @@ class RowRanges:
                 torch._assert_async(ptr[-1] == _counted(num_rows, batch, n_id), text)
                 self.row_ptr = self.index_ptr = ptr
             else:
-                if self._graph is None or int(ptr[-1]) <= num_rows:
-                    self.row_ptr, self.index_ptr = _of_ptr(ptr, num_rows, name)
+                num_nodes = int(ptr[-1])  # once, since it waits for a GPU
+                if self._graph is None or num_nodes <= num_rows:
+                    self.row_ptr, self.index_ptr = _of_ptr(ptr, num_nodes, num_rows, name)
                 self._check_batch(self.row_ptr, "ptr", name)
 
     def _check_batch(self, row_ptr: Tensor | None, field: str, name: str) -> None:
@@ -111,9 +112,14 @@ class RowRanges:
         return self.row_ptr is None and self._graph is not None
 
     @property
+    def are_named(self) -> bool:
+        """Whether the call says of which graph each row is."""
+        return self.row_ptr is not None or self._graph is not None
+
+    @property
     def batch(self) -> Tensor | None:
         """``[N]`` graph of each row; ``None`` where the call names no graphs."""
-        return None if self.row_ptr is None and self._graph is None else self.graph_of_row()
+        return self.graph_of_row() if self.are_named else None
 
     def graph_of_row(self) -> Tensor:
         """``[N]`` graph of each row; all 0 where the call names no graphs."""
@@ -183,8 +189,8 @@ def _of_x_ptr(x_ptr: Tensor, ptr: Tensor | None, num_rows: int, name: str) -> tu
     return x_ptr, x_ptr if ptr is None or torch.equal(ptr, x_ptr) else ptr
 
 
-def _of_ptr(ptr: Tensor, num_rows: int, name: str) -> tuple[Tensor, Tensor]:
-    num_nodes, num_graphs = int(ptr[-1]), ptr.numel() - 1
+def _of_ptr(ptr: Tensor, num_nodes: int, num_rows: int, name: str) -> tuple[Tensor, Tensor]:
+    num_graphs = ptr.numel() - 1
     if num_nodes == num_rows:
         return ptr, ptr
     if num_nodes < num_rows and num_rows % num_graphs == 0:

@@ -21,7 +21,8 @@ __all__ = ["attempt", "reason", "was_tried"]
 
 _MIXES = (
     "graphs of a batch see each other (self-attention, S, and kinds that pair nodes without edges), since the call does not say which "
-    "graph (or which seed's tree, where sampling was disjoint or temporal) a node is of: let the model's forward pass batch_dict=data.batch_dict, or use 'pattern: M'"
+    "graph (or which seed's tree, where sampling was disjoint or temporal) a node is of: let the model's forward pass "
+    "batch_dict=data.batch_dict, or use 'pattern: M'"
 )
 
 

@@ -29,8 +29,9 @@ def warn_of_trimming(plans: Sequence[Plan], calls: Mapping[str, Call]) -> None:
         call = calls.get(plan.layer.path)
         if call is None or not (attending := _attending(plan)):
             continue
-        before = [calls[path] for path in order[: order.index(plan.layer.path)]]
-        cut = [t for t in attending if any(t in _trimmed(earlier, call) for earlier in before)]
+        before = order[: order.index(plan.layer.path)]
+        trimmed = {t for path in before for t in _trimmed(calls[path], call)}
+        cut = [t for t in attending if t in trimmed]
         if cut:
             plan.warnings.append(
                 f"the model trims its rows before this layer (trim_to_layer), and self-attention (S) among {', '.join(cut)} misses "

@@ -6,7 +6,7 @@ import torch
 
 from pyg_nsa.testing.results import Tally
 from pyg_nsa.testing.subject import Layered
-from pyg_nsa.testing.training_checks import gradients_of
+from pyg_nsa.testing.training_checks import expect_finite_gradients
 
 __all__ = ["autocast"]
 
@@ -28,7 +28,4 @@ def autocast(subject: Layered, tally: Tally) -> None:
         f"rows are {100 * off:.0f} % off those without autocast; compute what is large or small in float32 "
         "(torch.autocast(device_type, enabled=False))",
     )
-    for name, grad in gradients_of(layer, rows).items():
-        tally.expect(
-            grad is None or bool(grad.isfinite().all()), f"the gradient of {name} is not finite"
-        )
+    expect_finite_gradients(layer, rows, tally)

@@ -97,8 +97,8 @@ def check_edge_kind(
         registry: Where a name is looked up; the default registry if not given.
         options: Sets of options to run the checks with, as they stand in a configuration; the defaults alone if not given.
         make_fields: `make_fields(options, edge_index, num_nodes)` gives fields of the edge type by name, for a kind that needs
-            other values than the above, and for one that leaves out edges by their values, which must be such that it keeps all: `options` validated, `edge_index` `[2, E]` int64, `num_nodes` the numbers of sources
-            and targets. Tensors with E rows are attributes of the edges. It may use torch's random numbers, which are seeded.
+            other values than the above: `options` validated, `edge_index` `[2, E]` int64, `num_nodes` the numbers of sources
+            and targets. A kind that leaves out edges by their values needs values with which it keeps all of them. Tensors with E rows are attributes of the edges. It may use torch's random numbers, which are seeded.
 
     Returns:
         One result for each check, in the order of the documentation; the last one says how many checks ran.

@@ -24,6 +24,7 @@ __all__ = [
     "compiles_pairs",
     "cpu_equals_gpu",
     "directional_derivative",
+    "expect_finite_gradients",
     "expect_unchanged",
     "gradients",
     "gradients_of",
@@ -106,6 +107,15 @@ def directional_derivative(
 def agree(got: float | None, wanted: float) -> bool:
     """Whether the two numbers of :func:`directional_derivative` are the same but for rounding."""
     return abs((got or 0.0) - wanted) <= 1e-6 + 1e-4 * abs(wanted)
+
+
+def expect_finite_gradients(layer: nn.Module, rows: Tensor, tally: Tally, when: str = "") -> None:
+    """Expects finite gradients of all parameters that have one; `when` begins the sentence of a finding."""
+    for name, grad in gradients_of(layer, rows).items():
+        tally.expect(
+            grad is None or bool(grad.isfinite().all()),
+            f"{when}the gradient of {name} is not finite",
+        )
 
 
 def gradients_of(layer: nn.Module, rows: Tensor) -> dict[str, Tensor | None]:

@@ -16,7 +16,7 @@ from torch.func import functional_call
 from pyg_nsa.testing import graph_checks, operator_checks
 from pyg_nsa.testing.results import Finding, NotApplicable, Tally
 from pyg_nsa.testing.subject import Call, Layered, Subject
-from pyg_nsa.testing.training_checks import expect_unchanged, gradients, gradients_of
+from pyg_nsa.testing.training_checks import expect_finite_gradients, expect_unchanged, gradients
 
 __all__ = ["training_batch", "training_gradients", "training_inputs"]
 
@@ -82,11 +82,7 @@ def training_gradients(subject: Layered, tally: Tally) -> None:
     if not torch.equal(trained.rows(layer, graph), trained.rows(layer, graph)):
         raise NotApplicable("in training mode torch's seed does not decide what a call gives")
     if trained.changed_buffers(layer):
-        for name, grad in gradients_of(layer, trained.rows(layer, graph)).items():
-            tally.expect(
-                grad is None or bool(grad.isfinite().all()),
-                f"in training mode the gradient of {name} is not finite",
-            )
+        expect_finite_gradients(layer, trained.rows(layer, graph), tally, "in training mode ")
         return
     check = gradients if isinstance(subject, Subject) else operator_checks.gradients
     _run(check, subject, tally)

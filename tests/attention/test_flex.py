@@ -31,12 +31,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without to
 HEADS = 2
 
 
-@pytest.fixture(autouse=True)
-def _fresh_dynamo():
-    # Each eager call of flex_attention is a compilation of one function, and torch allows 8 of those.
-    torch._dynamo.reset()
-
-
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs the kernels uncompiled, and lets them have gradients on a CPU."""

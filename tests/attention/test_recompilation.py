@@ -51,7 +51,6 @@ class Compiler:
 
 @pytest.fixture
 def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Compiler]:
-    torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     compiler = Compiler()
     monkeypatch.setattr(flex, "_compiled", compiler)

@@ -139,7 +139,6 @@ def test_a_compiled_step_reads_compact_batches(cell):
     model = stack(cell.stoichiometric(), "M")
     call = model.collect(cell.batch([cell.make(d) for d in CELLS]))
     expected = model(**call)
-    torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     assert_close(compiled(**call), expected)
     bare = HeteroNSAConv({cell.PHYSICAL: "adjacency_mask"}, hidden_channels=8, in_channels=3)

@@ -13,7 +13,6 @@ ET = ("a", "to", "a")
 
 @pytest.fixture(autouse=True)
 def _anew():
-    torch._dynamo.reset()
     counters.clear()
     torch.manual_seed(0)
 

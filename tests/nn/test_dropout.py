@@ -72,7 +72,6 @@ def test_no_probability(p):
 
 
 def test_a_compiled_graph_gets_torchs(monkeypatch):
-    torch._dynamo.reset()
     seen = []
 
     def backend(graph, _):

@@ -222,7 +222,6 @@ def test_copies_pickles_and_compiled_modules():
     for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
         assert describe_checkpoint(other.state_dict()) == describe_checkpoint(state)
         other.load_state_dict(state)
-    torch._dynamo.reset()
     compiled = torch.compile(module, backend="eager", fullgraph=True)
     compiled(*call())
     assert list(describe_checkpoint(compiled.state_dict())) == ["_orig_mod.stack"]

@@ -118,7 +118,6 @@ def test_what_fits_passes(pattern):
 
 
 def test_compiled_the_check_costs_no_graph_and_holds():
-    torch._dynamo.reset()
     module = layer(SAGEConv((3, 3), 8))
     compiled = torch.compile(module, dynamic=True, fullgraph=True, backend="aot_eager")
     for nodes in (5, 9):

@@ -240,7 +240,6 @@ def test_it_compiles_into_one_graph(cell):
     model = HeteroNSA(4, 8, cell.stoichiometric(), "MSM", heads=2).eval()
     prepared = model.prepare(data, random_orders(cell.sizes))
     expected = model(**model.collect(data))
-    torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     out = compiled(**prepared)
     for t in expected:
