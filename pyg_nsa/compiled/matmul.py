@@ -26,24 +26,26 @@ from pyg_nsa.compiled.lanes import take
 __all__ = ["COLUMNS", "add_parts", "add_rows", "get", "matmul", "pack", "put"]
 
 
-def _registers() -> tuple[int, int]:
-    """Numbers in a vector, and rows of a tile of two vectors: so many sums fit into the registers, with some left."""
+def _registers() -> tuple[int, int, int]:
+    """Numbers in a vector, and rows and vectors of a tile: so many sums fit into the registers, with a row of the right side and one
+    number of the left. Two units that multiply and add in four cycles are busy with eight sums, and with some more if one is late."""
     features = config.CPU_FEATURES
     if features is None:
         features = binding.get_host_cpu_features().flatten()
     if "+avx512f" in features:
-        return 16, 8
+        return 16, 8, 2
     if "+avx" in features:
-        return 8, 4
-    return 4, 8 if platform.machine().lower() in ("arm64", "aarch64") else 4
+        return 8, 4, 3
+    return 4, 8 if platform.machine().lower() in ("arm64", "aarch64") else 4, 2
 
 
-LANES, ROWS = _registers()
+LANES, ROWS, VECTORS = _registers()
 
 #: Widths have to be multiples of it.
 COLUMNS = 16
 
-_STRIP = 2 * LANES
+_STRIP = VECTORS * LANES
+_LESS = VECTORS - 1
 _BYTES = 4
 
 
@@ -169,31 +171,40 @@ def put(typing: Any, address: Any, value: Any) -> Any:
 
 
 @kept_on_disk(numba.njit, nogil=True)
+def _strips(cols):  # type: ignore[no-untyped-def]
+    """How a matrix is cut into strips as wide as a tile or one vector less: how many there are, and how many are wide."""
+    vectors = cols // LANES
+    wide = vectors // VECTORS
+    rest = vectors - wide * VECTORS
+    if rest == 0:
+        return wide, wide
+    # One vector of three is too few to be busy with; two strips of two take four.
+    if VECTORS == 3 and rest == 1:
+        return wide + 1, wide - 1
+    return wide + 1, wide
+
+
+@kept_on_disk(numba.njit, nogil=True)
+def _strip(number, wide):  # type: ignore[no-untyped-def]
+    """First column of a strip, and its width."""
+    if number < wide:
+        return number * _STRIP, _STRIP
+    narrow = _STRIP - LANES
+    return wide * _STRIP + (number - wide) * narrow, narrow
+
+
+@kept_on_disk(numba.njit, nogil=True)
 def _block(c, c_row, a, a_row, a_col, b, b_row, start, start_row, bias, count, width, depth):  # type: ignore[no-untyped-def]
     """One tile, or a row of one, at these addresses."""
     if count == 1:
-        for half in range(0, _BYTES * width, _BYTES * LANES):
-            first = start + half if start else 0
-            more = bias + half if bias else 0
-            _tile(
-                c + half,
-                c_row,
-                a,
-                a_row,
-                a_col,
-                b + half,
-                b_row,
-                first,
-                start_row,
-                more,
-                depth,
-                1,
-                1,
-            )
+        if width == _STRIP:
+            _tile(c, c_row, a, a_row, a_col, b, b_row, start, start_row, bias, depth, 1, VECTORS)
+        else:
+            _tile(c, c_row, a, a_row, a_col, b, b_row, start, start_row, bias, depth, 1, _LESS)
     elif width == _STRIP:
-        _tile(c, c_row, a, a_row, a_col, b, b_row, start, start_row, bias, depth, ROWS, 2)
+        _tile(c, c_row, a, a_row, a_col, b, b_row, start, start_row, bias, depth, ROWS, VECTORS)
     else:
-        _tile(c, c_row, a, a_row, a_col, b, b_row, start, start_row, bias, depth, ROWS, 1)
+        _tile(c, c_row, a, a_row, a_col, b, b_row, start, start_row, bias, depth, ROWS, _LESS)
 
 
 @kept_on_disk(numba.njit, nogil=True)
@@ -212,7 +223,7 @@ def matmul(result, left, right, start, bias, shape):  # type: ignore[no-untyped-
     """
     (c, c_row), (a, a_row, a_col), (b, b_row) = result, left, right
     (begin, begin_row), (rows, cols, depth) = start, shape
-    strips = (cols + _STRIP - 1) // _STRIP
+    strips, wide = _strips(cols)
     whole = rows // ROWS
     blocks = whole + rows % ROWS
     for t in range(strips * blocks):
@@ -225,8 +236,7 @@ def matmul(result, left, right, start, bias, shape):  # type: ignore[no-untyped-
             strip = t - block * strips
         count = ROWS if block < whole else 1
         row = block * ROWS if block < whole else whole * ROWS + block - whole
-        col = strip * _STRIP
-        width = min(_STRIP, cols - col)
+        col, width = _strip(strip, wide)
         _block(
             c + _BYTES * (row * c_row + col),
             c_row,
@@ -263,8 +273,9 @@ def add_parts(total, part_sums, one, parts, size, counters):  # type: ignore[no-
 @kept_on_disk(numba.njit, nogil=True)
 def pack(to, b, b_row, b_col, depth, cols):  # type: ignore[no-untyped-def]
     """Copies ``b [depth, cols]`` into strips as wide as a tile, each in one piece; with its strides swapped, its transpose."""
-    for col in range(0, cols, _STRIP):
-        width = min(_STRIP, cols - col)
+    strips, wide = _strips(cols)
+    for strip in range(strips):
+        col, width = _strip(strip, wide)
         for k in range(depth):
             for c in range(width):
                 put(
