@@ -110,24 +110,33 @@ def _largest_row(rowptr: Tensor) -> Tensor:
 
 
 class _Call(KernelCall):
-    """A kernel's call on one of the two patterns."""
+    """A kernel's call.
 
-    def __init__(
-        self, rowptr: Tensor, col: Tensor, largest: int, copies: int, heads: int, size: int
-    ) -> None:
+    Args:
+        copies: B.
+        pairs: P.
+        heads: H.
+        size: D.
+    """
+
+    def __init__(self, copies: int, pairs: int, heads: int, size: int) -> None:
         from pyg_nsa.attention.csr_kernels import Words  # compiles nothing, but imports Numba
 
         super().__init__(Words)
-        self.rowptr, self.largest, self.pairs = rowptr, largest, col.numel()
-        self.copies, self.heads, self.size = copies, heads, size
+        self.copies, self.pairs, self.heads, self.size = copies, pairs, heads, size
+        self.set(COPIES=copies, NUM_PAIRS=pairs, HEADS=heads)
+
+    def put_pattern(self, rowptr: Tensor, col: Tensor, largest: int) -> None:
+        """One of the two patterns, and the pairs of its largest row; ``col`` may be longer."""
+        self.rowptr, self.largest = rowptr, largest
         self.put(ROWPTR=rowptr, COL=col)
-        self.set(COPIES=copies, NUM_PAIRS=self.pairs, HEADS=heads)
 
     def put_rows(self, **tensors: Tensor) -> None:
         """Rows ``[copies, N, H, D]`` with their strides."""
+        self.put(**tensors)
         for name, tensor in tensors.items():
-            self.put(**{name: tensor})
-            self.set(**{f"{name}_ROW": tensor.stride(1), f"{name}_COPY": tensor.stride(0)})
+            copy, row, *_ = tensor.stride()
+            self.set(**{f"{name}_ROW": row, f"{name}_COPY": copy})
 
     def attend(self, name: str, like: Tensor, scale: float) -> None:
         """Runs the kernel of this name."""
@@ -165,7 +174,8 @@ def attend(
     if used == 0 or copies * heads * size == 0:
         return q.new_zeros(q.shape), q.new_full((copies, queries, heads), math.inf)
     out, lse = empty(q, *q.shape), empty(q, copies, queries, heads)
-    call = _Call(csr.rowptr, csr.col[:used], largest, copies, heads, size)
+    call = _Call(copies, used, heads, size)
+    call.put_pattern(csr.rowptr, csr.col, largest)
     call.set(NUM_QUERIES=queries, NUM_KEYS=k.size(1))
     call.put_rows(Q=q, K=k, V=v)
     call.put(OUT=out, LSE=lse, BIAS=bias, ALIVE_QUERIES=masks.queries, ALIVE_KEYS=masks.keys)
@@ -204,18 +214,19 @@ def attend_backward(
         def part(t: Any, block: slice = block) -> Any:
             return t if t is None or block_size == copies else t[block]
 
-        shape = block.stop - start, heads, size
-        by_query = _Call(csr.rowptr, csr.col[:used], largest, *shape)
-        by_key = _Call(csr.rowptr_t, csr.row_t[:used], largest_t, *shape)
-        by_key.put(PERM=csr.perm[:used])
+        by_query = _Call(block.stop - start, used, heads, size)
         names = ("Q", "K", "V", "GRAD", "GRAD_Q", "GRAD_K", "GRAD_V")
-        rows = {n: part(t) for n, t in zip(names, (q, k, v, grad, *grads), strict=True)}
-        for call in (by_query, by_key):
-            call.set(NUM_QUERIES=queries, NUM_KEYS=keys)
-            call.put_rows(**rows)
-            call.put(PAIRS=per_pair, NORMS=norms, BIAS=bias, GRAD_BIAS=grad_bias)
-            call.put(OUT=part(out), LSE=part(lse))
-            call.put(ALIVE_QUERIES=part(masks.queries), ALIVE_KEYS=part(masks.keys))
+        by_query.put_rows(
+            **{n: part(t) for n, t in zip(names, (q, k, v, grad, *grads), strict=True)}
+        )
+        by_query.set(NUM_QUERIES=queries, NUM_KEYS=keys)
+        by_query.put(PAIRS=per_pair, NORMS=norms, BIAS=bias, GRAD_BIAS=grad_bias)
+        by_query.put(OUT=part(out), LSE=part(lse))
+        by_query.put(ALIVE_QUERIES=part(masks.queries), ALIVE_KEYS=part(masks.keys))
+        by_key = by_query.copy()
+        by_query.put_pattern(csr.rowptr, csr.col, largest)
+        by_key.put_pattern(csr.rowptr_t, csr.row_t, largest_t)
+        by_key.put(PERM=csr.perm)
         by_query.attend("row_norms", q, scale)
         by_key.attend("backward_keys", q, scale)
         by_query.attend("backward_queries", q, scale)

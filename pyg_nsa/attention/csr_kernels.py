@@ -167,6 +167,7 @@ _NUM_WORDS = len(Words)
 # ---- the kernels ---------------------------------------------------------------------------------------------------------
 
 
+@functools.cache
 def heads_at_once(heads: int, size: int, real: type[np.floating]) -> int:
     """How many heads a kernel computes in one pass over a row's pairs: as many as fit into :data:`_REGISTERS` bytes."""
     fitting = [n for n in range(1, heads + 1) if heads % n == 0]

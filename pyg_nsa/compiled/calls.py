@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from copy import copy
 from enum import IntEnum
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -20,6 +22,13 @@ _MIN_PARALLEL = 1 << 15
 def threads_for(work: int) -> int:
     """Threads for so many multiplications."""
     return torch.get_num_threads() if work >= _MIN_PARALLEL else 1
+
+
+@functools.lru_cache(maxsize=64)
+def _held(number: float) -> tuple[Any, int]:
+    """A float64 number in memory, and its address."""
+    held = np.array([number], dtype=np.float64)
+    return held, held.ctypes.data
 
 
 class KernelCall:
@@ -48,9 +57,15 @@ class KernelCall:
     def put_number(self, **numbers: float) -> None:
         """Addresses of float64 numbers."""
         for name, number in numbers.items():
-            held = np.array([number], dtype=np.float64)
+            held, address = _held(number)
             self._kept.append(held)
-            self._words[self._position[name]] = held.ctypes.data
+            self._words[self._position[name]] = address
+
+    def copy(self) -> Self:
+        """Another kernel's call with the same arguments so far."""
+        other = copy(self)
+        other._words, other._kept = list(self._words), list(self._kept)
+        return other
 
     def run(self, kernel: int, threads: int, scratch: Tensor | None = None) -> None:
         """Runs the kernel and waits for it; inside of :func:`~pyg_nsa.compiled.sequence.in_one_go` later.

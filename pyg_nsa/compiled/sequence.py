@@ -73,7 +73,7 @@ def borrowed(name: str, like: Tensor, *shape: int) -> Tensor:
     Args:
         name: Of what it is for: what one kernel needs at a time has different names.
         like: Of the same dtype and device.
-        *shape: Its shape.
+        *shape: Its shape; a single number is how many numbers it has at least.
     """
     memory = _noted.memory
     if memory is None:
@@ -82,7 +82,7 @@ def borrowed(name: str, like: Tensor, *shape: int) -> Tensor:
     held = memory.get(name)
     if held is None or held.numel() < size or held.dtype != like.dtype:
         held = memory[name] = empty(like, size)
-    return held[:size].view(shape)
+    return held if len(shape) == 1 else held[:size].view(shape)
 
 
 def run_step(step: Step) -> None:
