@@ -419,6 +419,9 @@ def backward_keys(group: int, size: int, real: type[np.floating], index: type[np
                                 prefetch(q, q_start + ahead * q_row + c)
                                 prefetch(grad, grad_start + ahead * grad_row + c)
                             prefetch(norms, (query_start + ahead) * 2 * heads + head)
+                            # What is written anywhere waits for its line, too.
+                            place = pair_start + np.int64(perm[min(t + _AHEAD, pairs - 1)])
+                            prefetch(per_pair, place * heads + head)
                             i = np.int64(row[t])
                             logit, change = filled(real(-np.inf), group), none
                             if not has_dead_queries or alive_queries[query_start + i] != 0:
