@@ -269,11 +269,17 @@ def _float32_precision() -> str:
     return setting
 
 
-def _pad_rows(x: Tensor, rows: int) -> Tensor:
-    """``[B, N, H, D]`` to ``[B, H, rows, D']``, ``D'`` a power of two, at least 16."""
+def _pad_rows(x: Tensor, rows: int, alive: Tensor | None = None) -> Tensor:
+    """``[B, N, H, D]`` to ``[B, H, rows, D']``, ``D'`` a power of two, at least 16.
+
+    Rows that are not alive (``[B, rows]``) become zeros: the kernels multiply by the zero probability that they have, and what they hold may
+    be NaN.
+    """
     dim = x.size(-1)
     padded_dim = max(16, 1 << (dim - 1).bit_length())
     x = pad(x, (0, padded_dim - dim, 0, 0, 0, rows - x.size(1)))
+    if alive is not None:
+        x.masked_fill_(~alive[..., None, None], 0.0)  # pad has made a copy
     return x.transpose(1, 2)
 
 
@@ -320,15 +326,17 @@ def edge_attention(
     if bias is not None:
         # float32 also for half precision: the gradient is a long sum.
         bias = pad(bias.float(), (0, 0, 0, padded_pairs(edges.num_pairs) - bias.size(0)))
+    alive_queries = _pad_mask(alive_queries, query_rows)
+    alive_keys = _pad_mask(alive_keys, key_rows)
     out = _run(
         flex_edge_attention_kernel,
-        _pad_rows(q, query_rows),
-        _pad_rows(k, key_rows),
-        _pad_rows(v, key_rows),
+        _pad_rows(q, query_rows, alive_queries),
+        _pad_rows(k, key_rows, alive_keys),
+        _pad_rows(v, key_rows, alive_keys),
         tiles,
         bias,
-        _pad_mask(alive_queries, query_rows),
-        _pad_mask(alive_keys, key_rows),
+        alive_queries,
+        alive_keys,
         1 / math.sqrt(q.size(-1)) if scale is None else scale,
         _float32_precision(),
     )
@@ -354,16 +362,19 @@ def full_attention(
     if q.dim() == 3:
         return _segmented(q, k, v, query_segments, key_segments, scale)
     blocks = all_blocks(q.size(1), k.size(1), q.device)
-    if alive_keys is None:
-        alive_keys = torch.ones(k.shape[:2], dtype=torch.bool, device=k.device)
+    living_queries = _pad_mask(alive_queries, blocks.query_rows)
+    living_keys = _pad_mask(alive_keys, blocks.key_rows)
+    padding = living_keys
+    if padding is None:
+        padding = _pad_mask(k.new_ones(k.shape[:2], dtype=torch.bool), blocks.key_rows)
     out = _run(
         flex_full_attention_kernel,
-        _pad_rows(q, blocks.query_rows),
-        _pad_rows(k, blocks.key_rows),
-        _pad_rows(v, blocks.key_rows),
+        _pad_rows(q, blocks.query_rows, living_queries),
+        _pad_rows(k, blocks.key_rows, living_keys),
+        _pad_rows(v, blocks.key_rows, living_keys),
         blocks,
-        _pad_mask(alive_queries, blocks.query_rows),
-        _pad_mask(alive_keys, blocks.key_rows),
+        living_queries,
+        padding,
         scale,
         _float32_precision(),
     )

@@ -13,6 +13,7 @@ from pyg_nsa.attention.renumbering import permute_rows, renumbered
 from pyg_nsa.nn.call_checks import check_arguments, check_graphs, check_rows
 from pyg_nsa.nn.call_fields import NODE_FIELDS, ORDER, POSITIONAL, TERM_FIELDS
 from pyg_nsa.nn.conv_arguments import EDGES, Parameters, by_place, edge_places, parameters, takes
+from pyg_nsa.nn.dead_rows import without_dead_nan
 from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.node_layout import NodeLayout
 from pyg_nsa.nn.numbering import Numbering
@@ -76,6 +77,7 @@ class HeteroInputs:
         self.numbering = numbering
         self.node_fields = node_fields
         self._layouts: dict[str, NodeLayout] = {}
+        self._rows: dict[str, Tensor] = {}
         self._pairs: dict[EdgeType, EdgeSet] = {}
         self._has_layouts = any(name in self.named for name in NODE_FIELDS)
         # The call as it was given, where this one is in another order.
@@ -109,6 +111,15 @@ class HeteroInputs:
             self._layouts[node_type] = layout
         return self._layouts[node_type]
 
+    def rows(self, node_type: str) -> Tensor:
+        """``x`` of a node type for layers of this package; NaN and infinite values of dead rows are 0 (found once per call)."""
+        if self._given is not None:  # in which x is as its layouts say
+            return self._given.rows(node_type)
+        if node_type not in self._rows:
+            alive = self.layout(node_type).alive
+            self._rows[node_type] = without_dead_nan(self.x_dict[node_type], alive)
+        return self._rows[node_type]
+
     def in_order(self) -> HeteroInputs:
         """The same call as blocks see it whose rows are in the order that ``order_dict`` says; itself without one.
 
@@ -124,7 +135,7 @@ class HeteroInputs:
         out.x_dict, out.numbering, out._has_layouts = self.x_dict, self.numbering, self._has_layouts
         out.owner, out.node_fields = self.owner, self.node_fields
         out._given = self
-        out._pairs = {}
+        out._pairs, out._rows = {}, {}
         out._layouts = {
             t: self.layout(t).in_order(orders[t]) if orders.get(t) is not None else self.layout(t)
             for t in self.x_dict

@@ -292,8 +292,9 @@ class HeteroNSA(nn.Module):
         h: dict[str, Tensor] = {}
         for node_type in self.node_types:
             if node_type in inputs.x_dict:
-                layout = inputs.layout(node_type)
-                h[node_type] = self.inputs[node_type](inputs.x_dict[node_type], layout)
+                h[node_type] = self.inputs[node_type](
+                    inputs.rows(node_type), inputs.layout(node_type)
+                )
         # Embeddings and features know the nodes by their given rows; from here to the end rows are in the call's order.
         inputs = inputs.in_order()
         h = {t: inputs.into_order(t, x) for t, x in h.items()}

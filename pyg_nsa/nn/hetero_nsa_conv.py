@@ -320,13 +320,15 @@ class HeteroNSAConv(HeteroConv):
         complete = len(convs) == len(self.convs)
         messages: dict[str, list[Tensor]] = {dst: [] for _, _, dst in convs}
         if self.aggr == "sum":
-            sums, convs = add_messages(convs, inputs.x_dict, inputs, {})
+            attended = {t for e in declared if e in convs for t in (e[0], e[2])}
+            rows = {t: inputs.rows(t) for t in attended}
+            sums, convs = add_messages(convs, rows, inputs, {})
             for dst, message in sums.items():
                 messages[dst].append(message)
         for edge_type, conv in convs.items():
             src, _, dst = edge_type
             if isinstance(conv, RelationAttention):
-                message = conv((inputs.x_dict[src], inputs.x_dict[dst]), inputs)
+                message = conv((inputs.rows(src), inputs.rows(dst)), inputs)
             else:
                 message = inputs.run_conv(
                     edge_type, conv, declared=self.declared_messages.get(edge_type)

@@ -38,6 +38,17 @@ def leaf(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 1) -> Tens
     return torch.randn(*shape, generator=g).to(dtype).requires_grad_()
 
 
+def living(x: Tensor, alive: Tensor | None) -> Tensor:
+    """What of some rows may matter."""
+    return x if alive is None else torch.where(alive[..., None, None], x, 0.0)
+
+
+def fill_dead(x: Tensor, alive: Tensor | None, value: float | None) -> None:
+    """Writes a value to the rows of a leaf that must not matter."""
+    if alive is not None and value is not None:
+        x.data.masked_fill_(~alive[..., None, None], value)
+
+
 def dense(out: Tensor) -> Tensor:
     """A contiguous copy: the gradient of a view would be computed outside of the compiled graph."""
     return out.clone(memory_format=torch.contiguous_format)
@@ -54,17 +65,20 @@ def edge_case(
     shift: Tensor | None = None,
     alive_queries: Tensor | None = None,
     alive_keys: Tensor | None = None,
+    dead: float | None = None,
     rtol: float = 1e-5,
 ) -> Case:
     """A case of ``edge_attention``: the whole GPU path, padding and cropping included, as one graph.
 
     Without a ``bias_dtype`` there is no bias. ``drop`` lists pairs whose bias is ``-inf``; ``shift`` is added to the
-    bias of all pairs of a query.
+    bias of all pairs of a query. ``dead`` is what rows hold that are not alive.
     """
     lead = () if batch is None else (batch,)
     q = leaf(*lead, edges.num_queries, HEADS, dim, dtype=dtype, seed=1)
     k = leaf(*lead, edges.num_keys, HEADS, dim, dtype=dtype, seed=2)
     v = leaf(*lead, edges.num_keys, HEADS, dim, dtype=dtype, seed=3)
+    for x, alive in ((q, alive_queries), (k, alive_keys), (v, alive_keys)):
+        fill_dead(x, alive, dead)
     bias = None
     if bias_dtype is not None:
         values = leaf(edges.num_pairs, HEADS, dtype=bias_dtype, seed=4).detach()
@@ -84,9 +98,9 @@ def edge_case(
 
     def expected(q, k, v, bias, alive_queries, alive_keys, indices, tiles):
         out = reference.edge_attention(
-            q.float(),
-            k.float(),
-            v.float(),
+            living(q.float(), alive_queries),
+            living(k.float(), alive_keys),
+            living(v.float(), alive_keys),
             edges,
             bias,
             alive_queries=alive_queries,
@@ -134,12 +148,15 @@ def alive_case(
     alive_keys: Tensor | None,
     *,
     dim: int = 16,
+    dead: float | None = None,
     rtol: float = 1e-5,
 ) -> Case:
-    """A case of ``full_attention`` in the layout ``[B, N, H, D]``."""
+    """A case of ``full_attention`` in the layout ``[B, N, H, D]``; ``dead`` is what rows hold that are not alive."""
     q = leaf(batch, num_queries, HEADS, dim, seed=1)
     k = leaf(batch, num_keys, HEADS, dim, seed=2)
     v = leaf(batch, num_keys, HEADS, dim, seed=3)
+    for x, alive in ((q, alive_queries), (k, alive_keys), (v, alive_keys)):
+        fill_dead(x, alive, dead)
 
     def fn(q, k, v, alive_queries, alive_keys):
         out = flex.full_attention(q, k, v, alive_queries=alive_queries, alive_keys=alive_keys)
@@ -148,7 +165,12 @@ def alive_case(
     def expected(q, k, v, alive_queries, alive_keys):
         everything = EdgeSet.from_dense(torch.ones(num_keys, num_queries, dtype=torch.bool))
         out = reference.edge_attention(
-            q, k, v, everything, alive_queries=alive_queries, alive_keys=alive_keys
+            living(q, alive_queries),
+            living(k, alive_keys),
+            living(v, alive_keys),
+            everything,
+            alive_queries=alive_queries,
+            alive_keys=alive_keys,
         )
         return dense(out)
 
