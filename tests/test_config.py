@@ -8,6 +8,7 @@ import pickle
 import sys
 import warnings
 
+import fake_kinds
 import pydantic
 import pytest
 from fake_distributions import kind_module
@@ -15,7 +16,7 @@ from fake_kinds import WeightOptions, fake_registry
 from ruamel.yaml import YAML
 
 from pyg_nsa import sources
-from pyg_nsa.api import Options, PairOptions
+from pyg_nsa.api import EdgeKind, Options, PairOptions
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig, PluginsConfig, SABConfig
 from pyg_nsa.errors import ConfigError, PluginWarning
 from pyg_nsa.load import load_config
@@ -46,6 +47,36 @@ def problems(**changes) -> dict[str, str]:
     with pytest.raises(pydantic.ValidationError) as caught:
         make(**changes)
     return {".".join(map(str, entry["loc"])): entry["msg"] for entry in caught.value.errors()}
+
+
+class RetiredOptions(Options):
+    k: int = 1
+    "How many."
+
+    old: int = pydantic.Field(default=1, deprecated="use k")
+    "How many, formerly."
+
+    older: int = pydantic.Field(default=1, deprecated=True)
+    "Of no use."
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"k": 2}, []),
+        ({"old": 1}, ["option 'old' of edge kind 'retired' is deprecated: use k"]),
+        ({"older": 1}, ["option 'older' of edge kind 'retired' is deprecated"]),
+    ],
+)
+def test_a_deprecated_option_is_warned_of_where_it_is_given(registry, options, said):
+    registry.register(
+        EdgeKind(name="retired", options=RetiredOptions, build=fake_kinds.build, summary="Old.")
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        EdgeSpec(edge_type=GG, kind="retired", options=options)
+    assert [str(w.message) for w in caught] == said
+    assert all(w.category is FutureWarning for w in caught)
 
 
 # --- models ---------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ kind or operator are checked by the plugin's own model, and an error of the regi
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -74,7 +75,7 @@ def checked_options(
             },
         )
     try:
-        return declared.options.model_validate({} if options is None else options, context=context)
+        found = declared.options.model_validate({} if options is None else options, context=context)
     except ValidationError:
         raise  # Its problems keep their paths, below the path of the options.
     except Exception as error:
@@ -88,6 +89,21 @@ def checked_options(
                 "error": f"{type(error).__name__}: {error}",
             },
         ) from error
+    _warn_of_deprecated(found, f"{what} '{declared.name}'")
+    return found
+
+
+def _warn_of_deprecated(options: Options, owner: str) -> None:
+    """Says of each option that is given, not left at its default, what its plugin says to use instead."""
+    fields = type(options).model_fields
+    for name in sorted(options.model_fields_set & fields.keys()):
+        message = fields[name].deprecation_message
+        if message is not None:
+            said = "" if fields[name].deprecated is True else f": {message}"
+            # Shown by default, for it speaks to those who write configurations.
+            warnings.warn(
+                f"option '{name}' of {owner} is deprecated{said}", FutureWarning, stacklevel=2
+            )
 
 
 @contextlib.contextmanager
