@@ -317,7 +317,8 @@ class HeteroNSA(nn.Module):
                         h[node_type] = sab(h[node_type], segments=layout.segments)
         if self.outputs is not None:
             h = {t: self.outputs[t](x) for t, x in h.items()}
-        h = {t: inputs.out_of_order(t, x) for t, x in h.items()}
+        # Copies of one tensor that no block touched are one memory, which nobody could write to.
+        h = {t: inputs.out_of_order(t, x).contiguous() for t, x in h.items()}
         complete = all(t in h for t in self.node_types) and all(
             inputs.has_edges(t) for t in self.relations
         )
