@@ -10,10 +10,10 @@ from torch import Tensor
 from pyg_nsa.attention.edges import EdgeSet, check_bool_mask
 from pyg_nsa.attention.segments import Segments
 
-__all__ = ["check_alive", "check_graphs", "check_pairs"]
+__all__ = ["check_alive", "check_graph_counts", "check_pairs"]
 
 
-def check_graphs(queries: Segments | None, keys: Segments | None) -> None:
+def check_graph_counts(queries: Segments | None, keys: Segments | None) -> None:
     """Whether queries and keys are of as many graphs.
 
     Raises:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from pyg_nsa.attention import sdpa, sparse
-from pyg_nsa.attention.checks import check_alive, check_graphs, check_pairs
+from pyg_nsa.attention.checks import check_alive, check_graph_counts, check_pairs
 from pyg_nsa.attention.edges import EdgeSet
 from pyg_nsa.attention.segments import Segments
 
@@ -111,7 +111,7 @@ def full_attention(
             "in the layout [N, H, D] dead rows are left out of the segments: "
             "Segments.from_batch(batch, num_rows, mask=alive)"
         )
-    check_graphs(query_segments, key_segments)
+    check_graph_counts(query_segments, key_segments)
     options = dict(alive_queries=alive_queries, alive_keys=alive_keys, scale=scale)
     if _is_cuda(q):
         from pyg_nsa.attention import flex

@@ -28,7 +28,7 @@ from pyg_nsa.attention.messages import (
     message_backward,
     message_forward,
 )
-from pyg_nsa.attention.projected import fits
+from pyg_nsa.attention.projected import Layer, fits
 from pyg_nsa.compiled import linear
 from pyg_nsa.compiled.dropping import STEPS, draw, drop
 from pyg_nsa.compiled.first_order import first_order
@@ -38,8 +38,6 @@ from pyg_nsa.compiled.sequence import borrowed, in_one_go
 from pyg_nsa.compiled.unaliased import unaliased
 
 __all__ = ["RelationCall", "fits_joint", "summed_messages"]
-
-Layer = tuple[Tensor, Tensor | None]
 
 
 class RelationCall(NamedTuple):
@@ -141,11 +139,14 @@ def fits_joint(
         layers: Of key, value, query and output; the output's has no bias.
         start: ``[*, N_q, F_out]``, what the sum starts with.
     """
-    (out, out_bias), x_dst = layers[3], x[1]
+    *projections, (out, out_bias) = layers
+    x_dst = x[1]
     return (
         not torch.compiler.is_compiling()
         and out_bias is None
-        and fits(*x, *(t for layer in layers for t in layer))
+        and fits(*x, *projections)
+        and linear.fits(x_dst, out)
+        and out.size(1) == layers[1][0].size(0)
         and (
             start is None
             or (start.shape == (*x_dst.shape[:-1], out.size(0)) and linear.fits(start, out))

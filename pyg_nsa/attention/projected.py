@@ -33,22 +33,33 @@ from pyg_nsa.compiled.operators import differentiable, operator
 from pyg_nsa.compiled.sequence import in_one_go
 from pyg_nsa.compiled.unaliased import unaliased
 
-__all__ = ["OPERATOR", "fits", "projected_attention"]
+__all__ = ["OPERATOR", "Layer", "fits", "projected_attention"]
+
+#: Weight and bias of a linear layer.
+Layer = tuple[Tensor, Tensor | None]
 
 
-def fits(x_src: Tensor, x_dst: Tensor, *weights: Tensor | None) -> bool:
+def fits(
+    x_src: Tensor, x_dst: Tensor, key: Layer, value: Layer, query: Layer, skip: Layer | None = None
+) -> bool:
     """Whether the operator computes this: float32 rows and weights on a CPU, widths that are multiples of 16.
 
     Args:
-        x_src: ``[*, N_k, F]``.
-        x_dst: ``[*, N_q, F]``.
-        *weights: Weights and biases of all projections.
+        x_src: ``[*, N_k, F_src]``.
+        x_dst: ``[*, N_q, F_dst]``.
+        key: Weight ``[C, F_src]`` and bias ``[C]``, if any.
+        value: The same.
+        query: ``[C, F_dst]`` and ``[C]``.
+        skip: ``[C, F_dst]`` and ``[C]``, or nothing.
     """
+    on_targets = [query] if skip is None else [query, skip]
     return (
         x_src.dim() in (2, 3)
         and x_src.dim() == x_dst.dim()
         and x_src.shape[:-2] == x_dst.shape[:-2]
-        and all(linear.fits(x, *weights) for x in (x_src, x_dst))
+        and all(linear.fits_layer(x_src, *layer) for layer in (key, value))
+        and all(linear.fits_layer(x_dst, *layer) for layer in on_targets)
+        and key[0].size(0) == value[0].size(0) == query[0].size(0)
     )
 
 
@@ -227,10 +238,10 @@ _call = differentiable((OPERATOR, _forward), (_BACKWARD, _backward), _setup_cont
 def projected_attention(
     x_src: Tensor,
     x_dst: Tensor,
-    key: tuple[Tensor, Tensor | None],
-    value: tuple[Tensor, Tensor | None],
-    query: tuple[Tensor, Tensor | None],
-    skip: tuple[Tensor, Tensor | None] | None,
+    key: Layer,
+    value: Layer,
+    query: Layer,
+    skip: Layer | None,
     edges: EdgeSet,
     heads: int,
     bias: Tensor | None = None,

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from pyg_nsa.attention.checks import check_graphs
+from pyg_nsa.attention.checks import check_graph_counts
 from pyg_nsa.attention.edges import EdgeSet
 from pyg_nsa.attention.segments import Segments
 
@@ -249,7 +249,7 @@ def segment_tiles(
     Raises:
         ValueError: Queries and keys have different numbers of graphs.
     """
-    check_graphs(query_segments, key_segments)
+    check_graph_counts(query_segments, key_segments)
     known: SegmentTiles | None = None
     if query_segments is key_segments:
         known = query_segments.derived.get("tiles")

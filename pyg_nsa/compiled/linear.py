@@ -21,6 +21,7 @@ __all__ = [
     "OPERATOR",
     "Listed",
     "fits",
+    "fits_layer",
     "linear",
     "linear_backward",
     "linear_forward",
@@ -67,6 +68,17 @@ def fits(x: Tensor, *weights: Tensor | None) -> bool:
         and max(w.numel() for w in given) <= _LARGEST
         and x.numel() > 0
     )
+
+
+def fits_layer(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
+    """Whether the kernels compute this layer of these rows; of rows with other columns torch says what is wrong.
+
+    Args:
+        x: ``[*, F_in]``.
+        weight: ``[F_out, F_in]``, or ``[F_in]`` of a norm.
+        bias: ``[F_out]``, or nothing.
+    """
+    return fits(x, weight, bias) and x.size(-1) == weight.size(-1)
 
 
 def parts_of(num_rows: int) -> tuple[int, int]:

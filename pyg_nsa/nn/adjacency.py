@@ -16,11 +16,16 @@ __all__ = ["matrix_values", "read_from_matrix"]
 
 
 def matrix_values(matrix: Any) -> Tensor | None:
-    """``[E]`` or ``[E, F]``: the values of a sparse matrix, edge by edge; None if it has none, or only ones as one without weights."""
+    """``[E]`` or ``[E, F]``: the values of a sparse matrix, edge by edge; ``None`` if it has none, or only ones as one without weights.
+
+    One without edges has all values that it needs, and more than one column is not made of nothing.
+    """
     if not is_sparse(matrix) or (isinstance(matrix, SparseTensor) and not matrix.has_value()):
         return None
     values: Tensor = to_edge_index(matrix)[1]
-    if not torch.compiler.is_compiling() and bool((values == 1).all()):
+    if torch.compiler.is_compiling() or values.numel() == 0 or values.dim() > 1:
+        return values
+    if bool((values == 1).all()):
         return None
     return values
 

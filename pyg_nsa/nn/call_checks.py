@@ -21,13 +21,16 @@ Fields = Mapping[str, Mapping[Any, Any]]
 _KNOWN = frozenset((*NODE_FIELDS, *TERM_FIELDS, *POSITIONAL, ORDER))
 
 
-def check_arguments(owner: str, args_dict: Sequence[Any], named: Fields) -> None:
+def check_arguments(
+    owner: str, args_dict: Sequence[Any], named: Fields, read: Collection[str] = ()
+) -> None:
     """Whether all arguments are dictionaries, and none is nearly the name of a node field.
 
     Args:
         owner: Class name for messages.
         args_dict: Those by place.
         named: Those by name, without ``_dict``.
+        read: Names that relations read, whatever they resemble.
 
     Raises:
         TypeError: One is no dictionary.
@@ -37,7 +40,7 @@ def check_arguments(owner: str, args_dict: Sequence[Any], named: Fields) -> None
         _check_is_mapping(owner, _argument_at(place), values)
     for name, values in named.items():
         _check_is_mapping(owner, f"{name}_dict", values)
-        if name in _KNOWN or torch.compiler.is_compiling():
+        if name in _KNOWN or name in read or torch.compiler.is_compiling():
             continue
         if meant := _meant_node_field(name):
             raise ValueError(

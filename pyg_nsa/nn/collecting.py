@@ -25,7 +25,7 @@ from pyg_nsa.nn.relation_attention import RelationAttention
 from pyg_nsa.nn.row_ranges import ranges_fit
 from pyg_nsa.registry import Registry, default_registry
 
-__all__ = ["Wanted", "collect", "node_fields", "wanted_fields", "wanted_now"]
+__all__ = ["Wanted", "collect", "node_fields", "read_by_any", "wanted_fields", "wanted_now"]
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,11 @@ def wanted_now(
 def node_fields(wanted: Mapping[EdgeType, Wanted]) -> frozenset[str]:
     """Names of the fields of nodes that any relation reads beside the rows; others are not to be given them."""
     return frozenset(name for asked in wanted.values() for name in asked.node_fields)
+
+
+def read_by_any(wanted: Mapping[EdgeType, Wanted]) -> frozenset[str]:
+    """Names of all fields that any relation reads, as far as they can be told."""
+    return frozenset(name for asked in wanted.values() for name in asked.fields)
 
 
 def collect(

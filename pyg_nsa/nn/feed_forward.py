@@ -71,4 +71,8 @@ class FeedForward(nn.Module):
         if not is_plain(self.norm, nn.LayerNorm) or not all(is_plain(lin) for lin in linears):
             return False
         parameters = [p for layer in (self.norm, *linears) for p in (layer.weight, layer.bias)]
-        return all(p is not None for p in parameters) and fits(x, *parameters)
+        if not all(p is not None for p in parameters) or not fits(x, *parameters):
+            return False
+        channels, hidden = x.size(-1), linears[0].weight.size(0)
+        shapes = [(channels,), (hidden, channels), (channels, hidden)]
+        return [layer.weight.shape for layer in (self.norm, *linears)] == shapes

@@ -37,6 +37,7 @@ class HeteroInputs:
         kwargs_dict: Dictionaries by keyword; each name ends in ``_dict``.
         numbering: See :class:`~pyg_nsa.nn.node_layout.NodeLayout`.
         node_fields: Names of node fields, such as ``pos``, that only those PyG convs get whose forward takes them.
+        read: Names of all fields that relations read.
 
     Raises:
         ValueError: A keyword that does not end in ``_dict`` (HeteroConv's error), or one that is nearly the name of a node field.
@@ -50,6 +51,7 @@ class HeteroInputs:
         kwargs_dict: Mapping[str, Mapping[Any, Any]],
         numbering: Numbering = "auto",
         node_fields: Collection[str] = (),
+        read: Collection[str] = (),
     ) -> None:
         for name in kwargs_dict:
             if not name.endswith("_dict"):
@@ -71,7 +73,7 @@ class HeteroInputs:
                 f"'{owner}' takes node features as a dictionary by node type (x_dict), got "
                 f"{type(fields['x']).__name__}; of a HeteroData: conv(**conv.collect(data))"
             )
-        check_arguments(owner, args_dict, self.named)
+        check_arguments(owner, args_dict, self.named, read)
         self.fields = fields
         self.x_dict: Mapping[str, Tensor] = fields["x"]
         self.numbering = numbering

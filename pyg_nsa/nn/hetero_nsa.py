@@ -13,7 +13,7 @@ from torch_geometric.utils.hetero import check_add_self_loops
 from pyg_nsa.attention.renumbering import renumbered
 from pyg_nsa.config import EdgeSpec
 from pyg_nsa.nn.call_checks import check_edge_types, check_ends
-from pyg_nsa.nn.collecting import collect, node_fields, wanted_fields
+from pyg_nsa.nn.collecting import collect, node_fields, read_by_any, wanted_fields
 from pyg_nsa.nn.declared import check_sizes, checked_dims
 from pyg_nsa.nn.grouping import Aggr
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradient
@@ -111,7 +111,7 @@ class HeteroNSA(nn.Module):
         for edge_type, relation in self.relations.items():
             check_add_self_loops(relation, [edge_type])
         self.wanted = wanted_fields(self.relations, registry)
-        self.node_fields = node_fields(self.wanted)
+        self.node_fields, self.read = node_fields(self.wanted), read_by_any(self.wanted)
         self._told: set[str] = set()
         describe_relations(self, self.relations, registry, heads, aggr)
         # Declared order, never a set's: initialisation depends on it.
@@ -250,7 +250,9 @@ class HeteroNSA(nn.Module):
             ImportError: scipy, which finds the order, is not installed.
         """
         arguments = self.collect(data)
-        inputs = HeteroInputs(type(self).__name__, (), arguments, self.numbering)
+        inputs = HeteroInputs(
+            type(self).__name__, (), arguments, self.numbering, self.node_fields, self.read
+        )
         convs = {
             t: c for b in self.blocks if not isinstance(b, ModuleDict) for t, c in b.convs.items()
         }
@@ -280,7 +282,12 @@ class HeteroNSA(nn.Module):
         """Runs the stack; see the class for shapes."""
         return self.run(
             HeteroInputs(
-                type(self).__name__, args_dict, kwargs_dict, self.numbering, self.node_fields
+                type(self).__name__,
+                args_dict,
+                kwargs_dict,
+                self.numbering,
+                self.node_fields,
+                self.read,
             )
         )
 
@@ -311,7 +318,8 @@ class HeteroNSA(nn.Module):
                         h[node_type] = sab(h[node_type], segments=layout.segments)
         if self.outputs is not None:
             h = {t: self.outputs[t](x) for t, x in h.items()}
-        h = {t: inputs.out_of_order(t, x) for t, x in h.items()}
+        # Copies of one tensor that no block touched are one memory, which nobody could write to.
+        h = {t: inputs.out_of_order(t, x).contiguous() for t, x in h.items()}
         complete = all(t in h for t in self.node_types) and all(
             inputs.has_edges(t) for t in self.relations
         )

@@ -247,7 +247,7 @@ class NSAConv(MessagePassing):
         given: list[Any] = [layer for layer in layers if layer is not None]
         if not all(is_plain(layer) for layer in given):
             return False
-        return fits(x_src, x_dst, *(p for layer in given for p in (layer.weight, layer.bias)))
+        return fits(x_src, x_dst, *((layer.weight, layer.bias) for layer in given))
 
     def _compiled(
         self,

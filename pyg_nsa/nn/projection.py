@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn.dense.linear import Linear
 
-from pyg_nsa.compiled.linear import fits, linear, stacked
+from pyg_nsa.compiled.linear import fits, fits_layer, linear, stacked
 from pyg_nsa.compiled.norm import layer_norm_and_rows
 
 __all__ = ["apply", "check_columns", "check_dtype", "is_plain", "normed", "project"]
@@ -24,8 +24,9 @@ def apply(layer: Any, x: Tensor, start: Tensor | None = None) -> Tensor:
         start: ``[*, F_out]``, what the result is added to.
     """
     if is_plain(layer):
-        same = start is None or (start.shape[:-1] == x.shape[:-1] and fits(start, layer.weight))
-        if same and fits(x, layer.weight, layer.bias):
+        out = (*x.shape[:-1], layer.weight.size(0))
+        same = start is None or (start.shape == out and fits(start, layer.weight))
+        if same and fits_layer(x, layer.weight, layer.bias):
             return linear(x, layer.weight, layer.bias, start)
     return layer(x) if start is None else start + layer(x)
 
@@ -70,7 +71,7 @@ def normed(norm: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """``norm(x)`` of a layer norm, by the compiled kernels under the same conditions, and ``x`` for the residual branch."""
     if is_plain(norm, nn.LayerNorm):
         weight, bias, eps = norm.weight, norm.bias, float(norm.eps)  # type: ignore[arg-type]
-        if isinstance(weight, Tensor) and isinstance(bias, Tensor) and fits(x, weight, bias):
+        if isinstance(weight, Tensor) and isinstance(bias, Tensor) and fits_layer(x, weight, bias):
             return layer_norm_and_rows(x, weight, bias, eps)
     return norm(x), x
 
@@ -91,7 +92,7 @@ def project(x: Tensor, *layers: Any) -> tuple[Tensor, ...]:
     if len(layers) == 1 or not all(is_plain(layer) for layer in layers):
         return tuple(apply(layer, x) for layer in layers)
     weight, bias = stacked(*((layer.weight, layer.bias) for layer in layers))
-    y = linear(x, weight, bias) if fits(x, weight, bias) else F.linear(x, weight, bias)
+    y = linear(x, weight, bias) if fits_layer(x, weight, bias) else F.linear(x, weight, bias)
     return y.split([layer.weight.size(0) for layer in layers], dim=-1)
 
 

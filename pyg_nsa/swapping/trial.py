@@ -183,7 +183,10 @@ def _read(args: tuple[Any, ...], kwargs: dict[str, Any], held: dict[str, Any], o
         without_semantic(args, kwargs)
     dictionaries = tuple(a for a in args if isinstance(a, Mapping))
     named = {k: v for k, v in {**kwargs, **held}.items() if k.endswith("_dict")}
-    inputs = HeteroInputs("swap", dictionaries, named)
+    # The layer takes all of them, whatever their names resemble.
+    inputs = HeteroInputs(
+        "swap", dictionaries, named, read=[k.removesuffix("_dict") for k in named]
+    )
     fields: dict[EdgeType, set[str]] = {}
     for name, values in inputs.fields.items():
         for key, value in values.items():

@@ -325,9 +325,13 @@ class Subject:
         relation = layer.convs[self.edge_type]
         return relation if self.gives_messages else relation.term
 
+    def hetero_inputs(self, call: Call) -> HeteroInputs:
+        """A call as the host sorts it."""
+        return HeteroInputs("pyg_nsa.testing", (), call, read=self.kind.fields(self.options))
+
     def inputs(self, call: Call) -> RelationInputs:
         """What the edge term of the relation reads."""
-        return HeteroInputs("pyg_nsa.testing", (), call).relation(self.edge_type)
+        return self.hetero_inputs(call).relation(self.edge_type)
 
     def pairs_and_bias(
         self, layer: HeteroNSAConv, call: Call, seed: int = 0

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from pyg_nsa.nn.edge_term import EdgeTerm
-from pyg_nsa.nn.hetero_inputs import HeteroInputs
 from pyg_nsa.testing.graphs import seeded
 from pyg_nsa.testing.results import Finding, NotApplicable, Tally
 from pyg_nsa.testing.subject import Call, Layered, Subject
@@ -271,7 +270,7 @@ def _expect_same_compiled(subject: Subject, tally: Tally, pairs_from_outside: bo
     if pairs_from_outside:
         term = subject.module(layer)
         assert isinstance(term, EdgeTerm)
-        inputs = HeteroInputs("pyg_nsa.testing", (), call)
+        inputs = subject.hetero_inputs(call)
         edges = inputs.pairs(inputs.relation(subject.edge_type), term, subject.kind.name)
         call = {**call, "edge_set_dict": {subject.edge_type: edges}}
     rows = subject.rows(layer, call=call)

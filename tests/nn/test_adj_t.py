@@ -103,6 +103,30 @@ def test_a_matrix_without_weights_holds_no_attribute():
         conv(matrix.x_dict, {NM: matrix[NM].adj_t})
 
 
+@pytest.mark.parametrize("pattern", [None, "M"])
+def test_a_matrix_without_edges_needs_no_values(pattern):
+    """A sampled part of a graph may have none of a relation's edges."""
+    data = make_data()
+    conv = HeteroNSAConv({NM: "edge_attr_bias"}, hidden_channels=8, pattern=pattern)
+    del data[NM].edge_attr
+    conv(**conv.collect(as_matrix(data)))
+    for name in ("edge_index", "edge_weight"):
+        data[NM][name] = data[NM][name][..., :0]
+    empty = as_matrix(data)
+    expected = conv(data.x_dict, {NM: data[NM].edge_index}, {NM: data[NM].edge_weight})
+    assert_close(conv(**conv.collect(empty)), expected)
+    assert_close(conv(empty.x_dict, {NM: empty[NM].adj_t}), expected)
+
+
+def test_ones_in_several_columns_are_attributes():
+    data = make_data()
+    data[NM].edge_attr = torch.ones(7, 3)
+    conv = HeteroNSAConv({NM: "edge_attr_bias"}, hidden_channels=8)
+    expected = conv(**conv.collect(data))
+    matrix = as_matrix(data, attr="edge_attr", layout=torch.sparse_coo)
+    assert_close(conv(**conv.collect(matrix)), expected)
+
+
 def test_an_operator_is_built_for_such_a_graph():
     data = make_data()
     edges = [

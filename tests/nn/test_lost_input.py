@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-from torch_geometric.nn import SAGEConv
+from torch_geometric.data import HeteroData
+from torch_geometric.nn import HeteroConv, SAGEConv
 
-from pyg_nsa import HeteroNSAConv
+from pyg_nsa import EdgeKind, EdgeTerm, HeteroNSAConv, swap
+from pyg_nsa.registry import Registry
 
 PP, AP = ("paper", "cites", "paper"), ("author", "writes", "paper")
 
@@ -26,6 +28,76 @@ def test_a_misspelt_node_field():
     ):
         conv(x, index, bacth_dict=batch)
     conv(x, index, edge_time_dict={PP: torch.rand(8)})  # unread, and near to nothing
+
+
+class Matched(SAGEConv):
+    def forward(self, x, edge_index, match):
+        return match * super().forward(x, edge_index)
+
+
+class ByMatch(EdgeTerm):
+    def __init__(self, heads):
+        super().__init__()
+        self.heads = heads
+
+    def pairs(self, inputs):
+        return inputs.edges_from_index("edge_index")
+
+    def bias(self, inputs, edges):
+        return edges.coalesce(inputs.edge_attr("match")).expand(-1, self.heads)
+
+
+def by_match():
+    registry = Registry()
+    registry.register(
+        EdgeKind(
+            name="by_match",
+            summary="By match.",
+            produces={"mask", "bias"},
+            requires=("edge_index", "match"),
+            build=lambda context, options: ByMatch(context.heads),
+        )
+    )
+    return registry
+
+
+@pytest.mark.parametrize("relation", ["by_match", Matched(8, 8)], ids=["kind", "conv"])
+@pytest.mark.parametrize("pattern", [None, "M"])
+def test_a_field_that_a_relation_reads_is_no_misspelling(relation, pattern):
+    """`match` is as near to `batch` as a misspelling is."""
+    data = HeteroData()
+    data["paper"].x = torch.randn(6, 8)
+    data[PP].edge_index = torch.randint(6, (2, 9))
+    data[PP].match = torch.rand(9 if relation == "by_match" else 1)
+    conv = HeteroNSAConv({PP: relation}, pattern=pattern, hidden_channels=8, registry=by_match())
+    out = conv(**conv.collect(data))["paper"]
+    data[PP].match = data[PP].match * torch.linspace(5, -5, data[PP].match.numel())
+    assert not torch.allclose(conv(**conv.prepare(data))["paper"], out)
+
+
+class PerEdge(SAGEConv):
+    def forward(self, x, edge_index, match):
+        return super().forward(x, edge_index[:, match > 0.5])
+
+
+class MatchedModel(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = HeteroConv({PP: PerEdge(8, 8)})
+
+    def forward(self, x_dict, edge_index_dict, match_dict):
+        return self.conv(x_dict, edge_index_dict, match_dict=match_dict)
+
+
+def test_swap_tries_a_model_that_passes_such_a_field():
+    data = HeteroData()
+    data["paper"].x = torch.randn(6, 8)
+    data[PP].edge_index, data[PP].match = torch.randint(6, (2, 9)), torch.rand(9)
+    model = MatchedModel()
+    config = {"pattern": "M", "edges": [{"edge_type": PP, "kind": "by_match"}]}
+    report = swap(model, config, data, registry=by_match())
+    assert not report.warnings
+    model(data.x_dict, data.edge_index_dict, data.match_dict)
 
 
 @pytest.mark.parametrize("pattern", [None, "MS"])

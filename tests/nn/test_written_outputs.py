@@ -75,3 +75,16 @@ def test_large_outputs():
     x, edges = {"a": torch.randn(20_000, 8)}, {EDGE: torch.randint(20_000, (2, 100))}
     layer(x, edges)
     same_as_a_copy(lambda: layer(x, edges)["a"], WRITES["relu_"], [*layer.parameters()])
+
+
+@pytest.mark.parametrize(
+    "options", [{"pattern": "S", "sab_types": ["a"]}, {"pattern": "M", "mlp_ratio": 0}], ids=str
+)
+@pytest.mark.parametrize("write", WRITES)
+def test_copies_that_no_block_touches(options, write):
+    """Copies of one graph's features are one memory (``expand``), which is projected once."""
+    layer = HeteroNSAConv({("b", "to", "a"): "adjacency_mask"}, hidden_channels=16, **options)
+    x = {t: torch.randn(1, 9, 8).expand(3, 9, 8) for t in "ab"}
+    edges = {("b", "to", "a"): torch.randint(9, (2, 20))}
+    layer(x, edges)
+    same_as_a_copy(lambda: layer(x, edges)["b"], WRITES[write], [*layer.parameters()])
