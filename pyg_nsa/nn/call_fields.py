@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["GRAPH_FIELDS", "NODE_FIELDS", "ORDER", "POSITIONAL", "TERM_FIELDS"]
+from typing import NamedTuple
+
+__all__ = [
+    "GRAPH_FIELDS",
+    "NODE_FIELDS",
+    "NOTHING_READ",
+    "ORDER",
+    "POSITIONAL",
+    "TERM_FIELDS",
+    "ReadFields",
+]
 
 #: Keyword arguments (without ``_dict``) that say how the rows of a node type are organised.
 NODE_FIELDS = ("mask", "pert_mask", "batch", "ptr", "x_ptr", "n_id")
@@ -18,3 +28,14 @@ ORDER = "order"
 
 #: Dictionaries that may be passed by place (without ``_dict``), in their order.
 POSITIONAL = ("x", "edge_index", "edge_attr")
+
+
+class ReadFields(NamedTuple):
+    """Names of the fields that a layer's relations read, as far as they can be told."""
+
+    anywhere: frozenset[str] = frozenset()
+    of_nodes: frozenset[str] = frozenset()  # beside the rows; others are not to be given them
+
+
+#: Of a layer that reads nothing but rows and edges.
+NOTHING_READ = ReadFields()

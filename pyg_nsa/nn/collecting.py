@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pyg_nsa.config import EdgeSpec
 from pyg_nsa.nn.adjacency import read_from_matrix
-from pyg_nsa.nn.call_fields import NODE_FIELDS
+from pyg_nsa.nn.call_fields import NODE_FIELDS, ReadFields
 from pyg_nsa.nn.conv_arguments import (
     EDGES,
     edge_attr_columns,
@@ -25,7 +25,7 @@ from pyg_nsa.nn.relation_attention import RelationAttention
 from pyg_nsa.nn.row_ranges import ranges_fit
 from pyg_nsa.registry import Registry, default_registry
 
-__all__ = ["Wanted", "collect", "node_fields", "read_by_any", "wanted_fields", "wanted_now"]
+__all__ = ["Wanted", "collect", "fields_read", "wanted_fields", "wanted_now"]
 
 
 @dataclass(frozen=True)
@@ -127,14 +127,12 @@ def wanted_now(
     return out
 
 
-def node_fields(wanted: Mapping[EdgeType, Wanted]) -> frozenset[str]:
-    """Names of the fields of nodes that any relation reads beside the rows; others are not to be given them."""
-    return frozenset(name for asked in wanted.values() for name in asked.node_fields)
-
-
-def read_by_any(wanted: Mapping[EdgeType, Wanted]) -> frozenset[str]:
-    """Names of all fields that any relation reads, as far as they can be told."""
-    return frozenset(name for asked in wanted.values() for name in asked.fields)
+def fields_read(wanted: Mapping[EdgeType, Wanted]) -> ReadFields:
+    """What the relations of a layer read, as far as it can be told."""
+    return ReadFields(
+        frozenset(name for asked in wanted.values() for name in asked.fields),
+        frozenset(name for asked in wanted.values() for name in asked.node_fields),
+    )
 
 
 def collect(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from pyg_nsa.attention import EdgeSet
 from pyg_nsa.attention.renumbering import permute_rows, renumbered
 from pyg_nsa.nn.call_checks import check_arguments, check_graphs, check_rows
-from pyg_nsa.nn.call_fields import NODE_FIELDS, ORDER, POSITIONAL, TERM_FIELDS
+from pyg_nsa.nn.call_fields import (
+    NODE_FIELDS,
+    NOTHING_READ,
+    ORDER,
+    POSITIONAL,
+    TERM_FIELDS,
+    ReadFields,
+)
 from pyg_nsa.nn.conv_arguments import EDGES, Parameters, by_place, edge_places, parameters, takes
 from pyg_nsa.nn.dead_rows import without_dead_nan
 from pyg_nsa.nn.edge_term import EdgeTerm
@@ -36,8 +43,7 @@ class HeteroInputs:
         args_dict: Positional dictionaries: node features, edge indices, edge attributes, more.
         kwargs_dict: Dictionaries by keyword; each name ends in ``_dict``.
         numbering: See :class:`~pyg_nsa.nn.node_layout.NodeLayout`.
-        node_fields: Names of node fields, such as ``pos``, that only those PyG convs get whose forward takes them.
-        read: Names of all fields that relations read.
+        read: Names of the fields that relations read; those of nodes, such as ``pos``, go to PyG convs whose forward takes them, only.
 
     Raises:
         ValueError: A keyword that does not end in ``_dict`` (HeteroConv's error), or one that is nearly the name of a node field.
@@ -50,8 +56,7 @@ class HeteroInputs:
         args_dict: Sequence[Mapping[Any, Any]],
         kwargs_dict: Mapping[str, Mapping[Any, Any]],
         numbering: Numbering = "auto",
-        node_fields: Collection[str] = (),
-        read: Collection[str] = (),
+        read: ReadFields = NOTHING_READ,
     ) -> None:
         for name in kwargs_dict:
             if not name.endswith("_dict"):
@@ -73,11 +78,11 @@ class HeteroInputs:
                 f"'{owner}' takes node features as a dictionary by node type (x_dict), got "
                 f"{type(fields['x']).__name__}; of a HeteroData: conv(**conv.collect(data))"
             )
-        check_arguments(owner, args_dict, self.named, read)
+        check_arguments(owner, args_dict, self.named, read.anywhere)
         self.fields = fields
         self.x_dict: Mapping[str, Tensor] = fields["x"]
         self.numbering = numbering
-        self.node_fields = node_fields
+        self.read = read
         self._layouts: dict[str, NodeLayout] = {}
         self._rows: dict[str, Tensor] = {}
         self._pairs: dict[EdgeType, EdgeSet] = {}
@@ -135,7 +140,7 @@ class HeteroInputs:
         out = HeteroInputs.__new__(HeteroInputs)
         out.args_dict, out.named, out.fields = self.args_dict, self.named, self.fields
         out.x_dict, out.numbering, out._has_layouts = self.x_dict, self.numbering, self._has_layouts
-        out.owner, out.node_fields = self.owner, self.node_fields
+        out.owner, out.read = self.owner, self.read
         out._given = self
         out._pairs, out._rows = {}, {}
         out._layouts = {
@@ -253,7 +258,7 @@ class HeteroInputs:
                 accepted = parameters(conv) if accepted is None else accepted
                 if name not in accepted:
                     continue
-            elif name in self.node_fields and edge_type not in values:
+            elif name in self.read.of_nodes and edge_type not in values:
                 accepted = parameters(conv) if accepted is None else accepted
                 if not takes(accepted, name):
                     continue

@@ -13,7 +13,7 @@ from torch_geometric.utils.hetero import check_add_self_loops
 from pyg_nsa.attention.renumbering import renumbered
 from pyg_nsa.config import EdgeSpec
 from pyg_nsa.nn.call_checks import check_edge_types, check_ends
-from pyg_nsa.nn.collecting import collect, node_fields, read_by_any, wanted_fields
+from pyg_nsa.nn.collecting import collect, fields_read, wanted_fields
 from pyg_nsa.nn.declared import check_sizes, checked_dims
 from pyg_nsa.nn.grouping import Aggr
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradient
@@ -111,7 +111,7 @@ class HeteroNSA(nn.Module):
         for edge_type, relation in self.relations.items():
             check_add_self_loops(relation, [edge_type])
         self.wanted = wanted_fields(self.relations, registry)
-        self.node_fields, self.read = node_fields(self.wanted), read_by_any(self.wanted)
+        self.read = fields_read(self.wanted)
         self._told: set[str] = set()
         describe_relations(self, self.relations, registry, heads, aggr)
         # Declared order, never a set's: initialisation depends on it.
@@ -250,9 +250,7 @@ class HeteroNSA(nn.Module):
             ImportError: scipy, which finds the order, is not installed.
         """
         arguments = self.collect(data)
-        inputs = HeteroInputs(
-            type(self).__name__, (), arguments, self.numbering, self.node_fields, self.read
-        )
+        inputs = HeteroInputs(type(self).__name__, (), arguments, self.numbering, self.read)
         convs = {
             t: c for b in self.blocks if not isinstance(b, ModuleDict) for t, c in b.convs.items()
         }
@@ -281,14 +279,7 @@ class HeteroNSA(nn.Module):
     def forward(self, *args_dict: Any, **kwargs_dict: Any) -> dict[str, Tensor]:
         """Runs the stack; see the class for shapes."""
         return self.run(
-            HeteroInputs(
-                type(self).__name__,
-                args_dict,
-                kwargs_dict,
-                self.numbering,
-                self.node_fields,
-                self.read,
-            )
+            HeteroInputs(type(self).__name__, args_dict, kwargs_dict, self.numbering, self.read)
         )
 
     def run(self, inputs: HeteroInputs) -> dict[str, Tensor]:

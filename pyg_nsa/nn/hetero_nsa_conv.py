@@ -13,7 +13,7 @@ from torch_geometric.nn import HeteroConv
 from pyg_nsa.config import EdgeSpec, HeteroNSAConfig
 from pyg_nsa.load import load_config
 from pyg_nsa.nn.call_checks import check_edge_types, check_ends
-from pyg_nsa.nn.collecting import collect, node_fields, read_by_any, wanted_fields, wanted_now
+from pyg_nsa.nn.collecting import collect, fields_read, wanted_fields, wanted_now
 from pyg_nsa.nn.declared import check_sizes, checked_dims, current_config
 from pyg_nsa.nn.grouping import Aggr, check_aggr, group
 from pyg_nsa.nn.hetero_inputs import EdgeType, HeteroInputs, attach_zero_gradient
@@ -163,7 +163,7 @@ class HeteroNSAConv(HeteroConv):
         self.relations = relations
         self.declared_messages = declared_messages(relations, size or 0)
         self.wanted = wanted_fields(relations, registry)
-        self.node_fields, self.read = node_fields(self.wanted), read_by_any(self.wanted)
+        self.read = fields_read(self.wanted)
         self._told: set[str] = set()
         # Of which `wanted` holds.
         self._known = dict(self.convs.items())
@@ -256,7 +256,7 @@ class HeteroNSAConv(HeteroConv):
         if convs == self._known:
             return
         self.wanted = wanted_now(self.wanted, self._known, convs)
-        self.node_fields, self.read = node_fields(self.wanted), read_by_any(self.wanted)
+        self.read = fields_read(self.wanted)
         # Of a module in the place of what a kind built, the kind promises nothing.
         promised = self.declared_messages.items()
         self.declared_messages = {e: m for e, m in promised if convs.get(e) is self._known[e]}
@@ -300,12 +300,7 @@ class HeteroNSAConv(HeteroConv):
         if self.stack is None and not torch.compiler.is_compiling():
             self._look_at_convs()
         inputs = HeteroInputs(
-            type(self).__name__,
-            args_dict,
-            kwargs_dict,
-            self.numbering,
-            self.node_fields,
-            self.read,
+            type(self).__name__, args_dict, kwargs_dict, self.numbering, self.read
         )
         if self.stack is not None:
             return self.stack.run(inputs)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import HeteroConv
 
-from pyg_nsa.nn.call_fields import NODE_FIELDS, POSITIONAL
+from pyg_nsa.nn.call_fields import NODE_FIELDS, POSITIONAL, ReadFields
 from pyg_nsa.nn.hetero_inputs import HeteroInputs
 from pyg_nsa.swapping.arguments import arguments
 from pyg_nsa.swapping.layers import EdgeType, Layer
@@ -184,9 +184,8 @@ def _read(args: tuple[Any, ...], kwargs: dict[str, Any], held: dict[str, Any], o
     dictionaries = tuple(a for a in args if isinstance(a, Mapping))
     named = {k: v for k, v in {**kwargs, **held}.items() if k.endswith("_dict")}
     # The layer takes all of them, whatever their names resemble.
-    inputs = HeteroInputs(
-        "swap", dictionaries, named, read=[k.removesuffix("_dict") for k in named]
-    )
+    read = ReadFields(frozenset(k.removesuffix("_dict") for k in named))
+    inputs = HeteroInputs("swap", dictionaries, named, read=read)
     fields: dict[EdgeType, set[str]] = {}
     for name, values in inputs.fields.items():
         for key, value in values.items():

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pyg_nsa.api import EdgeKind, Operator, Options
 from pyg_nsa.attention import EdgeSet
 from pyg_nsa.config import EdgeSpec
+from pyg_nsa.nn.call_fields import ReadFields
 from pyg_nsa.nn.edge_term import EdgeTerm
 from pyg_nsa.nn.hetero_inputs import HeteroInputs
 from pyg_nsa.nn.hetero_nsa_conv import HeteroNSAConv
@@ -327,7 +328,8 @@ class Subject:
 
     def hetero_inputs(self, call: Call) -> HeteroInputs:
         """A call as the host sorts it."""
-        return HeteroInputs("pyg_nsa.testing", (), call, read=self.kind.fields(self.options))
+        read = ReadFields(frozenset(self.kind.fields(self.options)))
+        return HeteroInputs("pyg_nsa.testing", (), call, read=read)
 
     def inputs(self, call: Call) -> RelationInputs:
         """What the edge term of the relation reads."""
