@@ -121,15 +121,17 @@ def labels(
             f"{output}: expected a name ending in .csv or .tsv", param_hint="--output"
         )
 
-    from pyg_nsa.cell.files.cache import cache_folder
+    from pyg_nsa.cell.files.cache import cache_folder, naming_the_cache
+    from pyg_nsa.cell.files.sealed_file import write_atomically
     from pyg_nsa.cell.labels.simulated import simulate_labels, simulated_label_file
     from pyg_nsa.cell.network.metabolic_model import as_network, load_model
 
     network = as_network(load_model(model))
     folder = (cache or cache_folder()) / "processed"
-    table = simulate_labels(
-        network, folder, deletions=deletions, workers=workers, progress=not no_progress
-    )
+    with naming_the_cache(folder.parent):
+        table = simulate_labels(
+            network, folder, deletions=deletions, workers=workers, progress=not no_progress
+        )
     for size, name in ((1, "single"), (2, "pair"), (3, "triple")):
         chosen = table.sizes == size
         if chosen.any():
@@ -138,7 +140,8 @@ def labels(
             click.echo(f"{int(chosen.sum()):,} {name} deletions{interacting}")
     click.echo(f"kept in {simulated_label_file(network, folder, deletions)}")
     if output is not None:
-        table.to_frame().to_csv(output, index=False, sep="\t" if output.suffix == ".tsv" else ",")
+        text = table.to_frame().to_csv(index=False, sep="\t" if output.suffix == ".tsv" else ",")
+        write_atomically(output, text.encode())
         click.echo(f"wrote {output}")
 
 

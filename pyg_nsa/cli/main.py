@@ -61,6 +61,10 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except (click.exceptions.Exit, click.Abort):  # RuntimeErrors, too
             raise
+        except KeyboardInterrupt as error:
+            # The status that shells give it; by itself click says 1, as of a mistake.
+            click.echo("\ninterrupted", err=True)
+            raise click.exceptions.Exit(130) from error
         except ModuleNotFoundError as error:
             if error.name in ("torch", "torch_geometric") or (error.name or "").startswith(
                 "pyg_nsa"
@@ -83,7 +87,7 @@ class _Group(click.Group):
 def main(debug: bool) -> None:
     """Declared masks and edge biases for PyG's heterogeneous convolutions.
 
-    Exit status of every command: 0 fine, 1 problems, 2 wrong usage.
+    Exit status of every command: 0 fine, 1 problems, 2 wrong usage, 130 interrupted.
 
     To complete commands, options and files with the Tab key, put the line of your shell into its start-up file:
 

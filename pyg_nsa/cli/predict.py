@@ -106,11 +106,14 @@ def _check_output(file: Path) -> None:
 
 
 def _write(table: pd.DataFrame, file: Path) -> None:
+    from pyg_nsa.cell.files.sealed_file import write_atomically
+
     suffix = file.suffix.lower()
     if suffix == ".parquet":
         table.to_parquet(file, index=False)
     else:
-        table.to_csv(file, index=False, sep="," if suffix == ".csv" else "\t")
+        text = table.to_csv(index=False, sep="," if suffix == ".csv" else "\t")
+        write_atomically(file, text.encode())
 
 
 def _as_json(table: pd.DataFrame, deletions: Sequence[Sequence[str]]) -> str:

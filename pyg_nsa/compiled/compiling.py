@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 from collections.abc import Callable
@@ -25,7 +26,9 @@ def kept_on_disk(compiler: Callable[..., Any], *args: Any, **options: Any) -> Ca
 
     def decorate(function: Callable[..., Any]) -> Any:
         try:
-            return compiler(*args, cache=True, **options)(function)
+            return _saved_if_possible(compiler(*args, cache=True, **options)(function))
+        except OSError:  # the disk is full, and this one was compiled at once
+            return compiler(*args, **options)(function)
         except RuntimeError as error:
             if "no locator" not in str(error):
                 raise
@@ -33,6 +36,21 @@ def kept_on_disk(compiler: Callable[..., Any], *args: Any, **options: Any) -> Ca
             return compiler(*args, **options)(function)
 
     return decorate
+
+
+def _saved_if_possible(compiled: Any) -> Any:
+    """Lets what is compiled at a later call do without being kept where the disk is full; Numba raises that to the caller."""
+    cache = getattr(compiled, "_cache", None)
+    save = getattr(cache, "save_overload", None)
+    if cache is None or save is None:
+        return compiled
+
+    def save_if_possible(*args: Any) -> None:
+        with contextlib.suppress(OSError):
+            save(*args)
+
+    cache.save_overload = save_if_possible
+    return compiled
 
 
 def kernel_address(kernel: Callable[[Any], None]) -> int:

@@ -30,6 +30,7 @@ from pyg_nsa.cell.evaluation.comparison_page import (
 )
 from pyg_nsa.cell.evaluation.contenders import computed_names, contenders_of
 from pyg_nsa.cell.evaluation.held_out import computed_baselines
+from pyg_nsa.cell.files.sealed_file import write_atomically
 from pyg_nsa.cell.report.figure_style import save
 from pyg_nsa.cell.training.run_facts import machine, versions
 
@@ -113,7 +114,8 @@ def run_comparison(
         points = over_inits(metrics) if inits > 1 else metrics
         facts = _facts(cells, points, first, match, seeds, inits, command, failed)
         if cell.folder not in before or cell is cells[-1]:
-            metrics[_METRICS].to_csv(folder / "comparison.csv", index=False)
+            text = metrics[_METRICS].to_csv(index=False)
+            write_atomically(folder / "comparison.csv", text.encode())
             _write(folder, points, facts)
     models, lost = facts["models"], _failed_models(facts)
     over = f"{seeds} splits" if new_splits else f"{seeds} seeds"
@@ -234,7 +236,7 @@ def _shown_differences(facts: dict[str, Any]) -> list[list[str]]:
 
 def _write(folder: Path, metrics: pd.DataFrame, facts: dict[str, Any]) -> None:
     models, lost = facts["models"], _failed_models(facts)
-    (folder / "comparison.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    write_atomically(folder / "comparison.json", json.dumps(facts, indent=2).encode())
     text = _heading(facts) + markdown_table(
         ["subset", "target", "metric", *models], shown_rows(summary(metrics), models, lost)
     )
@@ -244,7 +246,7 @@ def _write(folder: Path, metrics: pd.DataFrame, facts: dict[str, Any]) -> None:
         text += markdown_table(["subset", "target", "metric", *models[1:]], rows)
     for note in _notes(facts):
         text += f"\n{note}\n"
-    (folder / "comparison.md").write_text(text, encoding="utf-8")
+    write_atomically(folder / "comparison.md", text.encode())
     points = "splits" if len(facts["split_seeds"]) > 1 else "seeds"
     held_out = HELD_OUT[facts["split"]]
     caption = f"{facts['organism']}, held-out {held_out}; points: {points}, whisker: one standard deviation"

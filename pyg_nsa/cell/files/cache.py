@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.data.dataset import PerturbationDataset
 
-__all__ = ["cache_folder", "dataset_options", "graph_options", "open_dataset"]
+__all__ = ["cache_folder", "dataset_options", "graph_options", "naming_the_cache", "open_dataset"]
 
 
 def cache_folder() -> Path:
     """Where graphs and labels are kept: ``PYG_NSA_CACHE``, or ``~/.cache/pyg_nsa``."""
     given = os.environ.get("PYG_NSA_CACHE")
     return Path(given) if given else Path.home() / ".cache" / "pyg_nsa"
+
+
+@contextlib.contextmanager
+def naming_the_cache(cache: Path) -> Iterator[None]:
+    """Adds to an error of the system what the folder is for, and how to name another one.
+
+    Args:
+        cache: Where graphs and labels are kept.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:  # not one of our own
+            error.add_note(
+                f"{cache} is the cache, where graphs and labels are kept; --cache or PYG_NSA_CACHE names another folder"
+            )
+        raise
 
 
 def graph_options(config: CellConfig) -> dict[str, Any]:
@@ -54,11 +73,14 @@ def open_dataset(
         FileNotFoundError: It is not in the cache, and ``build`` is ``False``.
         ModelFileError: The metabolic model can't be read.
         TableError: A table of genes or labels can't be read.
+        OSError: The cache can't be read or written.
     """
-    return PerturbationDataset(
-        cache or cache_folder(),
-        workers=config.data.label_workers,
-        progress=progress,
-        build=build,
-        **dataset_options(config),
-    )
+    cache = cache or cache_folder()
+    with naming_the_cache(cache):
+        return PerturbationDataset(
+            cache,
+            workers=config.data.label_workers,
+            progress=progress,
+            build=build,
+            **dataset_options(config),
+        )

@@ -75,14 +75,19 @@ def write_atomically(path: Path, content: bytes) -> None:
     Args:
         path: The file; its folder exists.
         content: All its bytes.
+
+    Raises:
+        OSError: It can't be written, as where the disk is full; what was there before stays. The error names the file.
     """
     # Not `tempfile`: its files can be read by their owner only, and a cache may be shared.
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk names none
+            error.filename = str(path)
         raise
 
 

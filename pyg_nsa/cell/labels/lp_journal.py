@@ -69,10 +69,18 @@ class LpJournal:
         self._file.close()
 
     def append(self, record: bytes) -> None:
-        """Add a record of :func:`pack_states`; it survives the process from here on."""
+        """Add a record of :func:`pack_states`; it survives the process from here on.
+
+        Raises:
+            OSError: It can't be written, as where the disk is full. The error names the file.
+        """
         head = _HEAD.pack(_MARK, len(record), hashlib.sha256(record).digest())
-        self._file.write(head + record)
-        self._file.flush()
+        try:
+            self._file.write(head + record)
+            self._file.flush()
+        except OSError as error:
+            error.filename = str(self.path)  # a full disk names none
+            raise
 
 
 def _records(content: bytes) -> list[tuple[bytes, int]]:

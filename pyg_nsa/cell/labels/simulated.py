@@ -69,17 +69,15 @@ def simulate_labels(
         raise ValueError(f"deletions={deletions!r}: expected one of {names}.")
     network = as_network(model)
     path = simulated_label_file(network, cache_dir, deletions)
+    if (kept := _kept(path, network)) is not None:  # needs no lock, so a cache may be read-only
+        return kept
     path.parent.mkdir(parents=True, exist_ok=True)
     journal_file = _file(network, cache_dir, "lps", ".journal")
     # One lock for all of a model's labels, for they share the journal.
     with FileLock(f"{journal_file}.lock"):
-        if path.exists():
-            try:
-                table = LabelTable.load(path)
-                logger.info("labels of %s: read from %s", network.model_id, path)
-                return table
-            except LabelFileError as error:
-                logger.warning("%s Simulating again.", error)
+        # Another process may have made it meanwhile.
+        if (kept := _kept(path, network, warn=True)) is not None:
+            return kept
         remove_leftovers(path)
         with (
             LpJournal(journal_file, network) as journal,
@@ -95,6 +93,20 @@ def simulate_labels(
             runner.reused,
             path,
         )
+    return table
+
+
+def _kept(path: Path, network: MetabolicNetwork, warn: bool = False) -> LabelTable | None:
+    """The table in a file; ``None`` if it is missing or damaged, which may be warned of."""
+    if not path.exists():
+        return None
+    try:
+        table = LabelTable.load(path)
+    except LabelFileError as error:
+        if warn:
+            logger.warning("%s Simulating again.", error)
+        return None
+    logger.info("labels of %s: read from %s", network.model_id, path)
     return table
 
 

@@ -118,7 +118,13 @@ def load_model(name_or_path: str | Path) -> cobra.Model:
                     DECOMPRESS[compression](path.read_bytes()) if compression else path.read_bytes()
                 )
                 plain = Path(folder) / f"model{'.xml' if kind == '.sbml' else kind}"
-                plain.write_bytes(content)
+                try:
+                    plain.write_bytes(content)
+                except OSError as error:
+                    raise ModelFileError(
+                        f"{path}: cannot be unpacked into the folder for temporary files ({error.strerror}: {folder}); TMPDIR names "
+                        "another folder"
+                    ) from error
             try:
                 model = readers[kind](str(plain))
             except Exception as error:

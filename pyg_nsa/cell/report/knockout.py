@@ -12,6 +12,7 @@ import pandas as pd
 from torch_geometric.data import HeteroData
 
 from pyg_nsa.cell.data.batch import PerturbationCollate
+from pyg_nsa.cell.files.sealed_file import write_atomically
 from pyg_nsa.cell.network.names import node_names
 from pyg_nsa.cell.network.stopped import what_stops
 from pyg_nsa.cell.report.attention_map import attention_around
@@ -117,7 +118,7 @@ def write_chosen_knockout(run: Path, knockout: WrittenDeletions, cache: Path | N
     (genes,) = knockout.deletions(set(graph["gene"].node_ids))
     row = predict_deletions(restored, [genes]).iloc[0]
     attention, names = explain_knockout(restored.module, graph, genes, restored.config.data.model)
-    attention.to_csv(run / "attention.csv", index=False)
+    write_atomically(run / "attention.csv", attention.to_csv(index=False).encode())
     facts["knockout"] = {
         "genes": list(genes),
         "names": names,
@@ -126,4 +127,4 @@ def write_chosen_knockout(run: Path, knockout: WrittenDeletions, cache: Path | N
         "chosen": "asked for; it may be a training gene",
         "stops": what_stops(graph, genes),
     }
-    (run / "run.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    write_atomically(run / "run.json", json.dumps(facts, indent=2).encode())

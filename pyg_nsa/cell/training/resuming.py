@@ -23,6 +23,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from pyg_nsa.cell.config import CheckpointEvery
 from pyg_nsa.cell.data.batch import PerturbationBatch, PerturbationLoader
+from pyg_nsa.cell.files.sealed_file import write_atomically
 from pyg_nsa.cell.training.interrupt import StopRequest, TrainingInterrupted
 
 __all__ = ["AtomicCheckpoints", "History", "LastCheckpoint", "RandomStates", "ResumableLoader"]
@@ -69,8 +70,12 @@ class AtomicCheckpoints(TorchCheckpointIO):
     ) -> None:
         """Saves; as Lightning asks."""
         partial = f"{path}.part"
-        super().save_checkpoint(checkpoint, partial, storage_options)
-        os.replace(partial, path)
+        try:
+            super().save_checkpoint(checkpoint, partial, storage_options)
+            os.replace(partial, path)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)  # a full disk would stay full
+            raise
 
 
 class RandomStates(Callback):
@@ -158,7 +163,7 @@ class History(Callback):
             }
         )
         if trainer.is_global_zero:
-            self.table().to_csv(self.path, index=False)
+            write_atomically(self.path, self.table().to_csv(index=False).encode())
 
     def table(self) -> pd.DataFrame:
         """All rows."""

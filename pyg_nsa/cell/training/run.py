@@ -21,6 +21,7 @@ from pyg_nsa.cell.data.known_labels import part_lines
 from pyg_nsa.cell.data.splits import HELD_OUT, Split, make_split
 from pyg_nsa.cell.evaluation.metrics import evaluate
 from pyg_nsa.cell.files.cache import cache_folder, open_dataset
+from pyg_nsa.cell.files.sealed_file import write_atomically
 from pyg_nsa.cell.models.baselines import BASELINES
 from pyg_nsa.cell.network.stopped import what_stops
 from pyg_nsa.cell.report.knockout import (
@@ -173,11 +174,11 @@ def _write_results(
 ) -> pd.DataFrame:
     """All that the report is made from; returns the metrics."""
     table = with_new_losses(pd.concat(predictions, ignore_index=True), dataset, split)
-    table.to_csv(folder / "predictions.csv", index=False)
+    write_atomically(folder / "predictions.csv", table.to_csv(index=False).encode())
     metrics = evaluate(table, replicates=_REPLICATES, seed=config.seed)
-    metrics.to_csv(folder / "metrics.csv", index=False)
+    write_atomically(folder / "metrics.csv", metrics.to_csv(index=False).encode())
     history = pd.concat([t.history.assign(model=name) for name, t in trained.items()])
-    history.to_csv(folder / "history.csv", index=False)
+    write_atomically(folder / "history.csv", history.to_csv(index=False).encode())
     main = next(iter(trained))
     knockout = choose_knockout(table, main)
     knockout["stops"] = what_stops(dataset.graph, knockout["genes"])
@@ -186,13 +187,13 @@ def _write_results(
         attention, names = explain_knockout(
             trained[main].module, dataset.graph, knockout["genes"], config.data.model
         )
-        attention.to_csv(folder / "attention.csv", index=False)
+        write_atomically(folder / "attention.csv", attention.to_csv(index=False).encode())
         knockout["names"] = names
     occupancy = tile_occupancy(dataset.graph, method=config.node_order)
-    occupancy.to_csv(folder / "occupancy.csv", index=False)
+    write_atomically(folder / "occupancy.csv", occupancy.to_csv(index=False).encode())
     facts = run_facts(config, dataset, split, trained, label_seconds)
     facts |= {"model": main, "knockout": knockout}
-    (folder / "run.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    write_atomically(folder / "run.json", json.dumps(facts, indent=2).encode())
     return metrics
 
 
@@ -202,12 +203,10 @@ def _write_results(
 def _write_config(folder: Path, config: CellConfig, text: str | None) -> None:
     """Before anything is trained: a run that is killed still says what it was."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(text or _as_yaml(config), encoding="utf-8")
     whole = plain_values(config)
     # At once: other processes of this run may be reading what was there.
-    partial = folder / "config.json.part"
-    partial.write_text(json.dumps(whole, indent=2), encoding="utf-8")
-    partial.replace(folder / "config.json")
+    write_atomically(folder / "config.yaml", (text or _as_yaml(config)).encode())
+    write_atomically(folder / "config.json", json.dumps(whole, indent=2).encode())
 
 
 def _as_yaml(config: CellConfig) -> str:
