@@ -20,19 +20,21 @@ from pyg_nsa.cell.files.tables import (
     separator_hint,
 )
 from pyg_nsa.cell.labels.doubts import (
+    contradicted_interactions,
     doubtful_columns,
     doubtful_values,
     undefined_interactions,
     without_undefined_interactions,
 )
 from pyg_nsa.cell.labels.gene_cells import split_genes
+from pyg_nsa.cell.labels.number_cells import cell_number
 from pyg_nsa.cell.labels.table import NUMBERS, PAD, LabelTable
 
 __all__ = ["READER_VERSION", "UnknownRows", "read_label_table", "warn_of_labels"]
 
 logger = logging.getLogger(__name__)
 
-READER_VERSION = 2  # raised whenever read_label_table makes something else of the same table
+READER_VERSION = 3  # raised whenever read_label_table makes something else of the same table
 
 UnknownRows = Literal["error", "skip"]
 _CONTRADICTING, _REPEATED, _WRONG, _UNKNOWN = (
@@ -55,7 +57,8 @@ def read_label_table(
     Columns, by name in the header: ``genes`` (ids separated by ``+``, ``,``, ``;``, ``|`` or spaces; an id that holds one of these
     is found whole) and ``fitness`` (relative to the wildtype), and optionally ``gene_interaction`` and ``fitness_std``; others are left alone, with a warning if their
     name is nearly one of these. An empty cell, ``NA`` or ``NaN`` is a missing value. Values that are hardly relative to the
-    wildtype are a warning, too (:mod:`pyg_nsa.cell.labels.doubts`), and so is a ``gene_interaction`` of a single deletion, which
+    wildtype are a warning, too (:mod:`pyg_nsa.cell.labels.doubts`), and so are interactions that the table's own fitness
+    contradicts, and a ``gene_interaction`` of a single deletion, which
     is left out.
 
     Args:
@@ -108,7 +111,7 @@ def read_label_table(
     unknown = problems[_UNKNOWN] if on_unknown == "error" else problems.pop(_UNKNOWN)
     if count := sum(map(len, problems.values())):
         raise TableError(
-            f"{where}: {count} problems. Genes are named as in the graph ({names[0]!r}, …), and every set of "
+            f"{where}: {count} problem{'s' * (count > 1)}. Genes are named as in the graph ({names[0]!r}, …), and every set of "
             f"genes has one row; average repeated measurements first:\n{listed(problems)}"
         )
     report = ""
@@ -140,6 +143,7 @@ def read_label_table(
     doubts += undefined_interactions(table, place)
     table = without_undefined_interactions(table)
     doubts += doubtful_values(table, place)
+    doubts += contradicted_interactions(table, place)
     said = [f"{where}: {doubt}" for doubt in doubts]
     table = replace(table, provenance={**table.provenance, "doubts": said})
     warn_of_labels(table)
@@ -159,12 +163,9 @@ def _numbers(rows: pd.DataFrame, name: str, problems: list[tuple[int, str]]) -> 
     values = np.full(len(rows), np.nan, np.float32)
     for i, cell in enumerate(rows[name] if name in rows.columns else ()):
         try:
-            value = np.nan if cell.lower() in ("", "na", "nan") else float(cell)
-            if np.isinf(value):
-                raise ValueError
-            values[i] = value
-        except ValueError:
-            problems.append((i, f"{name} {cell!r} is not a finite number"))
+            values[i] = cell_number(cell)
+        except ValueError as error:
+            problems.append((i, f"{name} {error}"))
     return values
 
 
