@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -29,6 +30,7 @@ from pyg_nsa.cell.labels.doubts import (
 from pyg_nsa.cell.labels.gene_cells import split_genes
 from pyg_nsa.cell.labels.number_cells import cell_number
 from pyg_nsa.cell.labels.table import NUMBERS, PAD, LabelTable
+from pyg_nsa.cell.network.gene_tables import id_hint
 
 __all__ = ["READER_VERSION", "UnknownRows", "read_label_table", "warn_of_labels"]
 
@@ -51,6 +53,7 @@ def read_label_table(
     graph: HeteroData,
     on_unknown: UnknownRows = "error",
     listing: Path | None = None,
+    written: Mapping[str, str] | None = None,
 ) -> LabelTable:
     """Join a table of measurements to a graph.
 
@@ -68,6 +71,8 @@ def read_label_table(
             warning that says which. Other problems are errors always.
         listing: The file for a list of all rows with problems, which is written if a message has no room for it; by
             default a new one in the folder for temporary files.
+        written: Ids by what a table may write for them, in lower case
+            (:func:`~pyg_nsa.cell.network.names.ids_as_written`), which messages about unknown genes name.
 
     Returns:
         One instance a row, in the table's order; ``provenance["left_out"]`` is the number of rows that were skipped, and
@@ -99,7 +104,7 @@ def read_label_table(
     problems: _Problems = {_CONTRADICTING: [], _REPEATED: [], _WRONG: [], _UNKNOWN: []}
     numbers = {name: _numbers(rows, name, problems[_WRONG]) for name in NUMBERS}
     row = row_name(has_first_line)
-    members = _members(rows, names, numbers, row, problems)
+    members = _members(rows, names, numbers, row, problems, written or {})
 
     def listed(found: _Problems) -> str:
         lines = {
@@ -175,6 +180,7 @@ def _members(
     numbers: dict[str, NDArray[np.float32]],
     row: str,
     problems: _Problems,
+    written: Mapping[str, str],
 ) -> list[tuple[int, ...]]:
     """Gene indices of each row."""
     index = {gene: i for i, gene in enumerate(names)}
@@ -188,7 +194,9 @@ def _members(
         if not ids:
             problems[_WRONG].append((i, "no genes"))
         elif missing:
-            text = f"unknown gene {', '.join(map(repr, missing))}"
+            text = "unknown gene " + ", ".join(
+                f"{gene!r}{id_hint(gene, written)}" for gene in missing
+            )
             problems[_UNKNOWN].append((i, text))
         elif len(genes) < len(ids):
             problems[_WRONG].append((i, f"a gene twice in {cell!r}"))
