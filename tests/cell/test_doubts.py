@@ -71,6 +71,31 @@ def test_interactions_of_single_deletions_are_left_out(graph, caplog):
     assert text.count("not defined") == 1  # of the first table only
 
 
+def test_interactions_that_the_fitness_in_the_same_table_contradicts(graph, caplog):
+    """A screen of scores, or with the sign turned, must not pass for epsilon."""
+    a, b, c, d = graph["gene"].node_ids[:4]
+    table = pd.DataFrame(
+        {
+            "genes": [a, b, c, f"{a};{b}", f"{c};{b}", f"{a};{c}", f"{a};{d}"],
+            "fitness": [0.9, 0.8, 1.0, 0.2, 0.75, 0.95, 0.1],
+            "gene_interaction": [None, None, None, 0.52, -0.05, None, 2.0],  # d was not measured
+        }
+    )
+    read, text = _said(graph, table, caplog)
+    assert "1 of 2 values of gene_interaction that can be compared are more than 0.3 off" in text
+    assert f"row 3: 0.52 of {a}+{b}, whose fitness makes it 0.2 - 0.9 * 0.8 = -0.52" in text
+    assert "With the other sign 1 of them would fit." in text
+    assert "row 4" not in text and "row 6" not in text
+    assert len(read.provenance["doubts"]) == 1
+    np.testing.assert_allclose(read.gene_interaction[3], 0.52)  # said, not changed
+    caplog.clear()
+    table.loc[3, "gene_interaction"] = 4.0 - 1.3
+    assert "other sign" not in _said(graph, table, caplog)[1]
+    caplog.clear()
+    table.loc[3, "gene_interaction"] = -0.5
+    assert _said(graph, table, caplog)[1] == ""
+
+
 def test_a_table_without_rows_is_refused(graph, tmp_path):
     labels, pairs = tmp_path / "labels.csv", tmp_path / "pairs.tsv"
     labels.write_text("genes,fitness\n")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import re
 import sys
@@ -9,7 +10,9 @@ import pytest
 import torch
 
 from pyg_nsa.cell.files.tables import TableError
+from pyg_nsa.cell.labels.measured import read_label_table
 from pyg_nsa.cell.network.graph import build_graph
+from pyg_nsa.cell.network.names import ids_as_written
 
 GPR = ("gene", "gpr", "reaction")
 RMR = ("reaction", "rmr", "metabolite")
@@ -270,6 +273,39 @@ def test_repeated_pairs_are_reported_with_lines(tmp_path, toy, caplog):
     assert caplog.messages == [
         f"{path}: 1 of 3 pairs stand in an earlier row, and make no second edge:\n"
         "  line 4: 'a', 'b' as in line 2"
+    ]
+
+
+@pytest.fixture
+def named(toy):
+    """The toy network with names of its first genes; two genes share one."""
+    rest = [""] * (len(toy.genes) - 3)
+    return dataclasses.replace(toy, gene_names=("PFK1", "double", "double", *rest))
+
+
+def test_a_gene_that_the_model_has_by_another_id_is_never_added(named):
+    """Added, it would be a second node of that gene, which no deletion and no reaction knows."""
+    first, second, *_ = named.genes
+    for alias in ("pfk1", "PFK1", first.upper()):
+        table = pd.DataFrame({"source": [alias, second], "target": [second, "new"]})
+        with pytest.raises(TableError) as error:
+            build_graph(named, gene_tables={"physical": table}, unknown="add", features=False)
+        assert f"row 0: {alias!r} (the model's {first!r})" in str(error.value)
+        assert "is not added" in str(error.value) and "row 1" not in str(error.value)
+    ambiguous = pd.DataFrame({"source": ["double"], "target": [first]})
+    graph = build_graph(named, gene_tables={"physical": ambiguous}, unknown="add", features=False)
+    assert graph["gene"].node_ids[-1] == "double"
+
+
+def test_labels_by_name_are_told_the_ids(named):
+    graph = build_graph(named, features=False)
+    first = named.genes[0]
+    table = pd.DataFrame({"genes": ["Pfk1", "zz"], "fitness": 1.0})
+    with pytest.raises(TableError) as error:
+        read_label_table(table, graph, written=ids_as_written(named))
+    assert str(error.value).splitlines()[1:] == [
+        f"  row 0: unknown gene 'Pfk1' (the model's {first!r})",
+        "  row 1: unknown gene 'zz'",
     ]
 
 

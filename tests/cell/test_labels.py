@@ -267,6 +267,31 @@ def test_of_many_problems_each_kind_is_shown_and_all_are_in_a_file(tmp_path, toy
     own.unlink()
 
 
+@pytest.mark.parametrize(
+    ("cell", "mend"),
+    [
+        ("0,92", "; with a decimal point it is 0.92"),
+        ("-1,5e-2", "; with a decimal point it is -1.5e-2"),
+        ("92 %", "; divide percent by 100"),
+        ("#N/A", "; leave the cell empty if nothing was measured"),
+        ("n.d.", "; leave the cell empty if nothing was measured"),
+        ("#DIV/0!", "; leave the cell empty if nothing was measured"),
+        ("-", "; leave the cell empty if nothing was measured"),
+        ("0_92", ""),  # no 92
+        ("low", ""),
+        ("1,234.5", ""),
+    ],
+)
+def test_what_a_spreadsheet_writes_in_the_place_of_a_number(tmp_path, toy_graph, cell, mend):
+    path = tmp_path / "measured.tsv"
+    path.write_text(f"genes\tfitness\na\t{cell}\n")
+    with pytest.raises(TableError) as error:
+        read_label_table(path, toy_graph)
+    assert str(error.value).splitlines()[1:] == [
+        f"  line 2: fitness {cell!r} is not a finite number{mend}"
+    ]
+
+
 def test_lines_are_those_of_the_file_where_cells_hold_line_breaks(tmp_path, toy_graph):
     path = tmp_path / "measured.csv"
     path.write_bytes(
@@ -291,7 +316,7 @@ def test_measured_table_in_parquet(tmp_path, toy_graph):
         "gene_interaction": [-0.1, None, None],
     }
     pd.DataFrame(rows).to_parquet(path)
-    with pytest.raises(TableError, match=r"1 problems\..*\n  row 2: unknown gene 'zz'$"):
+    with pytest.raises(TableError, match=r"1 problem\..*\n  row 2: unknown gene 'zz'$"):
         read_label_table(path, toy_graph)
     table = read_label_table(path, toy_graph, on_unknown="skip")
     assert table.genes.tolist() == [[0, 1], [2, -1]]
@@ -310,7 +335,7 @@ def test_rows_with_unknown_genes_can_be_skipped_with_a_report(tmp_path, toy_grap
         f"{path}: left out 2 of 4 rows:\n  line 3: unknown gene 'zz'\n  line 6: unknown gene 'yy'"
     ]
     path.write_text("genes\tfitness\na\t1\nzz\t0.5\na\t0.5\n")
-    with pytest.raises(TableError, match=r"1 problems\..*\n  line 4: contradicts line 2 \(a\)$"):
+    with pytest.raises(TableError, match=r"1 problem\..*\n  line 4: contradicts line 2 \(a\)$"):
         read_label_table(path, toy_graph, on_unknown="skip")  # what contradicts is never skipped
     with pytest.raises(ValueError, match="on_unknown='drop': expected 'error' or 'skip'"):
         read_label_table(path, toy_graph, on_unknown="drop")

@@ -17,9 +17,11 @@ from rich.console import Console
 from pyg_nsa.cell.config import CellConfig, TrainingConfig
 from pyg_nsa.cell.data.batch import PerturbationLoader
 from pyg_nsa.cell.data.splits import split_by_gene
+from pyg_nsa.cell.evaluation.comparison import run_comparison
 from pyg_nsa.cell.evaluation.metrics import compare
 from pyg_nsa.cell.files.cache import open_dataset
 from pyg_nsa.cell.models.build import build_model
+from pyg_nsa.cell.training.dry_run import dry_run
 from pyg_nsa.cell.training.lightning_module import (
     CellModule,
     NotFiniteError,
@@ -192,6 +194,23 @@ def test_what_was_never_trained_is_not_reported(cache, tmp_path):
     assert predictions["fitness_pred"].notna().all()
     metrics = pd.read_csv(tmp_path / "run" / "metrics.csv")
     assert metrics[metrics["target"] == "gene_interaction"]["value"].isna().all()
+
+
+def test_where_no_label_is_known_nothing_is_trained(cache, tmp_path, textbook_model):
+    """A table whose columns came out empty would give a model that predicts nothing, and a report of dashes."""
+    genes = [gene.id for gene in textbook_model.genes][:30]
+    table = pd.DataFrame({"genes": genes, "fitness": None})
+    table.to_csv(tmp_path / "empty.csv", index=False)
+    config = tiny_config(tmp_path, f"data.labels={tmp_path / 'empty.csv'}", "baselines=[mean]")
+    said = r"empty\.csv: nothing can be learned: none of the 21 training instances has a known fitness or gene_interaction"
+    for attempt in (
+        lambda: run_training(config, tmp_path / "run", cache=cache, progress=False),
+        lambda: dry_run(config, cache),
+        lambda: run_comparison({"tiny": config}, tmp_path / "compare", cache=cache, progress=False),
+    ):
+        with pytest.raises(ValueError, match=said):
+            attempt()
+    assert not (tmp_path / "run" / "hetero_nsa").exists()
 
 
 def test_missing_labels_do_not_count_and_nan_loss_names_the_instances(dataset, config):

@@ -54,6 +54,7 @@ from pyg_nsa.cell.network.metabolic_model import (
     load_model,
     model_file,
 )
+from pyg_nsa.cell.network.names import ids_as_written
 from pyg_nsa.cell.network.sizes import dense_mask_bytes, graph_bytes, readable
 from pyg_nsa.errors import nearest
 
@@ -61,7 +62,7 @@ __all__ = ["MaterialisedDataset", "PerturbationDataset"]
 
 logger = logging.getLogger(__name__)
 
-GRAPH_VERSION = 4  # raised whenever build_graph gives something else for the same input
+GRAPH_VERSION = 5  # raised whenever build_graph gives something else for the same input
 
 
 class PerturbationDataset(Dataset):
@@ -190,7 +191,9 @@ class PerturbationDataset(Dataset):
             return simulated_label_file(network, folder, deletions).name
         file = folder / f"labels-measured-{self._key}.npz"
         listing = file.with_suffix(".problems.txt")
-        return read_label_table(self.labels, graph, self.unknown_labels, listing).save(file).name
+        written = ids_as_written(network)
+        table = read_label_table(self.labels, graph, self.unknown_labels, listing, written)
+        return table.save(file).name
 
     def _read(self) -> tuple[HeteroData, LabelTable] | None:
         """Graph and labels from ``processed/``; ``None`` if they are missing or damaged."""

@@ -7,7 +7,26 @@ import numpy as np
 from pyg_nsa.cell.data.splits import Split
 from pyg_nsa.cell.labels.table import TARGETS, LabelTable
 
-__all__ = ["part_lines"]
+__all__ = ["check_known", "part_lines"]
+
+
+def check_known(split: Split, table: LabelTable) -> None:
+    """Make sure that there is something to learn.
+
+    Args:
+        split: The parts.
+        table: The labels that they divide.
+
+    Raises:
+        ValueError: No instance of the training part has a known label of any target.
+    """
+    if not np.isfinite(table.y[split.part("train")]).any():
+        count = len(split.part("train"))
+        where = table.provenance.get("file", "the labels")
+        raise ValueError(
+            f"{where}: nothing can be learned: none of the {count:,} training instances has a known "
+            f"{' or '.join(TARGETS)}. Fill these columns, whose empty cells are values that were not measured."
+        )
 
 
 def part_lines(split: Split, table: LabelTable) -> list[str]:

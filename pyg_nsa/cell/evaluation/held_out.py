@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.data.dataset import PerturbationDataset
+from pyg_nsa.cell.data.known_labels import check_known
 from pyg_nsa.cell.data.splits import Split, make_split
 from pyg_nsa.cell.evaluation.metrics import evaluate
 from pyg_nsa.cell.models.baselines import BASELINES
@@ -52,6 +53,7 @@ def split_and_parts(
     known = _KNOWN.setdefault(dataset, {})
     if key not in known:
         split = make_split(dataset.table, data.split, data.fractions, config.seed)
+        check_known(split, dataset.table)
         known[key] = (
             split,
             {

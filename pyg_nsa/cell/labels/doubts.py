@@ -1,5 +1,5 @@
 """What in a table of measurements is no error, and yet hardly meant: columns that are nearly named, values of another scale, interactions of
-one gene."""
+one gene, interactions that the table's own fitness contradicts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pyg_nsa.cell.labels.table import LabelTable
 from pyg_nsa.errors import nearest
 
 __all__ = [
+    "contradicted_interactions",
     "doubtful_columns",
     "doubtful_values",
     "undefined_interactions",
@@ -29,6 +30,7 @@ _PLAUSIBLE = {
     "gene_interaction": (-3.0, 3.0),
     "fitness_std": (0.0, 3.0),
 }
+_CONTRADICTED = 0.3  # noise of three measured fitnesses hardly makes that much
 _SCALE = "Expected is growth relative to the wildtype: 1 where a deletion changes nothing, 0 where nothing grows"
 
 
@@ -63,7 +65,7 @@ def doubtful_values(table: LabelTable, place: Callable[[int], str]) -> list[str]
     found = []
     checked = dict(_PLAUSIBLE)
     single = table.fitness[(table.sizes == 1) & np.isfinite(table.fitness)]
-    median = float(np.median(single)) if len(single) >= _ENOUGH else 1.0
+    median = _median(single)
     if not _USUAL_MEDIAN[0] <= median <= _USUAL_MEDIAN[1]:
         del checked["fitness"]  # on another scale all of it would be listed
         percent = _PERCENT[0] <= median <= _PERCENT[1]
@@ -82,6 +84,46 @@ def doubtful_values(table: LabelTable, place: Callable[[int], str]) -> list[str]
         some = f"{len(listed):,} values are" if len(listed) > 1 else "1 value is"
         found.append(f"{some} far from what a cell does. {_SCALE}:\n{problem_list(listed)}")
     return found
+
+
+def contradicted_interactions(table: LabelTable, place: Callable[[int], str]) -> list[str]:
+    """Gene interactions of pairs that are far from what the fitness in the same table makes of them.
+
+    They may have the other sign, be scores or logarithms, or follow another definition. Triples are not looked at.
+
+    Args:
+        table: The labels.
+        place: What a message calls an instance, such as ``line 7``.
+
+    Returns:
+        One text, or none; none where fitness is on another scale, of which :func:`doubtful_values` tells.
+    """
+    alone = np.full(len(table.gene_ids), np.nan)
+    single = (table.sizes == 1) & np.isfinite(table.fitness)
+    alone[table.genes[single, 0]] = table.fitness[single]
+    pairs = np.flatnonzero(table.sizes == 2)
+    if not len(pairs) or not _USUAL_MEDIAN[0] <= _median(table.fitness[single]) <= _USUAL_MEDIAN[1]:
+        return []
+    a, b = alone[table.genes[pairs, 0]], alone[table.genes[pairs, 1]]
+    told = table.gene_interaction[pairs].astype(np.float64)
+    expected = table.fitness[pairs].astype(np.float64) - a * b
+    compared = int(np.isfinite(told - expected).sum())
+    far = np.flatnonzero(np.abs(told - expected) > _CONTRADICTED)  # NaN is not
+    if not len(far):
+        return []
+    listed = [
+        f"{place(int(pairs[k]))}: {told[k]:.4g} of {'+'.join(table.ids(int(pairs[k])))}, whose fitness makes it "
+        f"{table.fitness[pairs[k]]:.4g} - {a[k]:.4g} * {b[k]:.4g} = {expected[k]:.4g}"
+        for k in far
+    ]
+    turned = int((np.abs(told[far] + expected[far]) <= _CONTRADICTED).sum())
+    hint = f" With the other sign {turned:,} of them would fit." if 2 * turned > len(far) else ""
+    values = f"{len(far):,} of {compared:,} values of gene_interaction that can be compared"
+    return [
+        f"{values} are more than {_CONTRADICTED} off f_ab - f_a * f_b of this table's fitness. Expected is that difference, "
+        f"in units of fitness, negative where two deletions do more harm than each by itself foretells.{hint} They are "
+        f"trained on as they stand:\n{problem_list(listed)}"
+    ]
 
 
 def undefined_interactions(table: LabelTable, place: Callable[[int], str]) -> list[str]:
@@ -109,6 +151,11 @@ def without_undefined_interactions(table: LabelTable) -> LabelTable:
     """The table with NaN in the place of gene interactions of single deletions."""
     values = np.where(_undefined(table), np.float32(np.nan), table.gene_interaction)
     return replace(table, gene_interaction=values)
+
+
+def _median(single: NDArray[np.float32]) -> float:
+    """Of the fitness of single deletions; 1 where there are too few to say."""
+    return float(np.median(single)) if len(single) >= _ENOUGH else 1.0
 
 
 def _undefined(table: LabelTable) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -20,19 +21,22 @@ from pyg_nsa.cell.files.tables import (
     separator_hint,
 )
 from pyg_nsa.cell.labels.doubts import (
+    contradicted_interactions,
     doubtful_columns,
     doubtful_values,
     undefined_interactions,
     without_undefined_interactions,
 )
 from pyg_nsa.cell.labels.gene_cells import split_genes
+from pyg_nsa.cell.labels.number_cells import cell_number
 from pyg_nsa.cell.labels.table import NUMBERS, PAD, LabelTable
+from pyg_nsa.cell.network.gene_tables import id_hint
 
 __all__ = ["READER_VERSION", "UnknownRows", "read_label_table", "warn_of_labels"]
 
 logger = logging.getLogger(__name__)
 
-READER_VERSION = 2  # raised whenever read_label_table makes something else of the same table
+READER_VERSION = 3  # raised whenever read_label_table makes something else of the same table
 
 UnknownRows = Literal["error", "skip"]
 _CONTRADICTING, _REPEATED, _WRONG, _UNKNOWN = (
@@ -49,13 +53,15 @@ def read_label_table(
     graph: HeteroData,
     on_unknown: UnknownRows = "error",
     listing: Path | None = None,
+    written: Mapping[str, str] | None = None,
 ) -> LabelTable:
     """Join a table of measurements to a graph.
 
     Columns, by name in the header: ``genes`` (ids separated by ``+``, ``,``, ``;``, ``|`` or spaces; an id that holds one of these
     is found whole) and ``fitness`` (relative to the wildtype), and optionally ``gene_interaction`` and ``fitness_std``; others are left alone, with a warning if their
     name is nearly one of these. An empty cell, ``NA`` or ``NaN`` is a missing value. Values that are hardly relative to the
-    wildtype are a warning, too (:mod:`pyg_nsa.cell.labels.doubts`), and so is a ``gene_interaction`` of a single deletion, which
+    wildtype are a warning, too (:mod:`pyg_nsa.cell.labels.doubts`), and so are interactions that the table's own fitness
+    contradicts, and a ``gene_interaction`` of a single deletion, which
     is left out.
 
     Args:
@@ -65,6 +71,8 @@ def read_label_table(
             warning that says which. Other problems are errors always.
         listing: The file for a list of all rows with problems, which is written if a message has no room for it; by
             default a new one in the folder for temporary files.
+        written: Ids by what a table may write for them, in lower case
+            (:func:`~pyg_nsa.cell.network.names.ids_as_written`), which messages about unknown genes name.
 
     Returns:
         One instance a row, in the table's order; ``provenance["left_out"]`` is the number of rows that were skipped, and
@@ -96,7 +104,7 @@ def read_label_table(
     problems: _Problems = {_CONTRADICTING: [], _REPEATED: [], _WRONG: [], _UNKNOWN: []}
     numbers = {name: _numbers(rows, name, problems[_WRONG]) for name in NUMBERS}
     row = row_name(has_first_line)
-    members = _members(rows, names, numbers, row, problems)
+    members = _members(rows, names, numbers, row, problems, written or {})
 
     def listed(found: _Problems) -> str:
         lines = {
@@ -108,7 +116,7 @@ def read_label_table(
     unknown = problems[_UNKNOWN] if on_unknown == "error" else problems.pop(_UNKNOWN)
     if count := sum(map(len, problems.values())):
         raise TableError(
-            f"{where}: {count} problems. Genes are named as in the graph ({names[0]!r}, …), and every set of "
+            f"{where}: {count} problem{'s' * (count > 1)}. Genes are named as in the graph ({names[0]!r}, …), and every set of "
             f"genes has one row; average repeated measurements first:\n{listed(problems)}"
         )
     report = ""
@@ -140,6 +148,7 @@ def read_label_table(
     doubts += undefined_interactions(table, place)
     table = without_undefined_interactions(table)
     doubts += doubtful_values(table, place)
+    doubts += contradicted_interactions(table, place)
     said = [f"{where}: {doubt}" for doubt in doubts]
     table = replace(table, provenance={**table.provenance, "doubts": said})
     warn_of_labels(table)
@@ -159,12 +168,9 @@ def _numbers(rows: pd.DataFrame, name: str, problems: list[tuple[int, str]]) -> 
     values = np.full(len(rows), np.nan, np.float32)
     for i, cell in enumerate(rows[name] if name in rows.columns else ()):
         try:
-            value = np.nan if cell.lower() in ("", "na", "nan") else float(cell)
-            if np.isinf(value):
-                raise ValueError
-            values[i] = value
-        except ValueError:
-            problems.append((i, f"{name} {cell!r} is not a finite number"))
+            values[i] = cell_number(cell)
+        except ValueError as error:
+            problems.append((i, f"{name} {error}"))
     return values
 
 
@@ -174,6 +180,7 @@ def _members(
     numbers: dict[str, NDArray[np.float32]],
     row: str,
     problems: _Problems,
+    written: Mapping[str, str],
 ) -> list[tuple[int, ...]]:
     """Gene indices of each row."""
     index = {gene: i for i, gene in enumerate(names)}
@@ -187,7 +194,9 @@ def _members(
         if not ids:
             problems[_WRONG].append((i, "no genes"))
         elif missing:
-            text = f"unknown gene {', '.join(map(repr, missing))}"
+            text = "unknown gene " + ", ".join(
+                f"{gene!r}{id_hint(gene, written)}" for gene in missing
+            )
             problems[_UNKNOWN].append((i, text))
         elif len(genes) < len(ids):
             problems[_WRONG].append((i, f"a gene twice in {cell!r}"))

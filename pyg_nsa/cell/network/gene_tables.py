@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,7 @@ from pyg_nsa.cell.files.tables import (
     separator_hint,
 )
 
-__all__ = ["GenePairs", "UnknownGenes", "check_unknown", "read_gene_pairs"]
+__all__ = ["GenePairs", "UnknownGenes", "check_unknown", "id_hint", "read_gene_pairs"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +58,19 @@ def check_unknown(unknown: str) -> None:
         raise ValueError(f"unknown={unknown!r}: expected 'error', 'skip' or 'add'.")
 
 
+def id_hint(gene: str, written: Mapping[str, str]) -> str:
+    """What follows an unknown gene in a message: the id of the model that is meant, where ``written`` has it."""
+    meant = written.get(gene.lower())
+    return f" (the model's {meant!r})" if meant else ""
+
+
 def read_gene_pairs(
     name: str,
     table: str | Path | pd.DataFrame,
     gene_ids: list[str],
     unknown: UnknownGenes = "error",
     *,
+    written: Mapping[str, str] | None = None,
     quiet: bool = False,
 ) -> GenePairs:
     """Read one relation.
@@ -72,13 +80,16 @@ def read_gene_pairs(
         table: As for :func:`pyg_nsa.cell.network.graph.build_graph`.
         gene_ids: The genes; with ``unknown="add"`` new ones are appended.
         unknown: What to do with ids that are not among them: ``"error"``, ``"skip"`` their rows, or ``"add"`` them.
+        written: Ids by what a table may write for them, in lower case
+            (:func:`~pyg_nsa.cell.network.names.ids_as_written`); messages name these ids, and such genes are not added.
         quiet: Log no warning about rows that are skipped or repeated; the caller reports them.
 
     Returns:
         The pairs, and what was left out.
 
     Raises:
-        TableError: If the table cannot be read, holds no pairs, or has unknown ids and ``unknown="error"``.
+        TableError: If the table cannot be read, holds no pairs, or has unknown ids and ``unknown="error"``, or with ``unknown="add"``
+            names of genes that are there by another id: added, they would be second nodes of those genes.
     """
     rows, where, has_first_line = read_rows(table, f"gene_tables[{name!r}]")
     if rows.shape[1] < 2:
@@ -97,18 +108,22 @@ def read_gene_pairs(
             f"{where}: no pairs of genes{head}. Fill the table, or take gene_tables[{name!r}] and its edge type out."
         )
     row = row_name(has_first_line)
+    meant = written or {}
     found: dict[tuple[int, int], int] = {}
     result = GenePairs(np.empty((2, 0), np.int64), len(cells))
     for number, (source, target) in zip(cells.index, cells.itertuples(index=False), strict=True):
         missing = list(dict.fromkeys(gene for gene in (source, target) if gene not in index))
-        if unknown == "add" and "" not in missing:
+        known_otherwise = any(gene.lower() in meant for gene in missing)
+        if unknown == "add" and "" not in missing and not known_otherwise:
             for gene in missing:
                 index[gene] = len(gene_ids)
                 gene_ids.append(gene)
                 result.added.append(gene)
             missing = []
         if missing:
-            what = ", ".join(repr(gene) if gene else "an empty cell" for gene in missing)
+            what = ", ".join(
+                f"{gene!r}{id_hint(gene, meant)}" if gene else "an empty cell" for gene in missing
+            )
             result.unknown.append(f"{row} {number}: {what}")
             result.unknown_ids.extend(gene for gene in missing if gene)
         elif (first := found.setdefault((index[source], index[target]), number)) != number:
@@ -117,11 +132,15 @@ def read_gene_pairs(
         share = f"in {len(result.unknown)} of {len(cells)} pairs"
         listed = problem_list(result.unknown)
         if unknown != "skip":
+            mend = (
+                ", or add the genes ('add' there)"
+                if unknown == "error"
+                else "; a gene that the model has by another id is not added, nor is an empty cell"
+            )
             raise TableError(
                 f"{where}: gene ids that the model does not have, {share}. "
-                f"Correct them, or leave those pairs out (data.unknown_genes: skip in a configuration, unknown='skip' in Python), "
-                f"or add the genes ('add' there):\n"
-                f"{listed}"
+                "Correct them, or leave those pairs out (data.unknown_genes: skip in a configuration, unknown='skip' in Python)"
+                f"{mend}:\n{listed}"
             )
         if not quiet:
             logger.warning(

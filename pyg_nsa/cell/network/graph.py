@@ -36,6 +36,7 @@ from torch_geometric.data import HeteroData
 from pyg_nsa.cell.network.features import add_features
 from pyg_nsa.cell.network.gene_tables import UnknownGenes, check_unknown, read_gene_pairs
 from pyg_nsa.cell.network.metabolic_model import MetabolicNetwork, as_network
+from pyg_nsa.cell.network.names import ids_as_written
 from pyg_nsa.cell.network.reaction_nodes import ReactionNodes, expand_reactions
 
 __all__ = [
@@ -82,7 +83,8 @@ def build_graph(
         model's objective), and with the feature ``flux`` also ``flux`` (float32, the wildtype flux of the node's reaction). Reaction nodes are named ``<reaction>|<number of the clause>|forward`` or ``…|backward``.
 
     Raises:
-        TableError: If a table cannot be read, or has unknown ids and ``unknown="error"``.
+        TableError: If a table cannot be read, or has unknown ids and ``unknown="error"``, or names of the model's genes and
+            ``unknown="add"``.
         ValueError: For a relation name that the graph uses itself, or unknown feature names.
     """
     network = as_network(model)
@@ -98,7 +100,9 @@ def build_graph(
     gene_ids = list(network.genes)
     relations: dict[str, NDArray[np.int64]] = {}
     for name, table in tables.items():
-        relations[name] = read_gene_pairs(name, table, gene_ids, unknown).pairs
+        relations[name] = read_gene_pairs(
+            name, table, gene_ids, unknown, written=ids_as_written(network)
+        ).pairs
     if use_proxies:
         relations["co_complex"] = co_complex_pairs(network)
         relations["producer_consumer"] = producer_consumer_pairs(network)

@@ -225,6 +225,7 @@ class MetabolicNetwork:
         objective: ``[R]`` float64, coefficients of the objective, which is maximised.
         clauses: Per reaction its clauses, each an ascending tuple of gene indices; empty for a reaction without genes.
         subsystems: Per reaction the pathway that the model files it under, empty without one; ``()`` if none is known.
+        gene_names: Per gene what people call it, empty without a name; ``()`` if none is known.
     """
 
     model_id: str
@@ -237,12 +238,17 @@ class MetabolicNetwork:
     objective: NDArray[np.float64]
     clauses: tuple[tuple[tuple[int, ...], ...], ...]
     subsystems: tuple[str, ...] = ()
+    gene_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shape = (len(self.metabolites), len(self.reactions))
         if self.stoichiometry.shape != shape:
             raise ValueError(
                 f"stoichiometry: expected shape {shape} (metabolites, reactions), got {self.stoichiometry.shape}."
+            )
+        if self.gene_names and len(self.gene_names) != len(self.genes):
+            raise ValueError(
+                f"gene_names: expected one entry per gene ({len(self.genes)}), got {len(self.gene_names)}."
             )
         given = ("subsystems",) if self.subsystems else ()
         for name in ("lower", "upper", "objective", "clauses", *given):
@@ -315,6 +321,7 @@ class MetabolicNetwork:
             objective=objective,
             clauses=tuple(clauses),
             subsystems=tuple(str(reaction.subsystem or "").strip() for reaction in model.reactions),
+            gene_names=tuple(str(gene.name or "").strip() for gene in model.genes),
         )
 
     def fingerprint(self) -> str:

@@ -17,6 +17,7 @@ from pyg_nsa.cell.network.gene_tables import GenePairs, read_gene_pairs
 from pyg_nsa.cell.network.graph import MAX_DEGREE, build_graph
 from pyg_nsa.cell.network.growth_info import growth_info
 from pyg_nsa.cell.network.metabolic_model import MetabolicNetwork, as_network
+from pyg_nsa.cell.network.names import ids_as_written
 from pyg_nsa.cell.network.sizes import dense_mask_bytes, graph_bytes
 
 __all__ = ["model_info"]
@@ -51,7 +52,9 @@ def model_info(
     """
     network = as_network(model)
     tables = {
-        name: read_gene_pairs(name, table, list(network.genes), "skip", quiet=True)
+        name: read_gene_pairs(
+            name, table, list(network.genes), "skip", written=ids_as_written(network), quiet=True
+        )
         for name, table in (gene_tables or {}).items()
     }
     names = np.array(network.genes, dtype=object)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pyg_nsa.cell.network.metabolic_model import ModelFileError, load_model
+from pyg_nsa.cell.network.metabolic_model import MetabolicNetwork, ModelFileError, load_model
 from pyg_nsa.cell.network.reaction_nodes import reaction_id
 
-__all__ = ["genes_by_name", "node_names"]
+__all__ = ["genes_by_name", "ids_as_written", "node_names"]
 
 
 def node_names(model: str | Path, nodes: Iterable[tuple[str, str]]) -> dict[str, dict[str, str]]:
@@ -56,3 +57,23 @@ def genes_by_name(model: str | Path) -> dict[str, str]:
     except ModelFileError:
         return {}
     return {str(gene.name).lower(): gene.id for gene in genes if gene.name}
+
+
+def ids_as_written(network: MetabolicNetwork) -> dict[str, str]:
+    """Ids of genes by their names, and by the ids themselves, in lower case.
+
+    What several genes are called is left out, for it does not say which is meant.
+    So ``pgi1`` and ``ybr196c`` lead to ``YBR196C``.
+
+    Args:
+        network: The model.
+    """
+    ids = {gene.lower(): gene for gene in network.genes}
+    names = [name.lower() for name in network.gene_names]
+    times = Counter(names)
+    named = {
+        name: gene
+        for name, gene in zip(names, network.genes, strict=False)
+        if name and times[name] == 1
+    }
+    return {**named, **ids}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.data.batch import PerturbationCollate
 from pyg_nsa.cell.data.dataset import PerturbationDataset
-from pyg_nsa.cell.data.known_labels import part_lines
+from pyg_nsa.cell.data.known_labels import check_known, part_lines
 from pyg_nsa.cell.data.splits import Split, make_split
 from pyg_nsa.cell.files.cache import open_dataset
 from pyg_nsa.cell.training.experiment import builders
@@ -38,6 +38,7 @@ def dry_run(config: CellConfig, cache: Path | None = None) -> str:
 
     Raises:
         ConfigError: The configuration does not fit the graph.
+        ValueError: No training instance has a known label.
     """
     try:
         return _describe(config, open_dataset(config, cache, progress=False, build=False), True)
@@ -49,6 +50,7 @@ def dry_run(config: CellConfig, cache: Path | None = None) -> str:
 def _describe(config: CellConfig, dataset: PerturbationDataset, cached: bool) -> str:
     graph, how = dataset.graph, config.training
     split = make_split(dataset.table, config.data.split, config.data.fractions, config.seed)
+    check_known(split, dataset.table)
     sampler = training_sampler(dataset, split, config, config.seed)
     index = [i for _, i in zip(range(how.batch_size), sampler, strict=False)]
     batch = PerturbationCollate(graph)(dataset.__getitems__(index))

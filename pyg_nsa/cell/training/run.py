@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.data.dataset import PerturbationDataset
-from pyg_nsa.cell.data.known_labels import part_lines
+from pyg_nsa.cell.data.known_labels import check_known, part_lines
 from pyg_nsa.cell.data.splits import HELD_OUT, Split, make_split
 from pyg_nsa.cell.evaluation.metrics import evaluate
 from pyg_nsa.cell.files.cache import cache_folder, open_dataset
@@ -85,6 +85,7 @@ def run_training(
         ModelFileError: The metabolic model can't be read.
         NotFiniteError: The loss or its gradient became NaN or infinite.
         TrainingInterrupted: Ctrl-C; ``resume`` goes on.
+        ValueError: No training instance has a known label.
     """
     if console is None:
         # Piped into a file there is no terminal to ask for its width, and tables should stay whole.
@@ -116,6 +117,7 @@ def _run(
     label_seconds = time.monotonic() - start
     split = make_split(dataset.table, config.data.split, config.data.fractions, config.seed)
     _print_data(console, dataset, split, label_seconds)
+    check_known(split, dataset.table)
     pairs = config.data.evaluation_pairs
     parts = {
         p: evaluation_instances(dataset, split, p, pairs, config.seed) for p in ("val", "test")
