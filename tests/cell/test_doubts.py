@@ -36,7 +36,12 @@ def test_nothing_is_said_of_usual_labels(graph, caplog):
 
 @pytest.mark.parametrize(
     ("column", "meant"),
-    [("gene_interactions", "gene_interaction"), ("fitness_sd", "fitness_std")],
+    [
+        ("gene_interactions", "gene_interaction"),
+        ("fitness_sd", "fitness_std"),
+        ("epsilon", "gene_interaction"),
+        ("GI score", "gene_interaction"),
+    ],
 )
 def test_a_column_that_is_nearly_one_that_is_read(graph, caplog, column, meant):
     _, text = _said(graph, _table(graph, [1.0, 0.5], **{column: 0.1}), caplog)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from itertools import combinations
 
 import cobra
@@ -147,6 +148,9 @@ def test_errors(toy):
         ValueError, match=r"Model 'toy': the wildtype does not grow \(objective 0\)\. Check its"
     ):
         GrowthSimulator(dead)
+    aimless = replace(dead, objective=np.zeros_like(dead.objective))
+    with pytest.raises(ValueError, match=r"It has no objective: name the reaction"):
+        GrowthSimulator(aimless)
     endless = toy_network(
         {"uptake": {"A": 1.0}, "growth": {"A": -1.0}},
         {},

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -144,3 +146,23 @@ def test_a_table_of_labels_is_written_whole(tmp_path, full_after):
     assert result.exit_code == 1
     assert str(output) in result.output
     assert Path(output).read_text() == "before"
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    file, link = tmp_path / "elsewhere" / "table.csv", tmp_path / "table.csv"
+    file.write_bytes(b"before")
+    link.symlink_to(file)
+    write_atomically(link, b"after")
+    assert link.is_symlink() and file.read_bytes() == b"after"
+    assert sorted(p.name for p in file.parent.iterdir()) == ["table.csv"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_written_to(tmp_path):
+    pipe = tmp_path / "table.csv"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_bytes)
+        write_atomically(pipe, b"all of it")
+        assert read.result(timeout=10) == b"all of it"

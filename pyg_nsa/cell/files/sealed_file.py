@@ -79,6 +79,10 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: It can't be written, as where the disk is full; what was there before stays. The error names the file.
     """
+    if path.exists() and not path.is_file():  # such as a pipe, which is read while it is written
+        path.write_bytes(content)
+        return
+    path = path.resolve()  # what a link leads to is written, and the link stays
     # Not `tempfile`: its files can be read by their owner only, and a cache may be shared.
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:

@@ -30,6 +30,11 @@ _PLAUSIBLE = {
     "gene_interaction": (-3.0, 3.0),
     "fitness_std": (0.0, 3.0),
 }
+#: What others call the columns that may be missing, far from how they are spelled here.
+_CALLED_OTHERWISE = dict.fromkeys(
+    ("epsilon", "eps", "ε", "gi", "gi_score", "interaction", "interaction_score"),
+    "gene_interaction",
+)
 _CONTRADICTED = 0.3  # noise of three measured fitnesses hardly makes that much
 _SCALE = "Expected is growth relative to the wildtype: 1 where a deletion changes nothing, 0 where nothing grows"
 
@@ -45,10 +50,15 @@ def doubtful_columns(columns: Collection[str], known: Sequence[str]) -> list[str
         A sentence for each.
     """
     absent = [name for name in known if name not in columns]
+
+    def meant(column: str) -> str | None:
+        called = _CALLED_OTHERWISE.get(column.strip().lower().replace(" ", "_"))
+        return called if called in absent else nearest(column, absent, cutoff=_NEAR)
+
     return [
         f"column {column!r} is not used; did you mean {near!r}?"
         for column in columns
-        if column not in known and (near := nearest(column, absent, cutoff=_NEAR))
+        if column not in known and (near := meant(column))
     ]
 
 

@@ -66,9 +66,14 @@ class GrowthSimulator:
         nothing = np.empty(0, np.int32)
         wildtype = self._solve(nothing, None)
         if not wildtype.growth > TOLERANCE:
+            mend = "Check its objective and the bounds of its uptake reactions."
+            if not self.network.objective.any():
+                mend = (
+                    "It has no objective: name the reaction that stands for growth (cobra: model.objective = 'BIOMASS'; in SBML the "
+                    "active objective) and save the model."
+                )
             raise ValueError(
-                f"Model {self.network.model_id!r}: the wildtype does not grow (objective {wildtype.growth:g}). "
-                "Check its objective and the bounds of its uptake reactions."
+                f"Model {self.network.model_id!r}: the wildtype does not grow (objective {wildtype.growth:g}). {mend}"
             )
         self.wildtype_growth = wildtype.growth
         self._states[nothing.tobytes()] = wildtype
