@@ -118,7 +118,7 @@ def run_comparison(
             write_atomically(folder / "comparison.csv", text.encode())
             _write(folder, points, facts)
     models, lost = facts["models"], _failed_models(facts)
-    over = f"{seeds} splits" if new_splits else f"{seeds} seeds"
+    over = f"{seeds} {'split' if new_splits else 'seed'}{'s' * (seeds > 1)}"
     rows = shown_rows(summary(points), models, lost)
     held_out = f"held-out {HELD_OUT[first.data.split]}"
     console.print(_table(f"{held_out}, mean ± std over {over}", models, rows))

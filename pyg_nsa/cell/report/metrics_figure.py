@@ -81,6 +81,6 @@ def metrics_figure(metrics: pd.DataFrame, part: str = "test") -> Figure | None:
         ax.grid(axis="y", color=PALE, linewidth=0.6)
         ax.set_axisbelow(True)
         # All are at most 1: a dot's place means the same in every run's figure.
-        ax.set_xlim(max(min(ax.get_xlim()[0], guess - 0.05), -1.05), 1.03)
+        ax.set_xlim(max(min(ax.dataLim.x0, guess) - 0.07, -1.05), 1.03)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
     return figure
