@@ -33,6 +33,9 @@ _LARGEST = 1 << 16
 
 _WIDTHS = 16  # matmul.COLUMNS, without importing Numba
 
+#: Others (fake tensors, tensor classes of users) have operators of their own.
+_PLAIN = (Tensor, Parameter)
+
 _ONE = torch.ones(1)
 
 #: Rows of a part whose gradients are summed on their own, at least; and parts at most.
@@ -58,16 +61,17 @@ def fits(x: Tensor, *weights: Tensor | None) -> bool:
         x: ``[*, F_in]``.
         *weights: ``[F_out, F_in]``, or vectors, or nothing.
     """
-    given = [w for w in weights if w is not None]
-    return (
-        x.device.type == "cpu"
-        and all(t.dtype == torch.float32 and t.device == x.device for t in (x, *given))
-        and all(type(t) in (Tensor, Parameter) for t in (x, *given))
-        and not torch.is_autocast_enabled("cpu")
-        and all(size % _WIDTHS == 0 and size > 0 for w in given for size in w.shape)
-        and max(w.numel() for w in given) <= _LARGEST
-        and x.numel() > 0
-    )
+    device = x.device
+    if device.type != "cpu" or x.numel() == 0 or torch.is_autocast_enabled("cpu"):
+        return False
+    for t in (x, *weights):
+        if t is None:
+            continue
+        if t.dtype != torch.float32 or t.device != device or type(t) not in _PLAIN:
+            return False
+        if t is not x and (t.numel() > _LARGEST or any(n % _WIDTHS or n == 0 for n in t.shape)):
+            return False
+    return True
 
 
 def fits_layer(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
