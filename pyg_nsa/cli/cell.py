@@ -122,7 +122,7 @@ def labels(
         )
 
     from pyg_nsa.cell.files.cache import cache_folder, naming_the_cache
-    from pyg_nsa.cell.files.sealed_file import write_atomically
+    from pyg_nsa.cell.files.whole_files import write_csv
     from pyg_nsa.cell.labels.simulated import simulate_labels, simulated_label_file
     from pyg_nsa.cell.network.metabolic_model import as_network, load_model
 
@@ -140,8 +140,7 @@ def labels(
             click.echo(f"{int(chosen.sum()):,} {name} deletions{interacting}")
     click.echo(f"kept in {simulated_label_file(network, folder, deletions)}")
     if output is not None:
-        text = table.to_frame().to_csv(index=False, sep="\t" if output.suffix == ".tsv" else ",")
-        write_atomically(output, text.encode())
+        write_csv(output, table.to_frame(), "\t" if output.suffix == ".tsv" else ",")
         click.echo(f"wrote {output}")
 
 

@@ -106,14 +106,13 @@ def _check_output(file: Path) -> None:
 
 
 def _write(table: pd.DataFrame, file: Path) -> None:
-    from pyg_nsa.cell.files.sealed_file import write_atomically
+    from pyg_nsa.cell.files.whole_files import write_csv
 
     suffix = file.suffix.lower()
     if suffix == ".parquet":
         table.to_parquet(file, index=False)
     else:
-        text = table.to_csv(index=False, sep="," if suffix == ".csv" else "\t")
-        write_atomically(file, text.encode())
+        write_csv(file, table, "," if suffix == ".csv" else "\t")
 
 
 def _as_json(table: pd.DataFrame, deletions: Sequence[Sequence[str]]) -> str:

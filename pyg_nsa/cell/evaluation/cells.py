@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pyg_nsa.cell.data.dataset import PerturbationDataset
 from pyg_nsa.cell.evaluation.contenders import Contender
 from pyg_nsa.cell.evaluation.held_out import split_and_parts
 from pyg_nsa.cell.evaluation.metrics import evaluate
+from pyg_nsa.cell.files.whole_files import write_json
 from pyg_nsa.cell.training.experiment import run_experiment, validation_instances, with_new_losses
 from pyg_nsa.cell.training.interrupt import TrainingInterrupted
 from pyg_nsa.plain_values import plain_values
@@ -142,6 +142,4 @@ def _run(cell: Cell, dataset: PerturbationDataset, progress: bool, console: Cons
         "val_loss": float(history["val_loss"].min()),
         "config": plain_values(config),
     }
-    partial = cell.folder / "cell.json.part"
-    partial.write_text(json.dumps(facts, indent=2), encoding="utf-8")
-    partial.replace(cell.folder / "cell.json")
+    write_json(cell.folder / "cell.json", facts)

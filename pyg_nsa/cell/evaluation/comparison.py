@@ -31,6 +31,7 @@ from pyg_nsa.cell.evaluation.comparison_page import (
 from pyg_nsa.cell.evaluation.contenders import computed_names, contenders_of
 from pyg_nsa.cell.evaluation.held_out import computed_baselines
 from pyg_nsa.cell.files.sealed_file import write_atomically
+from pyg_nsa.cell.files.whole_files import write_csv, write_json
 from pyg_nsa.cell.report.figure_style import save
 from pyg_nsa.cell.training.run_facts import machine, versions
 
@@ -114,8 +115,7 @@ def run_comparison(
         points = over_inits(metrics) if inits > 1 else metrics
         facts = _facts(cells, points, first, match, seeds, inits, command, failed)
         if cell.folder not in before or cell is cells[-1]:
-            text = metrics[_METRICS].to_csv(index=False)
-            write_atomically(folder / "comparison.csv", text.encode())
+            write_csv(folder / "comparison.csv", metrics[_METRICS])
             _write(folder, points, facts)
     models, lost = facts["models"], _failed_models(facts)
     over = f"{seeds} {'split' if new_splits else 'seed'}{'s' * (seeds > 1)}"
@@ -236,7 +236,7 @@ def _shown_differences(facts: dict[str, Any]) -> list[list[str]]:
 
 def _write(folder: Path, metrics: pd.DataFrame, facts: dict[str, Any]) -> None:
     models, lost = facts["models"], _failed_models(facts)
-    write_atomically(folder / "comparison.json", json.dumps(facts, indent=2).encode())
+    write_json(folder / "comparison.json", facts)
     text = _heading(facts) + markdown_table(
         ["subset", "target", "metric", *models], shown_rows(summary(metrics), models, lost)
     )

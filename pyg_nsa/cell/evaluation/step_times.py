@@ -17,7 +17,7 @@ from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.data.batch import PerturbationLoader
 from pyg_nsa.cell.data.dataset import PerturbationDataset
 from pyg_nsa.cell.data.splits import make_split
-from pyg_nsa.cell.files.sealed_file import write_atomically
+from pyg_nsa.cell.files.whole_files import write_json
 from pyg_nsa.cell.training.experiment import Builder
 from pyg_nsa.cell.training.lightning_module import CellModule
 from pyg_nsa.cell.training.trainer import run_once, training_sampler
@@ -152,4 +152,4 @@ def save_step_times(folder: Path, keys: Mapping[str, str], seconds: Mapping[str,
     """
     folder.mkdir(parents=True, exist_ok=True)
     saved = {name: {"model": keys[name], "seconds": seconds[name]} for name in keys}
-    write_atomically(folder / "step_times.json", json.dumps(saved, indent=2).encode())
+    write_json(folder / "step_times.json", saved)

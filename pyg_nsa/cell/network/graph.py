@@ -97,12 +97,10 @@ def build_graph(
             "Rename the table, or build the graph with proxies=False."
         )
     nodes = expand_reactions(network)
-    gene_ids = list(network.genes)
+    gene_ids, written = list(network.genes), ids_as_written(network)
     relations: dict[str, NDArray[np.int64]] = {}
     for name, table in tables.items():
-        relations[name] = read_gene_pairs(
-            name, table, gene_ids, unknown, written=ids_as_written(network)
-        ).pairs
+        relations[name] = read_gene_pairs(name, table, gene_ids, unknown, written=written).pairs
     if use_proxies:
         relations["co_complex"] = co_complex_pairs(network)
         relations["producer_consumer"] = producer_consumer_pairs(network)

@@ -51,10 +51,9 @@ def model_info(
         ValueError: As :func:`~pyg_nsa.cell.network.graph.build_graph`.
     """
     network = as_network(model)
+    written = ids_as_written(network)
     tables = {
-        name: read_gene_pairs(
-            name, table, list(network.genes), "skip", written=ids_as_written(network), quiet=True
-        )
+        name: read_gene_pairs(name, table, list(network.genes), "skip", written=written, quiet=True)
         for name, table in (gene_tables or {}).items()
     }
     names = np.array(network.genes, dtype=object)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pandas as pd
 from torch_geometric.data import HeteroData
 
 from pyg_nsa.cell.data.batch import PerturbationCollate
-from pyg_nsa.cell.files.sealed_file import write_atomically
+from pyg_nsa.cell.files.whole_files import write_csv, write_json
 from pyg_nsa.cell.network.names import node_names
 from pyg_nsa.cell.network.stopped import what_stops
 from pyg_nsa.cell.report.attention_map import attention_around
@@ -118,7 +117,7 @@ def write_chosen_knockout(run: Path, knockout: WrittenDeletions, cache: Path | N
     (genes,) = knockout.deletions(set(graph["gene"].node_ids))
     row = predict_deletions(restored, [genes]).iloc[0]
     attention, names = explain_knockout(restored.module, graph, genes, restored.config.data.model)
-    write_atomically(run / "attention.csv", attention.to_csv(index=False).encode())
+    write_csv(run / "attention.csv", attention)
     facts["knockout"] = {
         "genes": list(genes),
         "names": names,
@@ -127,4 +126,4 @@ def write_chosen_knockout(run: Path, knockout: WrittenDeletions, cache: Path | N
         "chosen": "asked for; it may be a training gene",
         "stops": what_stops(graph, genes),
     }
-    write_atomically(run / "run.json", json.dumps(facts, indent=2).encode())
+    write_json(run / "run.json", facts)

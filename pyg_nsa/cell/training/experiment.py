@@ -29,6 +29,7 @@ from torch_geometric.data import HeteroData
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.data.dataset import PerturbationDataset
 from pyg_nsa.cell.data.splits import HELD_OUT_BY, Split
+from pyg_nsa.cell.files.sealed_file import write_atomically
 from pyg_nsa.cell.labels.table import TARGETS
 from pyg_nsa.cell.models.build import TRAINED_BASELINES, build_model
 from pyg_nsa.cell.training.distributed import is_first
@@ -149,9 +150,7 @@ def run_experiment(
         tables.append(prediction_rows(dataset, split, name, part, index, y_hat))
     text = pd.concat(tables, ignore_index=True).to_csv(index=False)
     if is_first():
-        partial = done.with_suffix(".part")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(done)
+        write_atomically(done, text.encode())
     # Through the text, so that a resumed run computes with the same digits.
     return trained, _read(io.StringIO(text))
 

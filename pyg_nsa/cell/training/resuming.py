@@ -23,7 +23,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from pyg_nsa.cell.config import CheckpointEvery
 from pyg_nsa.cell.data.batch import PerturbationBatch, PerturbationLoader
-from pyg_nsa.cell.files.sealed_file import write_atomically
+from pyg_nsa.cell.files.whole_files import write_csv
 from pyg_nsa.cell.training.interrupt import StopRequest, TrainingInterrupted
 
 __all__ = ["AtomicCheckpoints", "History", "LastCheckpoint", "RandomStates", "ResumableLoader"]
@@ -163,7 +163,7 @@ class History(Callback):
             }
         )
         if trainer.is_global_zero:
-            write_atomically(self.path, self.table().to_csv(index=False).encode())
+            write_csv(self.path, self.table())
 
     def table(self) -> pd.DataFrame:
         """All rows."""

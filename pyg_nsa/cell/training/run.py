@@ -22,6 +22,7 @@ from pyg_nsa.cell.data.splits import HELD_OUT, Split, make_split
 from pyg_nsa.cell.evaluation.metrics import evaluate
 from pyg_nsa.cell.files.cache import cache_folder, open_dataset
 from pyg_nsa.cell.files.sealed_file import write_atomically
+from pyg_nsa.cell.files.whole_files import write_csv, write_json
 from pyg_nsa.cell.models.baselines import BASELINES
 from pyg_nsa.cell.network.stopped import what_stops
 from pyg_nsa.cell.report.knockout import (
@@ -176,11 +177,11 @@ def _write_results(
 ) -> pd.DataFrame:
     """All that the report is made from; returns the metrics."""
     table = with_new_losses(pd.concat(predictions, ignore_index=True), dataset, split)
-    write_atomically(folder / "predictions.csv", table.to_csv(index=False).encode())
+    write_csv(folder / "predictions.csv", table)
     metrics = evaluate(table, replicates=_REPLICATES, seed=config.seed)
-    write_atomically(folder / "metrics.csv", metrics.to_csv(index=False).encode())
+    write_csv(folder / "metrics.csv", metrics)
     history = pd.concat([t.history.assign(model=name) for name, t in trained.items()])
-    write_atomically(folder / "history.csv", history.to_csv(index=False).encode())
+    write_csv(folder / "history.csv", history)
     main = next(iter(trained))
     knockout = choose_knockout(table, main)
     knockout["stops"] = what_stops(dataset.graph, knockout["genes"])
@@ -189,13 +190,13 @@ def _write_results(
         attention, names = explain_knockout(
             trained[main].module, dataset.graph, knockout["genes"], config.data.model
         )
-        write_atomically(folder / "attention.csv", attention.to_csv(index=False).encode())
+        write_csv(folder / "attention.csv", attention)
         knockout["names"] = names
     occupancy = tile_occupancy(dataset.graph, method=config.node_order)
-    write_atomically(folder / "occupancy.csv", occupancy.to_csv(index=False).encode())
+    write_csv(folder / "occupancy.csv", occupancy)
     facts = run_facts(config, dataset, split, trained, label_seconds)
     facts |= {"model": main, "knockout": knockout}
-    write_atomically(folder / "run.json", json.dumps(facts, indent=2).encode())
+    write_json(folder / "run.json", facts)
     return metrics
 
 
@@ -208,7 +209,7 @@ def _write_config(folder: Path, config: CellConfig, text: str | None) -> None:
     whole = plain_values(config)
     # At once: other processes of this run may be reading what was there.
     write_atomically(folder / "config.yaml", (text or _as_yaml(config)).encode())
-    write_atomically(folder / "config.json", json.dumps(whole, indent=2).encode())
+    write_json(folder / "config.json", whole)
 
 
 def _as_yaml(config: CellConfig) -> str:
