@@ -77,6 +77,7 @@ class EdgeSet:
         self.pair_of = pair_of
         self.num_edges = row.numel() if num_edges is None else num_edges
         self._transpose: tuple[Tensor, Tensor, Tensor] | None = None
+        self._edge_order: tuple[Tensor | slice | None] | None = None
         self.derived: dict[str, Any] = {}
         if not _is_sound and not torch.compiler.is_compiling():
             check_pairs_in_csr(row, col, rowptr, num_queries, num_keys)
@@ -272,9 +273,29 @@ class EdgeSet:
             )
         if self.edge_of is None or self.pair_of is None:
             return edge_attr
+        order = self._one_edge_each()
+        if order is not None:
+            return edge_attr[order] if isinstance(order, slice) else edge_attr.index_select(0, order)
         out = edge_attr.new_zeros(self.num_pairs, edge_attr.size(1))
         raw = edge_attr[self.edge_of]
         return out.index_add(0, self.pair_of[: raw.size(0)], raw)
+
+    def _one_edge_each(self) -> Tensor | slice | None:
+        """The edge of each pair, if each has one, found once.
+
+        In a compiled graph that depends on data, and a GPU would have to be waited for, so there nobody knows.
+        """
+        if torch.compiler.is_compiling() or self.edge_of is None or self.pair_of is None:
+            return None
+        if self.device.type != "cpu" or type(self.edge_of) is not Tensor:
+            return None
+        if self._edge_order is None:
+            order = None
+            if self.edge_of.numel() == self.pair_of.numel() == self.num_pairs:
+                with kept_tensors():
+                    order = _order_of(self.edge_of, self.pair_of)
+            self._edge_order = (order,)
+        return self._edge_order[0]
 
     def without_unused_slots(self) -> EdgeSet:
         """The pairs alone, where a compiled graph left slots. Their number is read, so a compiled graph may end here."""
@@ -326,6 +347,14 @@ class EdgeSet:
             f"EdgeSet(num_queries={self.num_queries}, num_keys={self.num_keys}, num_pairs={self.num_pairs}, "
             f"device={self.device})"
         )
+
+
+def _order_of(edge_of: Tensor, pair_of: Tensor) -> Tensor | slice | None:
+    """Indexes edges by pair; a slice of all where they come in that order; nothing where a pair has none, and another has two."""
+    order = torch.full_like(edge_of, -1).scatter_(0, pair_of, edge_of)
+    if torch.equal(order, torch.arange(order.numel(), device=order.device)):
+        return slice(None)
+    return order if bool((order >= 0).all()) else None
 
 
 def kept_tensors() -> contextlib.AbstractContextManager[None]:

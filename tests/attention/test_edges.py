@@ -75,6 +75,50 @@ def test_coalesce_gives_the_reversed_pair_the_same_attribute_and_the_diagonal_ze
     assert values == {(0, 0): 0.0, (0, 1): 7.0, (1, 0): 7.0, (1, 1): 0.0}
 
 
+@pytest.mark.parametrize(
+    ("edge_index", "options"),
+    [
+        pytest.param([[0, 1, 2], [0, 1, 2]], {}, id="in the order of the pairs"),
+        pytest.param([[2, 0, 1, 0], [2, 1, 0, 0]], {}, id="in another order"),
+        pytest.param([[2, 2, 1], [1, 1, 0]], {}, id="merged"),
+        pytest.param([[2, 0], [1, 2]], {"symmetrize": True}, id="each twice"),
+        pytest.param([[2, 1], [1, 2]], {"symmetrize": True}, id="each twice, merged"),
+        # As many pairs as edges, but the diagonal has none.
+        pytest.param([[0, 0, 0], [0, 0, 0]], {"self_loops": True}, id="diagonal"),
+        pytest.param([[], []], {}, id="none"),
+    ],
+)
+def test_coalesce_is_the_sum_over_each_pairs_edges(edge_index, options):
+    edge_index = torch.tensor(edge_index, dtype=torch.long)
+    edges = EdgeSet.from_edge_index(edge_index, 3, 3, **options)
+    attr = torch.randn(edge_index.size(1), 2, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(edges.num_pairs, 2, dtype=torch.float64)
+    sums = attr.sum() * torch.zeros(3, 3, 2, dtype=torch.float64)  # [source, target]
+    for (src, dst), row in zip(edge_index.t().tolist(), attr, strict=True):
+        ends = {(src, dst), (dst, src)} if options.get("symmetrize") else {(src, dst)}
+        for end in ends:
+            sums = sums.index_put((torch.tensor(end[0]), torch.tensor(end[1])), row, accumulate=True)
+    expected = sums[edges.col, edges.row]
+    out = edges.coalesce(attr)
+    torch.testing.assert_close(out, expected)
+    grads = [torch.autograd.grad((o * weight).sum(), attr)[0] for o in (out, expected)]
+    torch.testing.assert_close(*grads)
+
+
+def test_coalesce_where_a_pair_has_no_edge_and_another_two():
+    edges = EdgeSet(
+        torch.tensor([0, 1]),
+        torch.tensor([1, 0]),
+        torch.tensor([0, 1, 2]),
+        2,
+        2,
+        edge_of=torch.tensor([0, 1]),
+        pair_of=torch.tensor([1, 1]),
+    )
+    for _ in range(2):
+        assert edges.coalesce(torch.tensor([3.0, 4.0])).tolist() == [[0.0], [7.0]]
+
+
 def test_dense_mask_and_edges_give_the_same_pairs():
     torch.manual_seed(0)
     mask = torch.rand(6, 9) < 0.3
