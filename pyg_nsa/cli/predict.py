@@ -106,11 +106,12 @@ def _check_output(file: Path) -> None:
 
 
 def _write(table: pd.DataFrame, file: Path) -> None:
+    from pyg_nsa.cell.files.sealed_file import write_atomically
     from pyg_nsa.cell.files.whole_files import write_csv
 
     suffix = file.suffix.lower()
     if suffix == ".parquet":
-        table.to_parquet(file, index=False)
+        write_atomically(file, table.to_parquet(None, index=False))
     else:
         write_csv(file, table, "," if suffix == ".csv" else "\t")
 

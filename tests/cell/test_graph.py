@@ -11,6 +11,7 @@ import torch
 
 from pyg_nsa.cell.files.tables import TableError
 from pyg_nsa.cell.labels.measured import read_label_table
+from pyg_nsa.cell.network.gene_tables import read_gene_pairs
 from pyg_nsa.cell.network.graph import build_graph
 from pyg_nsa.cell.network.names import ids_as_written
 
@@ -309,12 +310,14 @@ def test_labels_by_name_are_told_the_ids(named):
     ]
 
 
-def test_unknown_genes_can_be_added(toy):
+def test_unknown_genes_can_be_added(toy, caplog):
     table = pd.DataFrame([["a", "q"], ["p", "q"]])
     graph = build_graph(toy, gene_tables={"physical": table}, unknown="add")
     assert graph["gene"].node_ids == ["a", "b", "c", "d", "q", "p"]
     assert graph["gene", "physical", "gene"].edge_index.tolist() == [[0, 5], [4, 4]]
     assert graph["gene"].x.shape[0] == 6
+    assert "added 2 genes that the model does not have" in caplog.text
+    assert "'q'\n  'p'" in caplog.text
 
 
 def test_parquet(tmp_path, toy):
@@ -349,6 +352,16 @@ def test_compressed_tables(tmp_path, toy, compression):
     pd.DataFrame([["a", "b"]]).to_csv(path, sep="\t", index=False, header=False)
     graph = build_graph(toy, gene_tables={"physical": path}, features=False)
     assert graph["gene", "physical", "gene"].edge_index.tolist() == [[0], [1]]
+
+
+@pytest.mark.parametrize("header", ["gene1\tgene2\n", "source\ttarget\n", "Locus 1\tLocus 2\n", ""])
+def test_a_header_is_told_from_pairs_that_the_model_lacks(tmp_path, header):
+    path = tmp_path / "physical.tsv"
+    path.write_text(header + "b9998\tb9999\nb0116\tb0118\n")
+    pairs = read_gene_pairs("physical", path, ["b0116", "b0118"], "skip", quiet=True)
+    first = 2 if header else 1
+    assert pairs.unknown == [f"line {first}: 'b9998', 'b9999'"]
+    assert (pairs.rows, pairs.pairs.tolist()) == (2, [[0], [1]])
 
 
 def test_many_problems_are_shortened(toy):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,6 +65,19 @@ def id_hint(gene: str, written: Mapping[str, str]) -> str:
     return f" (the model's {meant!r})" if meant else ""
 
 
+def _is_header(cells: list[str], index: Mapping[str, int]) -> bool:
+    """Whether a first line holds names of columns: no gene of the model, nor two ids such as the model's, which are no columns' names."""
+    if any(cell in index for cell in cells):
+        return False
+    known = {_shape(gene) for gene in index}
+    return not all(any(map(str.isdigit, cell)) and _shape(cell) in known for cell in cells)
+
+
+def _shape(gene: str) -> str:
+    """An id with each letter as ``a`` or ``A``, and each digit as ``0``."""
+    return re.sub(r"[0-9]", "0", re.sub(r"[A-Z]", "A", re.sub(r"[a-z]", "a", gene)))
+
+
 def read_gene_pairs(
     name: str,
     table: str | Path | pd.DataFrame,
@@ -100,7 +114,7 @@ def read_gene_pairs(
         )
     index = {gene: i for i, gene in enumerate(gene_ids)}
     cells = rows.iloc[:, :2]
-    if has_first_line and len(cells) and not any(cell in index for cell in cells.iloc[0]):
+    if has_first_line and len(cells) and _is_header(list(cells.iloc[0]), index):
         cells = cells.iloc[1:]
     if not len(cells):
         head = f" below the header {', '.join(map(repr, rows.iloc[0]))}" if len(rows) else ""
@@ -153,6 +167,13 @@ def read_gene_pairs(
             len(result.repeated),
             len(cells),
             problem_list(result.repeated),
+        )
+    if result.added and not quiet:
+        logger.warning(
+            "%s: added %d genes that the model does not have; no reaction needs them:\n%s",
+            where,
+            len(result.added),
+            problem_list([repr(gene) for gene in result.added]),
         )
     pairs = np.ascontiguousarray(np.array(list(found), np.int64).reshape(-1, 2).T)
     unknown_ids = list(dict.fromkeys(result.unknown_ids))
