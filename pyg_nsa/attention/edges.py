@@ -275,7 +275,9 @@ class EdgeSet:
             return edge_attr
         order = self._one_edge_each()
         if order is not None:
-            return edge_attr[order] if isinstance(order, slice) else edge_attr.index_select(0, order)
+            return (
+                edge_attr[order] if isinstance(order, slice) else edge_attr.index_select(0, order)
+            )
         out = edge_attr.new_zeros(self.num_pairs, edge_attr.size(1))
         raw = edge_attr[self.edge_of]
         return out.index_add(0, self.pair_of[: raw.size(0)], raw)

@@ -97,7 +97,9 @@ def test_coalesce_is_the_sum_over_each_pairs_edges(edge_index, options):
     for (src, dst), row in zip(edge_index.t().tolist(), attr, strict=True):
         ends = {(src, dst), (dst, src)} if options.get("symmetrize") else {(src, dst)}
         for end in ends:
-            sums = sums.index_put((torch.tensor(end[0]), torch.tensor(end[1])), row, accumulate=True)
+            sums = sums.index_put(
+                (torch.tensor(end[0]), torch.tensor(end[1])), row, accumulate=True
+            )
     expected = sums[edges.col, edges.row]
     out = edges.coalesce(attr)
     torch.testing.assert_close(out, expected)
