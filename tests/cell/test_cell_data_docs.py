@@ -13,11 +13,11 @@ from ruamel.yaml import YAML
 from pyg_nsa.cell.config import CellConfig
 from pyg_nsa.cell.data.dataset import SIMULATED, PerturbationDataset
 from pyg_nsa.cell.data.splits import SplitKind
+from pyg_nsa.cell.data_names import INTERACTING
 from pyg_nsa.cell.evaluation.metrics import LETHAL_BELOW
 from pyg_nsa.cell.files.cache import open_dataset
 from pyg_nsa.cell.files.tables import TableError
 from pyg_nsa.cell.labels import lp_runner
-from pyg_nsa.cell.labels import table as labels
 from pyg_nsa.cell.network.graph import build_graph
 from pyg_nsa.cell.network.sizes import dense_mask_bytes
 from pyg_nsa.cli import main
@@ -130,7 +130,7 @@ def test_numbers(ijo1366):
     megabytes = int(re.search(r"instance of iJO1366 would take (\d+) MB", PAGE)[1])
     assert megabytes == round(dense_mask_bytes(graph) / 1e6)
     assert f"{lp_runner.CHUNK} at a time" in PAGE
-    assert f"{labels.INTERACTING:.0e}".replace("e-03", "e-3") in PAGE
+    assert f"{INTERACTING:.0e}".replace("e-03", "e-3") in PAGE
 
 
 def test_every_choice_is_documented():

@@ -584,6 +584,21 @@ def test_measured_labels_with_unknown_genes(tmp_path, toy, caplog):
         PerturbationDataset(tmp_path, toy, labels=path)  # not the cache of the other option
 
 
+@pytest.mark.parametrize(("above", "interacting"), [(1e-3, 22), (0.08, 2)])
+def test_measured_pairs_interact_above_a_threshold(tmp_path, textbook, caplog, above, interacting):
+    names = list(textbook.genes)[:23]
+    values = [0.05] * 20 + [-0.1, 0.2]
+    rows = [f"{names[0]};{name},0.9,{v}" for name, v in zip(names[1:], values, strict=True)]
+    path = tmp_path / "measured.csv"
+    path.write_text("\n".join(["genes,fitness,gene_interaction", f"{names[0]},0.9,", *rows]))
+    dataset = PerturbationDataset(
+        tmp_path, "textbook", labels=path, features=False, interacting_above=above
+    )
+    assert dataset.table.interacting.sum() == interacting
+    told = "22 of 22 measured deletions of several genes count as interacting" in caplog.text
+    assert told == (interacting == 22)
+
+
 def test_misspelt_labels(tmp_path, toy):
     with pytest.raises(TableError) as error:
         PerturbationDataset(tmp_path, toy, labels="simulated-tripels")

@@ -67,3 +67,7 @@ def test_evaluate_tells_subsets_apart():
     assert out.loc[("pairs", "gene_interaction", "mse"), "value"] == pytest.approx(0.03)
     assert out.loc[("interacting pairs", "gene_interaction", "mse"), "value"] == pytest.approx(0.0)
     assert out.loc[("interacting pairs", "fitness", "pearson"), "n"] == 2
+    # Where the data set says which interact, no threshold of simulated labels counts.
+    told = evaluate(table.assign(interacting=[False, False, False, True, False]))
+    told = told.set_index(["subset", "target", "metric"])
+    assert told.loc[("interacting pairs", "gene_interaction", "mse"), "n"] == 1

@@ -24,6 +24,10 @@ from pyg_nsa.cell.report.neighbourhood import MAX_NODES, choose_neighbourhood
 from pyg_nsa.cell.report.page import RunFolderError, write_report
 
 NASTY = "<b>&\"x'$y$</b>"
+PREDICTION_COLUMNS = [
+    *("model", "part", "genes", "size", "fitness", "gene_interaction"),
+    *("fitness_pred", "gene_interaction_pred", "interacting"),
+]
 REQUIRED = ["config.yaml", "run.json", "history.csv", "predictions.csv", "metrics.csv"]
 
 
@@ -436,6 +440,17 @@ def test_a_clear_difference_is_told_from_chance(quick):
     assert "which may be chance" in write_report(quick).read_text()
 
 
+def test_the_page_says_from_where_on_pairs_interact(quick):
+    facts = json.loads((quick / "run.json").read_text())
+    facts["interacting_above"] = 0.08
+    (quick / "run.json").write_text(json.dumps(facts))
+    table = pd.read_csv(quick / "predictions.csv", dtype={"genes": str}, keep_default_na=False)
+    pairs = (table["part"] == "test") & (table["size"] == 2)
+    some = table["genes"].isin(table.loc[pairs, "genes"].unique()[:3])
+    table.assign(interacting=pairs & some).to_csv(quick / "predictions.csv", index=False)
+    assert "(3 of them interact by more than 0.08" in write_report(quick).read_text()
+
+
 def test_intervals_stand_under_the_values_where_there_are_any(quick):
     columns = ["model", "part", "subset", "target", "metric", "value", "n", "low", "high"]
     rows = [
@@ -505,6 +520,11 @@ def test_missing_required_file(fresh, name):
             "expected 'graph.nodes' to be an object of whole numbers",
         ),
         ("config.yaml", b"\xff\xfe\xfd", "config.yaml: cannot be read as UTF-8"),
+        (
+            "predictions.csv",
+            ",".join(PREDICTION_COLUMNS) + "\na,test,g,1,0,0,0,0,maybe\n",
+            "predictions.csv: line 2, column 'interacting': expected True or False, got 'maybe'",
+        ),
         ("predictions.csv", '{"a": 1,', "predictions.csv: no column 'model', 'part', 'genes'"),
         ("history.csv", "", "history.csv: cannot be read as CSV"),
         (

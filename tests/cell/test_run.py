@@ -94,6 +94,7 @@ def test_metrics_are_those_of_the_predictions_and_of_held_out_genes_only(run, ca
     held_out = set(test["genes"])
     pairs = predictions.query("part == 'test' and size == 2")
     assert len(pairs)
+    assert (pairs["interacting"] == (pairs["gene_interaction"].abs() > 1e-3)).all()
     assert pairs["genes"].str.split(";").map(lambda ids: bool(held_out & set(ids))).all()
     val = predictions.query("part == 'val'")
     assert not val["genes"].str.split(";").map(lambda ids: bool(held_out & set(ids))).any()

@@ -14,6 +14,7 @@ import json
 import logging
 import pickle
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from torch_geometric.data import Dataset, HeteroData
 
 from pyg_nsa.cell.data.batch import Perturbation
-from pyg_nsa.cell.data_names import SIMULATED
+from pyg_nsa.cell.data_names import INTERACTING, SIMULATED
 from pyg_nsa.cell.files.sealed_file import (
     DamagedFileError,
     read_sealed,
@@ -65,6 +66,10 @@ logger = logging.getLogger(__name__)
 GRAPH_VERSION = 5  # raised whenever build_graph gives something else for the same input
 
 
+#: Measured deletions of several genes below which their share that interacts says nothing.
+_SEVERAL = 20
+
+
 class PerturbationDataset(Dataset):
     """Perturbed copies of one cell, with labels.
 
@@ -89,6 +94,8 @@ class PerturbationDataset(Dataset):
         workers: Processes that simulate labels; they change no result.
         unknown_labels: What to do with rows of a measured table whose genes the graph lacks: ``"error"``, or ``"skip"``
             them with a warning.
+        interacting_above: Pairs with a larger ``|gene_interaction|`` count as interacting, in splits, sampling and metrics. Exact
+            labels are 0 but for rounding where genes do not interact; measured ones need a threshold above their noise.
 
     Attributes:
         graph: The base graph; not to be changed.
@@ -120,6 +127,7 @@ class PerturbationDataset(Dataset):
         build: bool = True,
         workers: int = 1,
         unknown_labels: UnknownRows = "error",
+        interacting_above: float = INTERACTING,
     ) -> None:
         self.model = model
         self.labels = labels
@@ -145,7 +153,10 @@ class PerturbationDataset(Dataset):
             logger.info("%s: %d instances from %s", name, count, self.processed_dir)
             if build:  # who only reads, to predict say, has been told
                 warn_of_labels(found[1])
-        self.graph, self.table = found
+        self.graph, table = found
+        self.table = replace(table, interacting_above=interacting_above)
+        if build and not isinstance(labels, LabelTable) and _simulated(labels) is None:
+            _warn_of_noise(self.table)
         self._rule = DeletionRule(self.graph)
 
     # --- building -------------------------------------------------------------
@@ -373,6 +384,21 @@ class MaterialisedDataset(torch.utils.data.Dataset):
 def _simulated(labels: Any) -> Deletions | None:
     """Which deletions are simulated, if any are."""
     return SIMULATED.get(labels) if isinstance(labels, str) else None
+
+
+def _warn_of_noise(table: LabelTable) -> None:
+    """Warn where most measured pairs count as interacting, as they do if the threshold is below the noise."""
+    several = (table.sizes >= 2) & ~np.isnan(table.gene_interaction)
+    number, interacting = int(several.sum()), int((several & table.interacting).sum())
+    if number >= _SEVERAL and interacting > number / 2:
+        logger.warning(
+            "%d of %d measured deletions of several genes count as interacting, |gene_interaction| > %g. Above the noise of the "
+            "measurements the share is small, and sampling and metrics tell more: data.interacting_above sets the threshold "
+            "(Costanzo et al. 2016 use 0.08 for yeast)",
+            interacting,
+            number,
+            table.interacting_above,
+        )
 
 
 def _content(table: str | Path | pd.DataFrame, what: str) -> bytes:

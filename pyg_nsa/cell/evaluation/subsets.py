@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-__all__ = ["INTERACTING_ABOVE", "SUBSETS", "Subset", "subset_rows", "subsets_of"]
+from pyg_nsa.cell.data_names import INTERACTING
 
-#: Instances with a larger |gene_interaction| count as interacting.
-INTERACTING_ABOVE = 1e-3
+__all__ = ["SUBSETS", "Subset", "interacts", "subset_rows", "subsets_of"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,8 @@ def subset_rows(predictions: pd.DataFrame, name: str) -> pd.DataFrame:
 
     Args:
         predictions: Columns size and gene_interaction; and held_out (``"gene"``: a gene that training has not seen; ``"pair"``: genes
-            that it has seen, but not together) and new_losses (see :class:`Subset`), where the split holds out both.
+            that it has seen, but not together) and new_losses (see :class:`Subset`), where the split holds out both; and
+            interacting, without which the threshold of simulated labels counts.
         name: One of :data:`SUBSETS`.
     """
     wanted = SUBSETS[name]
@@ -75,5 +75,12 @@ def subset_rows(predictions: pd.DataFrame, name: str) -> pd.DataFrame:
     if wanted.new_losses:
         chosen &= predictions.get("new_losses", False)
     if wanted.interacting:
-        chosen &= predictions["gene_interaction"].abs() > INTERACTING_ABOVE
+        chosen &= interacts(predictions)
     return predictions[chosen]
+
+
+def interacts(predictions: pd.DataFrame) -> pd.Series:
+    """Which rows interact, bool; as for :func:`subset_rows`."""
+    if "interacting" in predictions:
+        return predictions["interacting"]
+    return predictions["gene_interaction"].abs() > INTERACTING

@@ -54,6 +54,7 @@ def dataset_options(config: CellConfig) -> dict[str, Any]:
         "model": config.data.model,
         "labels": config.data.labels,
         "unknown_labels": config.data.unknown_labels,
+        "interacting_above": config.data.interacting_above,
         **graph_options(config),
     }
 

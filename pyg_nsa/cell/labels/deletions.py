@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from pyg_nsa.cell.data_names import INTERACTING
 from pyg_nsa.cell.labels.fba import LETHAL, GrowthSimulator, meet
 from pyg_nsa.cell.labels.lp_runner import LpRunner, LpTask
 from pyg_nsa.cell.labels.lp_solver import State
 from pyg_nsa.cell.network.metabolic_model import MetabolicNetwork
 
 __all__ = [
-    "INTERACTING",
     "PairFitness",
     "SingleFitness",
     "TripleFitness",
@@ -30,9 +30,6 @@ __all__ = [
     "simulate_singles",
     "simulate_triples",
 ]
-
-INTERACTING = 1e-3
-"""Genes with a larger ``|ε|`` (or ``|τ|``) interact."""
 
 
 @dataclass(frozen=True, eq=False)

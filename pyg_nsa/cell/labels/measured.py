@@ -138,7 +138,9 @@ def read_label_table(
             "left_out": len(unknown),
             "left_out_report": report,
         },
-        **{name: values[kept] for name, values in numbers.items()},
+        fitness=numbers["fitness"][kept],
+        gene_interaction=numbers["gene_interaction"][kept],
+        fitness_std=numbers["fitness_std"][kept],
     )
 
     def place(i: int) -> str:

@@ -20,13 +20,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pyg_nsa.cell.data_names import INTERACTING
 from pyg_nsa.cell.files.sealed_file import DamagedFileError, read_sealed, write_sealed
-from pyg_nsa.cell.labels.deletions import INTERACTING
 
 if TYPE_CHECKING:  # simulation needs no torch, and its processes start in half the time without
     from torch_geometric.data import HeteroData
 
-__all__ = ["INTERACTING", "NUMBERS", "PAD", "TARGETS", "LabelFileError", "LabelTable"]
+__all__ = ["NUMBERS", "PAD", "TARGETS", "LabelFileError", "LabelTable"]
 
 PAD = -1
 
@@ -54,6 +54,8 @@ class LabelTable:
         gene_interaction: [n] float32, NaN where unknown or not defined (single deletions).
         fitness_std: [n] float32, standard deviation of ``fitness``; NaN where unknown.
         provenance: Where the labels come from: plain JSON values.
+        interacting_above: Instances with a larger ``|gene_interaction|`` count as interacting; a choice of the reader, so it is
+            not saved.
     """
 
     gene_ids: tuple[str, ...]
@@ -62,6 +64,7 @@ class LabelTable:
     gene_interaction: NDArray[np.float32]
     fitness_std: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    interacting_above: float = INTERACTING
 
     def __post_init__(self) -> None:
         if not self.fitness_std.size:
@@ -101,8 +104,8 @@ class LabelTable:
 
     @property
     def interacting(self) -> NDArray[np.bool_]:
-        """[n] bool, whether ``|gene_interaction|`` is known and above :data:`INTERACTING`."""
-        return np.nan_to_num(np.abs(self.gene_interaction), nan=0.0) > INTERACTING
+        """[n] bool, whether ``|gene_interaction|`` is known and above :attr:`interacting_above`."""
+        return np.nan_to_num(np.abs(self.gene_interaction), nan=0.0) > self.interacting_above
 
     @property
     def y(self) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pyg_nsa.cell.data.splits import HELD_OUT
+from pyg_nsa.cell.data_names import INTERACTING
 from pyg_nsa.cell.labels.table import TARGETS
 
 __all__ = ["RunFiles", "RunFolderError", "read_facts", "read_run"]
@@ -30,6 +31,9 @@ _COLUMNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "occupancy.csv": (("relation",), ("rows", "cols", "pairs", "tiles", "natural", "reordered")),
 }
+#: Columns of predictions.csv that may be absent, of True and False.
+_FLAGS = frozenset({"interacting", "new_losses"})
+
 _REQUIRED = ("config.yaml", "run.json", "history.csv", "predictions.csv", "metrics.csv")
 
 
@@ -122,6 +126,7 @@ def read_facts(run: Path) -> dict[str, Any]:
         facts[key] = facts.get(key) or {}
         if not isinstance(facts[key], dict):
             raise RunFolderError(f"{path}: expected {key!r} to be an object, got {facts[key]!r}.")
+    facts["interacting_above"] = facts.get("interacting_above", INTERACTING)
     facts["split_kind"] = facts.get("split_kind", "gene")  # earlier versions did not say
     if facts["split_kind"] not in HELD_OUT:
         raise RunFolderError(
@@ -163,4 +168,13 @@ def _read_table(path: Path) -> pd.DataFrame | None:
         table[name] = values.astype(float)
     for name in texts:
         table[name] = table[name].fillna("")
+    for name in _FLAGS.intersection(table.columns):
+        cells = table[name].fillna("").str.strip().str.lower()
+        wrong = ~cells.isin(["true", "false"])
+        if wrong.any():
+            at = int(np.flatnonzero(wrong)[0])
+            raise RunFolderError(
+                f"{path}: line {at + 2}, column {name!r}: expected True or False, got {table[name][at]!r}."
+            )
+        table[name] = cells == "true"
     return table

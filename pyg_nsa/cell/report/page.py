@@ -25,7 +25,7 @@ import pandas as pd
 
 from pyg_nsa.cell.data.splits import HELD_OUT, SplitKind
 from pyg_nsa.cell.evaluation.metrics import LETHAL_BELOW
-from pyg_nsa.cell.evaluation.subsets import INTERACTING_ABOVE, SUBSETS, subset_rows, subsets_of
+from pyg_nsa.cell.evaluation.subsets import SUBSETS, interacts, subset_rows, subsets_of
 from pyg_nsa.cell.labels.table import TARGETS
 from pyg_nsa.cell.report.figures import loss_figure, occupancy_figure, scatter_figure
 from pyg_nsa.cell.report.files import RunFiles, RunFolderError, read_run
@@ -106,6 +106,7 @@ def _context(files: RunFiles, gallery: Gallery) -> dict[str, Any]:
         "held_out": HELD_OUT[kind],
         "triples": any("triples" in counts for counts in facts["split"].values()),
         "evaluated": _evaluated(files.predictions),
+        "interacting_above": f"{facts['interacting_above']:g}",
         "models": [(m, model_words(m, kind), _model_facts(m, facts)) for m in models],
         "headlines": headlines(metrics, files.predictions, models, truth, kind),
         "sure": bool(np.isfinite(metrics[["low", "high"]].to_numpy(float)).any()),
@@ -136,7 +137,7 @@ def _evaluated(predictions: pd.DataFrame) -> list[dict[str, Any]]:
                 "singles": int((once["size"] == 1).sum()),
                 "pairs": len(pairs),
                 "lethal": int((once["fitness"] < LETHAL_BELOW).sum()),
-                "interacting": int((pairs["gene_interaction"].abs() > INTERACTING_ABOVE).sum()),
+                "interacting": int(interacts(pairs).sum()),
                 "triples": int((once["size"] == 3).sum()),
                 "known": len(subset_rows(once, "new pairs of known genes")),
             }

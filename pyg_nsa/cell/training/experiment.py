@@ -140,7 +140,8 @@ def run_experiment(
     done = folder / "predictions.csv"
     if not trained.fresh and _are_of(done, folder / "last.ckpt"):
         table = _read(done)
-        if "held_out" in table or split.kind != "both":  # else of a version that did not tell
+        told = {"interacting"} | ({"held_out"} if split.kind == "both" else set())
+        if told <= set(table):  # else of a version that did not tell
             logger.info("%s: done before, read from %s", name, done)
             return trained, table
     tables = []
@@ -266,7 +267,7 @@ def prediction_rows(
 
     Returns:
         Columns model, part, index, size (number of genes), genes (ids joined by ``;``), fitness, gene_interaction,
-        fitness_pred, gene_interaction_pred; and held_out, what is new in an instance (``"gene"`` or ``"pair"``), where the split
+        fitness_pred, gene_interaction_pred, interacting (bool); and held_out, what is new in an instance (``"gene"`` or ``"pair"``), where the split
         holds out both.
     """
     table = dataset.table
@@ -283,6 +284,7 @@ def prediction_rows(
             "fitness_pred": y_hat[:, 0],
             # A single deletion has no interaction to predict.
             "gene_interaction_pred": np.where(sizes >= 2, y_hat[:, 1], np.nan),
+            "interacting": table.interacting[index],
         }
     )
     if split.kind == "both":
