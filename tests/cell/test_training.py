@@ -249,6 +249,14 @@ def test_predictions_older_than_the_checkpoint_are_made_again(experiment):
     pd.testing.assert_frame_equal(again, wanted, check_exact=True)
 
 
+def test_predictions_of_a_version_without_a_column_are_made_again(experiment):
+    _, wanted = experiment(epochs=1)
+    file = experiment.folder / "predictions.csv"
+    wanted.drop(columns="interacting").assign(fitness_pred=0.123).to_csv(file, index=False)
+    _, again = experiment(resume=True, epochs=1)
+    pd.testing.assert_frame_equal(again, wanted, check_exact=True)
+
+
 def test_a_changed_configuration_is_refused_with_the_difference(experiment, stop_after):
     with stop_after(0), pytest.raises(TrainingInterrupted):
         experiment()

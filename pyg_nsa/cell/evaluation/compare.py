@@ -41,6 +41,7 @@ _NAMES = {
     "model": "data.model",
     "labels": "data.labels",
     "unknown_labels": "data.unknown_labels",
+    "interacting_above": "data.interacting_above",
     "gene_tables": "data.gene_tables",
     "unknown": "data.unknown_genes",
 }
