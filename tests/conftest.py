@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -15,6 +16,18 @@ from fresh_environment import ROOT, FreshEnvironment
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 Install = Callable[..., Path]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # pytest-xdist would begin with the files that have the most tests, and end with those of one long test each, on one core.
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with long tests first, then those with many."""
+    number = Counter(item.path for item in items)
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: (item.path not in long, -number[item.path]))
 
 
 @pytest.fixture(autouse=True)

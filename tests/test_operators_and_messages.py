@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from page_runner import follow
+
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "operators_and_messages.md"

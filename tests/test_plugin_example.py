@@ -11,6 +11,8 @@ from fresh_environment import ROOT, FreshEnvironment
 
 import pyg_nsa
 
+pytestmark = pytest.mark.long
+
 EXAMPLE = ROOT / "docs" / "examples" / "pyg-nsa-recency"
 
 CONFIG = """\

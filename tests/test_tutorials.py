@@ -19,6 +19,8 @@ from page_runner import follow
 
 from pyg_nsa.cli import main
 
+pytestmark = pytest.mark.long
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 

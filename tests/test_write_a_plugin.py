@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from fresh_environment import ROOT, FreshEnvironment
 from page_runner import follow
+
+pytestmark = pytest.mark.long
 
 PAGE = ROOT / "docs" / "write_a_plugin.md"
 

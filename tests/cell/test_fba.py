@@ -13,6 +13,8 @@ from cell.networks import YEAST, toy_network
 from pyg_nsa.cell.labels.deletions import simulate_pairs, simulate_singles
 from pyg_nsa.cell.labels.fba import GrowthSimulator
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def simulated(textbook):

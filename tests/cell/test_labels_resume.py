@@ -21,6 +21,8 @@ from pyg_nsa.cell.labels.lp_solver import LpSolver
 from pyg_nsa.cell.labels.simulated import simulate_labels
 from pyg_nsa.cell.labels.table import LabelTable
 
+pytestmark = pytest.mark.long
+
 TESTS = Path(__file__).parents[1]
 
 

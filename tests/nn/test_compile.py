@@ -8,6 +8,8 @@ from torch_geometric.loader import DataLoader
 
 from pyg_nsa import HeteroNSAConv, NSAConv, attention_maps
 
+pytestmark = pytest.mark.long
+
 ET = ("a", "to", "a")
 
 

@@ -6,6 +6,8 @@ from torch.export import Dim
 
 from pyg_nsa import HeteroNSA, HeteroNSAConv, NSAConv
 
+pytestmark = pytest.mark.long
+
 TO, BACK = ("a", "to", "b"), ("b", "back", "a")
 
 

@@ -7,6 +7,8 @@ from torch_geometric.nn import SAGEConv
 
 from pyg_nsa import HeteroNSA, HeteroNSAConv
 
+pytestmark = pytest.mark.long
+
 UU, VU = ("u", "near", "u"), ("v", "to", "u")
 SIZES = {"u": 12, "v": 8}
 
