@@ -77,7 +77,7 @@ class EdgeSet:
         self.pair_of = pair_of
         self.num_edges = row.numel() if num_edges is None else num_edges
         self._transpose: tuple[Tensor, Tensor, Tensor] | None = None
-        self._edge_order: tuple[Tensor | slice | None] | None = None
+        self._edge_order: tuple[Tensor | None] | None = None
         self.derived: dict[str, Any] = {}
         if not _is_sound and not torch.compiler.is_compiling():
             check_pairs_in_csr(row, col, rowptr, num_queries, num_keys)
@@ -275,14 +275,12 @@ class EdgeSet:
             return edge_attr
         order = self._one_edge_each()
         if order is not None:
-            return (
-                edge_attr[order] if isinstance(order, slice) else edge_attr.index_select(0, order)
-            )
+            return edge_attr.index_select(0, order)
         out = edge_attr.new_zeros(self.num_pairs, edge_attr.size(1))
         raw = edge_attr[self.edge_of]
         return out.index_add(0, self.pair_of[: raw.size(0)], raw)
 
-    def _one_edge_each(self) -> Tensor | slice | None:
+    def _one_edge_each(self) -> Tensor | None:
         """The edge of each pair, if each has one, found once.
 
         In a compiled graph that depends on data, and a GPU would have to be waited for, so there nobody knows.
@@ -351,11 +349,9 @@ class EdgeSet:
         )
 
 
-def _order_of(edge_of: Tensor, pair_of: Tensor) -> Tensor | slice | None:
-    """Indexes edges by pair; a slice of all where they come in that order; nothing where a pair has none, and another has two."""
+def _order_of(edge_of: Tensor, pair_of: Tensor) -> Tensor | None:
+    """The edge of each pair, where there are as many of both; nothing where a pair has none, and another has two."""
     order = torch.full_like(edge_of, -1).scatter_(0, pair_of, edge_of)
-    if torch.equal(order, torch.arange(order.numel(), device=order.device)):
-        return slice(None)
     return order if bool((order >= 0).all()) else None
 
 

@@ -107,6 +107,13 @@ def test_coalesce_is_the_sum_over_each_pairs_edges(edge_index, options):
     torch.testing.assert_close(*grads)
 
 
+def test_who_writes_to_coalesced_attributes_writes_to_nobodys():
+    edges = EdgeSet.from_edge_index(torch.tensor([[0, 1], [0, 1]]), 2, 2)
+    attr = torch.tensor([[1.0], [2.0]])
+    edges.coalesce(attr).mul_(2)
+    assert attr.tolist() == [[1.0], [2.0]]
+
+
 def test_coalesce_where_a_pair_has_no_edge_and_another_two():
     edges = EdgeSet(
         torch.tensor([0, 1]),
