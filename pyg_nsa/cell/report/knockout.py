@@ -32,7 +32,7 @@ __all__ = [
 
 
 def choose_knockout(predictions: pd.DataFrame, model: str) -> dict[str, Any]:
-    """The held-out single deletion that harms growth and whose effect the model predicted best.
+    """The held-out single deletion that takes more than half of growth and whose effect the model predicted best.
 
     Args:
         predictions: Rows of :func:`pyg_nsa.cell.training.experiment.prediction_rows`.
@@ -47,12 +47,10 @@ def choose_knockout(predictions: pd.DataFrame, model: str) -> dict[str, Any]:
     known = rows[np.isfinite(rows["fitness"])]
     rows = rows if known.empty else known
     harmful = rows[rows["fitness"] < 0.5]
-    how = (
-        "of the held-out deletions that harm growth, the one whose effect the model predicted best"
-    )
+    how = "of the held-out deletions that take more than half of growth, the one whose effect the model predicted best"
     if harmful.empty:
         harmful = rows
-        how = "of the held-out deletions, the one whose effect the model predicted best; none of them harms growth"
+        how = "of the held-out deletions, the one whose effect the model predicted best; none of them takes half of growth"
     error = (harmful["fitness"] - harmful["fitness_pred"]).abs().fillna(np.inf)
     row = harmful.loc[error.idxmin()]
     return {
