@@ -90,7 +90,7 @@ def run_training(
     """
     if console is None:
         # Piped into a file there is no terminal to ask for its width, and tables should stay whole.
-        console = Console(width=None if Console().is_terminal else 120, quiet=not is_first())
+        console = Console(width=None if Console().is_terminal else 160, quiet=not is_first())
     with run_lock(folder):
         return _run(config, folder, cache, config_text, progress, console, resume)
 
