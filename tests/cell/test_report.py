@@ -294,9 +294,11 @@ def test_page_says_what_was_trained_on_what(page):
 def test_measured_labels_are_not_called_simulated(quick):
     facts = json.loads((quick / "run.json").read_text())
     facts["label_source"] = "measured (costanzo.csv)"
+    facts["organism"] = "/home/somebody/models/yeast.xml"
     (quick / "run.json").write_text(json.dumps(facts))
     words = Page(write_report(quick).read_text()).words
     assert "simulat" not in words
+    assert "cell: yeast.xml · labels" in words and "somebody" not in words
     assert "Predicted against measured" in words
     assert "measured (costanzo.csv)" in words
     assert "below 0.01 (the wildtype’s is 1). Measured fitness has noise" in words

@@ -188,7 +188,11 @@ def _write_results(
     (folder / "attention.csv").unlink(missing_ok=True)
     if has_attention(trained[main].module):
         attention, names = explain_knockout(
-            trained[main].module, dataset.graph, knockout["genes"], config.data.model
+            trained[main].module,
+            dataset.graph,
+            knockout["genes"],
+            config.data.model,
+            knockout["stops"],
         )
         write_csv(folder / "attention.csv", attention)
         knockout["names"] = names
