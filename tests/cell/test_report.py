@@ -314,6 +314,16 @@ def metrics_table(folder, rows):
     return page, rows_of(page, "On genes held out for testing</h3>")
 
 
+def test_that_tables_scroll_is_said_where_they_do(quick):
+    for models, classes in (("abc", "note hint narrow"), ("abcdefgh", "note hint")):
+        rows = [(model, "test", "singles", "fitness", "mse", 0.2, 27) for model in models]
+        columns = ["model", "part", "index", "size", "genes", "fitness", "gene_interaction"]
+        columns += ["fitness_pred", "gene_interaction_pred"]
+        pd.DataFrame(columns=columns).to_csv(quick / "predictions.csv", index=False)
+        page, _ = metrics_table(quick, rows)
+        assert f'<p class="{classes}">Wide figures and tables' in page
+
+
 def test_best_value_is_marked(quick):
     rows = []
     for model, r, mse in [
