@@ -78,7 +78,7 @@ def check_args(name: str, args: Mapping[str, Any]) -> None:
             near = _nearest(key, parameters)
             why = f"{name} has no argument '{key}'"
             why += f", did you mean '{near}'?" if near else ""
-            why += f" It has {', '.join(k for k in parameters if k not in _SIZES)}"
+            why += f"; it has {', '.join(k for k in parameters if k not in _SIZES)}"
         else:
             why = _wrong_type(name, parameters[key], value)
         if why is not None:

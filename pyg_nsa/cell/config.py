@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from pyg_nsa.cell.data_names import INTERACTING, SHIPPED_MODELS, SIMULATED
+from pyg_nsa.cell.data_names import INTERACTING, SHIPPED_MODELS, SIMULATED, FeatureName
 from pyg_nsa.config import HeteroNSAConfig
 from pyg_nsa.config.validation import kept
 from pyg_nsa.scalars import StrictScalars
@@ -100,11 +100,11 @@ class DataConfig(_Config):
     proxies: bool | None = None
     """Whether to add the gene-gene relations that the model itself gives; null: only without gene_tables."""
 
-    features: bool | list[str] = True
+    features: bool | list[FeatureName] = True
     """Node features that the wildtype gives: true, false, or their names."""
 
     embeddings: bool = True
-    """Whether each node also gets a learned embedding."""
+    """Whether each node also gets a learned embedding; where operator.num_nodes is given, the node types that it names do."""
 
     split: Literal["gene", "pair", "both"] = "gene"
     """What validation and testing hold out: gene (genes, with all their pairs), pair (pairs of genes that are known by
@@ -114,7 +114,7 @@ class DataConfig(_Config):
     """Shares of the genes (or pairs) for training, validation and testing."""
 
     rates: tuple[float, float, float] = (0.3, 0.5, 0.2)
-    """Shares of single deletions, interacting pairs and random pairs in training."""
+    """Shares of single deletions, interacting pairs and random pairs in training; they need not sum to 1."""
 
     evaluation_pairs: Annotated[int, Field(ge=0)] = 1000
     """How many pairs of a held-out part are evaluated, half of them interacting, and as many triples; 0: all. With split both: as
@@ -125,6 +125,15 @@ class DataConfig(_Config):
     def _three(cls, shares: Any) -> Any:
         return _numbers(shares, 3, "three numbers, such as [0.7, 0.1, 0.2]")
 
+    @field_validator("rates")
+    @classmethod
+    def _something_to_draw(cls, rates: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(rates) < 0 or not sum(rates) > 0:
+            raise ValueError(
+                f"three numbers of at least 0 (singles, interacting pairs, random pairs), not all 0; got {list(rates)}"
+            )
+        return rates
+
 
 class ReadoutConfig(_Config):
     """From nodes to one vector per cell."""
@@ -132,7 +141,7 @@ class ReadoutConfig(_Config):
     aggregations: list[Aggregation] = Field(default=["sum"], min_length=1)
     """PyG aggregations by name, concatenated."""
 
-    node_types: list[str] | None = None
+    node_types: Annotated[list[str], Field(min_length=1)] | None = None
     """Node types that are read out; null means all."""
 
     hidden_channels: int | None = Field(default=None, ge=1)
@@ -164,7 +173,7 @@ class ReadoutConfig(_Config):
 
     response: bool = False
     """Whether the deletion reading also reads what is left of growth if fluxes change as little as they can (MOMA without bounds, in
-    closed form). It follows from the network and the wildtype's fluxes (the feature flux)."""
+    closed form). It follows from the network and the wildtype's fluxes; needs deletion, and flux in data.features."""
 
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Dropout in the head, and of the operator's rows where deletions are read (node features, which are read beside them, stay).
@@ -185,6 +194,10 @@ class ReadoutConfig(_Config):
         if self.epistasis and (self.copies or not self.deletion):
             raise ValueError(
                 "readout.epistasis reads each gene alone: set readout.deletion: true and readout.copies: false"
+            )
+        if self.response and not self.deletion:
+            raise ValueError(
+                "readout.response is a part of the deletion reading: set readout.deletion: true"
             )
         return self
 
@@ -283,7 +296,7 @@ class CellConfig(_Config):
     title: str = "Perturbed cell"
     """Title of the report."""
 
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """Seed of the split, the sampling and the initialisation."""
 
     data: DataConfig = DataConfig()
@@ -341,6 +354,16 @@ class CellConfig(_Config):
         if abs(sum(self.data.fractions) - 1) > 1e-6 or min(self.data.fractions) <= 0:
             raise ValueError(
                 f"data.fractions must be three positive numbers that sum to 1, got {self.data.fractions}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fluxes(self) -> CellConfig:
+        features = self.data.features
+        known = features if isinstance(features, bool) else "flux" in features
+        if self.readout.response and not known:
+            raise ValueError(
+                "readout.response reads the wildtype's fluxes: put flux into data.features, or set readout.response: false"
             )
         return self
 

@@ -1,10 +1,17 @@
-"""Names in a configuration of data that stand for no file, and a default that readers of it share."""
+"""Names in a configuration of data (what stands for no file, and features), and a default that readers of it share."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
-__all__ = ["INTERACTING", "SHIPPED_MODELS", "SIMULATED"]
+__all__ = [
+    "DEFAULT_FEATURES",
+    "FEATURES",
+    "INTERACTING",
+    "SHIPPED_MODELS",
+    "SIMULATED",
+    "FeatureName",
+]
 
 SHIPPED_MODELS: dict[str, str] = {
     "textbook": "textbook.xml.gz",
@@ -23,3 +30,23 @@ SIMULATED: dict[str, Literal["singles", "pairs", "triples"]] = {
     "simulated-triples": "triples",
 }
 """Names of simulated labels."""
+
+FeatureName = Literal[
+    "flux",
+    "flux_variability",
+    "bounds",
+    "reversibility",
+    "isozymes",
+    "degree",
+    "gene_flux",
+    "gene_reactions",
+    "shadow_price",
+    "random_walk",
+    "subsystem",
+]
+
+FEATURES: tuple[FeatureName, ...] = get_args(FeatureName)
+"""All names of node features; :mod:`pyg_nsa.cell.network.features` says what they are."""
+
+DEFAULT_FEATURES: tuple[FeatureName, ...] = FEATURES[:-2]
+"""Those that ``features: true`` stands for: all but the two that are opt-in."""

@@ -130,10 +130,10 @@ class HeteroNSAConfig(ConfigModel):
     """How the messages of several edge types to one node type are grouped; null stacks them in a new dimension."""
 
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Dropout on the outputs of the blocks and in the MLPs; at least 0 and less than 1."""
+    """Dropout on the outputs of the blocks and in the MLPs; at least 0 and less than 1. A bare step has none."""
 
     mlp_ratio: float = Field(default=2.0, ge=0.0)
-    """Width of the MLPs' hidden layer, as a multiple of `hidden_channels`; 0 leaves the MLPs out."""
+    """Width of the MLPs' hidden layer, as a multiple of `hidden_channels`; 0 leaves the MLPs out. A bare step has none."""
 
     sab: SABConfig = Field(default_factory=SABConfig)
     """The self-attention blocks."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,8 +43,13 @@ def explain(
         model: The pydantic model.
     """
     found: dict[str, Problem] = {}
-    for entry in error.errors(include_url=False):
-        place = _walk(model, raw, entry["loc"], registry)
+    placed = [
+        (entry, _walk(model, raw, entry["loc"], registry))
+        for entry in error.errors(include_url=False)
+    ]
+    for entry, place in placed:
+        if entry["type"].endswith("_type") and _read_on(place, placed):
+            continue
         problem = _problem(entry, place, positions)
         earlier = found.get(problem.path)
         if earlier is None:
@@ -54,6 +60,12 @@ def explain(
             found[problem.path] = replace(earlier, message=message)
     # In the order of the file; problems without a line keep pydantic's order.
     return sorted(found.values(), key=lambda problem: (problem.line or 0, problem.column or 0))
+
+
+def _read_on(place: _Place, placed: Iterable[tuple[Any, _Place]]) -> bool:
+    """Whether another member of a union took what stands at a place, and has problems with what is in there alone."""
+    depth = len(place.path)
+    return any(len(other.path) > depth and other.path[:depth] == place.path for _, other in placed)
 
 
 @dataclass(frozen=True)
@@ -230,11 +242,14 @@ def _plain(entry: Any) -> str:
         given += ", which is text: remove the quotes" if _is_number(entry["input"]) else ""
     if entry["type"] == "string_type" and isinstance(entry["input"], bool | int | float):
         given += f", which is no text: quote it, '{json.dumps(entry['input'])}'"
+    if entry["type"] in ("model_type", "dict_type"):
+        return f"expected a mapping (keys and values), got {given}"
+    if entry["type"] == "too_short":
+        message = message.partition(" after validation")[0]
     return f"{message[:1].lower()}{message[1:]}, got {given}"
 
 
 def _is_number(text: str) -> bool:
     with contextlib.suppress(ValueError):
-        float(text)
-        return True
+        return math.isfinite(float(text))  # nan and inf are no numbers without quotes, either
     return text in ("true", "false")

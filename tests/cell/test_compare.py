@@ -32,6 +32,7 @@ from pyg_nsa.cell.evaluation.equal_terms import (
 from pyg_nsa.cell.evaluation.step_times import measure_step_times, training_step
 from pyg_nsa.cell.files.cache import open_dataset
 from pyg_nsa.cell.models.build import TRAINED_BASELINES, build_model
+from pyg_nsa.cell.report.figure_style import save
 from pyg_nsa.cli import main
 from pyg_nsa.load import load_config
 
@@ -550,6 +551,20 @@ def test_the_figure_has_a_row_for_each_model_and_no_mean_where_the_table_has_non
         ("undefined", -3),
     ]
     assert [bar.get_width() for bar in axis.patches] == pytest.approx([0.7, 0.25])
+
+
+def test_the_figure_tells_what_is_not_predicted_from_what_is_undefined():
+    metrics = make_metrics()
+    absent = metrics[metrics["model"] == "c"].assign(model="d", value=np.nan, n=0)
+    figure = comparison_figure(pd.concat([metrics, absent]), ["a", "c", "d"])
+    assert [t.get_text() for t in figure.axes[0].texts] == ["not predicted"]
+
+
+def test_dollars_in_names_are_no_mathematics(tmp_path):
+    metrics = make_metrics().replace({"a": "a$_$b"})
+    figure = comparison_figure(metrics, ["a$_$b"], caption="models/$x$_.xml")
+    save(figure, tmp_path / "x.png")
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == [r"a\$_\$b"]
 
 
 def test_the_printed_table():

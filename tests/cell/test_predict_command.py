@@ -422,6 +422,11 @@ def test_report_draws_the_knockout_that_is_asked_for(invoke, copy, restored):
     assert "How it was chosen: asked for" in page
     assert "citrate synthase" in page.lower()
     facts = json.loads((copy / "run.json").read_text())["knockout"]
+    assert facts["stops"]["missing"] and facts["stops"]["blocked"]
+    assert (
+        set(facts["stops"]["missing"]) <= facts["names"]["metabolite"].keys()
+    )  # also if not drawn
+    assert set(facts["stops"]["blocked"]) <= facts["names"]["reaction"].keys()
     row = predict_deletions(restored, [("b0720",)]).iloc[0]
     assert facts["fitness_pred"] == pytest.approx(row["fitness_pred"], abs=1e-5)
     assert facts["fitness"] == pytest.approx(row["fitness"], abs=1e-6)

@@ -294,9 +294,11 @@ def test_page_says_what_was_trained_on_what(page):
 def test_measured_labels_are_not_called_simulated(quick):
     facts = json.loads((quick / "run.json").read_text())
     facts["label_source"] = "measured (costanzo.csv)"
+    facts["organism"] = "/home/somebody/models/yeast.xml"
     (quick / "run.json").write_text(json.dumps(facts))
     words = Page(write_report(quick).read_text()).words
     assert "simulat" not in words
+    assert "cell: yeast.xml · labels" in words and "somebody" not in words
     assert "Predicted against measured" in words
     assert "measured (costanzo.csv)" in words
     assert "below 0.01 (the wildtype’s is 1). Measured fitness has noise" in words
@@ -310,6 +312,16 @@ def metrics_table(folder, rows):
     pd.DataFrame(rows, columns=columns).to_csv(folder / "metrics.csv", index=False)
     page = write_report(folder).read_text()
     return page, rows_of(page, "On genes held out for testing</h3>")
+
+
+def test_that_tables_scroll_is_said_where_they_do(quick):
+    for models, classes in (("abc", "note hint narrow"), ("abcdefgh", "note hint")):
+        rows = [(model, "test", "singles", "fitness", "mse", 0.2, 27) for model in models]
+        columns = ["model", "part", "index", "size", "genes", "fitness", "gene_interaction"]
+        columns += ["fitness_pred", "gene_interaction_pred"]
+        pd.DataFrame(columns=columns).to_csv(quick / "predictions.csv", index=False)
+        page, _ = metrics_table(quick, rows)
+        assert f'<p class="{classes}">Wide figures and tables' in page
 
 
 def test_best_value_is_marked(quick):
@@ -461,13 +473,14 @@ def test_intervals_stand_under_the_values_where_there_are_any(quick):
     page = write_report(quick).read_text()
     assert '<span class="ci">0.250 to 0.750</span>' in page
     assert page.count('class="ci"') == 1
+    assert "A value without an interval was undefined in more than a tenth of the draws" in page
     # Runs of earlier versions have no intervals.
     pd.DataFrame(rows, columns=columns).drop(columns=["low", "high"]).to_csv(
         quick / "metrics.csv", index=False
     )
     page = write_report(quick).read_text()
     assert 'class="ci"' not in page
-    assert "How sure" not in page
+    assert "How sure" not in page and "without an interval" not in page
 
 
 def test_names_of_what_is_drawn(page):
@@ -644,6 +657,27 @@ def test_the_figure_of_metrics_draws_what_is_known():
     assert metrics_figure(table[table["part"] == "val"]) is None
 
 
+def test_many_metrics_take_several_rows():
+    kinds = [
+        ("singles", "fitness", "pearson"),
+        ("singles", "lethality", "auroc"),
+        ("pairs", "fitness", "pearson"),
+        ("interacting pairs", "gene_interaction", "pearson"),
+        ("triples", "gene_interaction", "pearson"),
+    ]
+    names = ["model", "part", "subset", "target", "metric", "value"]
+    table = pd.DataFrame([("a", "test", *kind, 0.5) for kind in kinds], columns=names)
+    figure = metrics_figure(table)
+    assert figure.get_size_inches()[0] < 11  # on a page the letters are hardly smaller than it is
+    shown = [ax for ax in figure.axes if ax.get_visible()]
+    assert len({ax.get_subplotspec().rowspan.start for ax in shown}) == 2
+    titles = [" ".join(ax.get_title().split()) for ax in shown]
+    assert len(titles) == 5
+    assert (
+        titles[3] == "interaction of pairs that interact, Pearson"
+    )  # the metric is of these alone
+
+
 def test_loss_over_decades_is_logarithmic():
     t = np.arange(10.0)
     table = pd.DataFrame({"model": "m", "epoch": t, "train_loss": 10.0**-t, "val_loss": np.nan})
@@ -690,6 +724,19 @@ def test_unknown_node_types_are_drawn(tmp_path):
     figure = knockout_figure(near, weight="weight_wildtype")
     assert "compartments" in [t.get_text() for t in figure.axes[0].texts]
     save(figure, tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("last", ["metabolite", "a rather long type of node"])
+def test_words_above_short_labels_stay_on_the_drawing(last):
+    attention = make_attention(4).replace({"metabolite": last})
+    for end in ("source", "target"):
+        attention[end] = attention[end].str.removesuffix(
+            "_c"
+        )  # labels that are shorter than the word
+    figure = knockout_figure(choose_neighbourhood(attention, [NASTY]), weight="weight_wildtype")
+    for words in figure.axes[0].texts:
+        extent = words.get_window_extent(figure.canvas.get_renderer())
+        assert 0 < extent.x0 < extent.x1 < figure.bbox.width, words.get_text()
 
 
 def test_what_a_knockout_stops_is_told(quick):

@@ -534,6 +534,36 @@ def test_two_fractions_beside_the_file(invoke):
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("data.rates=[0, 0, 0]", "data.rates: three numbers of at least 0 (singles,"),
+        ("data.rates=[-1, 1, 1]", "data.rates: three numbers of at least 0 (singles,"),
+        (
+            "data.features=[flux, degre]",
+            "data.features[1]: 'degre' is not allowed\n    did you mean 'degree'?",
+        ),
+        ("seed=4294967296", "seed: input should be less than or equal to 4294967295, got"),
+        ("readout.node_types=[]", "readout.node_types: list should have at least 1 item, got []"),
+        ("training=5", "training: expected a mapping (keys and values), got 5"),
+        ("training.learning_rate=nan", "training.learning_rate: input should be a valid number, got 'nan'\n"),
+    ],
+)  # fmt: skip
+def test_values_that_no_training_can_use_are_told_at_once(invoke, value, said):
+    result = train(invoke, "--set", value)
+    assert result.exit_code == 1
+    assert f"Error: --set {value}: {said}" in result.output
+    assert "boolean" not in result.output
+
+
+def test_a_response_that_would_not_be_read(invoke):
+    result = train(invoke, "--set", "readout.response=true")
+    assert "readout.response is a part of the deletion reading: set readout.d" in result.output
+    more = ("--set", "readout.deletion=true", "--set", "data.features=[degree]")
+    result = train(invoke, "--set", "readout.response=true", *more)
+    assert "put flux into data.features" in result.output
+
+
 # ---- --set -----------------------------------------------------------------------------------------------------------
 
 
@@ -589,6 +619,12 @@ def test_dry_run_describes_and_writes_nothing(invoke, cell_cache, tmp_path):
         assert sum(counts[:-1]) == counts[-1] > 1000
         assert "kept for the backward pass of 16 instances" in block
         assert "measured on one forward and backward pass on the CPU" in block
+
+
+def test_dry_run_of_less_than_a_batch(invoke):
+    few = ("--set", "training.instances_per_epoch=7", "--set", "training.batch_size=100")
+    result = train(invoke, "--dry-run", *few)
+    assert "1 step of 7 instances per epoch, 2 epochs: 2 steps at most" in result.output
 
 
 def test_parameter_counts_are_those_of_the_model(cell_cache, tmp_path):

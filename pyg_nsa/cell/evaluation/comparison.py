@@ -249,7 +249,8 @@ def _write(folder: Path, metrics: pd.DataFrame, facts: dict[str, Any]) -> None:
     write_atomically(folder / "comparison.md", text.encode())
     points = "splits" if len(facts["split_seeds"]) > 1 else "seeds"
     held_out = HELD_OUT[facts["split"]]
-    caption = f"{facts['organism']}, held-out {held_out}; points: {points}, whisker: one standard deviation"
+    cell = Path(facts["organism"]).name
+    caption = f"{cell}, held-out {held_out}; points: {points}, bar: mean, whisker: one standard deviation; better is more, of MSE less"
     save(comparison_figure(metrics, models, caption, lost), folder / "comparison.png")
 
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from pyg_nsa.cell.evaluation.subsets import SUBSETS
-from pyg_nsa.cell.report.figure_style import BLUE, GREY, INK, VERMILION, new_figure, quiet
+from pyg_nsa.cell.report.figure_style import BLUE, GREY, INK, VERMILION, as_text, new_figure, quiet
 
 __all__ = [
     "DIFFERENCES",
@@ -237,9 +237,10 @@ def comparison_figure(
     for axis, (row, title) in zip(axes.flat, panels, strict=True):
         chosen = metrics[(metrics[_ORDER] == list(row)).all(axis=1)]
         for model in models:
-            values = chosen[chosen["model"] == model]["value"].to_numpy(np.float64)
+            rows = chosen[chosen["model"] == model]
+            values = rows["value"].to_numpy(np.float64)
             y = place[model]
-            if nothing := "failed" if model in failed else _undefined(values):
+            if nothing := "failed" if model in failed else _undefined(values, rows["n"]):
                 axis.annotate(
                     nothing,
                     (0.02, y),
@@ -263,7 +264,7 @@ def comparison_figure(
         axis.set_title(f"{title}, logarithmic" if far_apart else title, fontsize=9, loc="left")
         # Rows that hold words alone would not count for the limits.
         axis.set_ylim(0.5 - len(models), 0.5)
-        axis.set_yticks([place[m] for m in models], list(models), fontsize=8)
+        axis.set_yticks([place[m] for m in models], [as_text(m) for m in models], fontsize=8)
         if far_apart:  # else the best models' bars are all of no length
             axis.set_xscale("log")
             axis.set_xlim(left=known.min() / 2)
@@ -272,12 +273,14 @@ def comparison_figure(
         axis.tick_params(axis="x", labelsize=8)
         quiet(axis)
     if caption:
-        figure.supxlabel(caption, fontsize=8, color=GREY)
+        figure.supxlabel(as_text(caption), fontsize=8, color=GREY)
     return figure
 
 
-def _undefined(values: NDArray[np.float64]) -> str:
+def _undefined(values: NDArray[np.float64], counts: pd.Series) -> str:
     """What stands in the place of a bar, where the table has no mean either; else nothing."""
+    if not (counts > 0).any():
+        return "not predicted"
     lost = int((~np.isfinite(values)).sum())
     if lost == len(values):
         return "undefined"

@@ -48,6 +48,7 @@ from scipy.sparse import coo_array, csr_array, diags_array
 from torch_geometric.data import HeteroData
 from tqdm import tqdm
 
+from pyg_nsa.cell.data_names import DEFAULT_FEATURES, FEATURES
 from pyg_nsa.cell.labels.fba import GrowthSimulator
 from pyg_nsa.cell.labels.lp_solver import TOLERANCE, linear_program
 from pyg_nsa.cell.network.metabolic_model import MetabolicNetwork
@@ -61,20 +62,6 @@ __all__ = [
     "parsimonious_fluxes",
     "return_probabilities",
 ]
-
-DEFAULT_FEATURES: tuple[str, ...] = (
-    "flux",
-    "flux_variability",
-    "bounds",
-    "reversibility",
-    "isozymes",
-    "degree",
-    "gene_flux",
-    "gene_reactions",
-    "shadow_price",
-)
-FEATURES: tuple[str, ...] = (*DEFAULT_FEATURES, "random_walk", "subsystem")
-"""All names of features."""
 
 FLUX_UNIT = 1e-6
 PRICE_UNIT = 1e-3  # a thousandth of the growth, per unit of a metabolite

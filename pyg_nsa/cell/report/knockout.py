@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def choose_knockout(predictions: pd.DataFrame, model: str) -> dict[str, Any]:
-    """The held-out single deletion that harms growth and whose effect the model predicted best.
+    """The held-out single deletion that takes more than half of growth and whose effect the model predicted best.
 
     Args:
         predictions: Rows of :func:`pyg_nsa.cell.training.experiment.prediction_rows`.
@@ -47,12 +47,10 @@ def choose_knockout(predictions: pd.DataFrame, model: str) -> dict[str, Any]:
     known = rows[np.isfinite(rows["fitness"])]
     rows = rows if known.empty else known
     harmful = rows[rows["fitness"] < 0.5]
-    how = (
-        "of the held-out deletions that harm growth, the one whose effect the model predicted best"
-    )
+    how = "of the held-out deletions that take more than half of growth, the one whose effect the model predicted best"
     if harmful.empty:
         harmful = rows
-        how = "of the held-out deletions, the one whose effect the model predicted best; none of them harms growth"
+        how = "of the held-out deletions, the one whose effect the model predicted best; none of them takes half of growth"
     error = (harmful["fitness"] - harmful["fitness_pred"]).abs().fillna(np.inf)
     row = harmful.loc[error.idxmin()]
     return {
@@ -70,7 +68,11 @@ def has_attention(module: CellModule) -> bool:
 
 
 def explain_knockout(
-    module: CellModule, graph: HeteroData, genes: Sequence[str], model_file: str | Path
+    module: CellModule,
+    graph: HeteroData,
+    genes: Sequence[str],
+    model_file: str | Path,
+    stops: Mapping[str, Sequence[str]],
 ) -> tuple[pd.DataFrame, dict[str, dict[str, str]]]:
     """Attention around a knockout, and the names of what is there.
 
@@ -79,9 +81,10 @@ def explain_knockout(
         graph: The base graph.
         genes: Ids of the deleted genes.
         model_file: The metabolic model, by name or file.
+        stops: What :func:`~pyg_nsa.cell.network.stopped.what_stops` says of them.
 
     Returns:
-        The table of :func:`~pyg_nsa.cell.report.attention_map.attention_around`, and the names of its nodes.
+        The table of :func:`~pyg_nsa.cell.report.attention_map.attention_around`, and the names of its nodes and of what stops.
     """
     batch = PerturbationCollate(graph)(perturbations(graph, [tuple(genes)]))
     table = attention_around(module.cpu().model, graph, batch)
@@ -89,6 +92,12 @@ def explain_knockout(
         *zip(table["source_type"], table["source"], strict=True),
         *zip(table["target_type"], table["target"], strict=True),
         *(("gene", gene) for gene in genes),
+        # What is blocked or missing may be far from the genes.
+        *(
+            ("metabolite" if key == "missing" else "reaction", stopped)
+            for key, ids in stops.items()
+            for stopped in ids
+        ),
     ]
     return table, node_names(model_file, dict.fromkeys(ends))
 
@@ -116,7 +125,10 @@ def write_chosen_knockout(run: Path, knockout: WrittenDeletions, cache: Path | N
     graph = restored.module.graph
     (genes,) = knockout.deletions(set(graph["gene"].node_ids))
     row = predict_deletions(restored, [genes]).iloc[0]
-    attention, names = explain_knockout(restored.module, graph, genes, restored.config.data.model)
+    stops = what_stops(graph, genes)
+    attention, names = explain_knockout(
+        restored.module, graph, genes, restored.config.data.model, stops
+    )
     write_csv(run / "attention.csv", attention)
     facts["knockout"] = {
         "genes": list(genes),
@@ -124,6 +136,6 @@ def write_chosen_knockout(run: Path, knockout: WrittenDeletions, cache: Path | N
         "fitness": float(row.get("fitness", np.nan)),
         "fitness_pred": float(row["fitness_pred"]),
         "chosen": "asked for; it may be a training gene",
-        "stops": what_stops(graph, genes),
+        "stops": stops,
     }
     write_json(run / "run.json", facts)

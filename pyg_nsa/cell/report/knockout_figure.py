@@ -19,8 +19,8 @@ from pyg_nsa.cell.report.neighbourhood import Neighbourhood
 
 __all__ = ["knockout_figure", "node_label"]
 
-_SIZE = 9.0  # points
-_FONT = FontProperties(family="DejaVu Sans", size=_SIZE)
+_FONT = FontProperties(family="DejaVu Sans", size=9.0)
+_HEAD_FONT = FontProperties(family="DejaVu Sans", size=10.5)
 _ROW, _BOX, _GAP = (
     0.36,
     0.25,
@@ -65,11 +65,14 @@ def knockout_figure(
         t: bool(((near.edges["source_type"] == t) & (near.edges["target_type"] == t)).any())
         for t in columns
     }
+    heads = {t: t if t.endswith("s") else f"{t}s" for t in columns}
     x, left = {}, 0.12
     for node_type in columns:
+        # A column of short labels is narrower than the word above it.
+        room = max(widths[node_type], _text_width(heads[node_type], _HEAD_FONT))
         left += 1.15 if within[node_type] else 0.0
-        x[node_type] = left
-        left += widths[node_type] + _GAP
+        x[node_type] = left + (room - widths[node_type]) / 2
+        left += room + _GAP
     width = max(left - _GAP + 0.12, 6.4)
     rows = max(len(nodes) for nodes in columns.values())
     foot, head = 0.85, 0.4
@@ -97,14 +100,13 @@ def knockout_figure(
     for node in near.nodes:
         _draw_node(ax, place[node], node[0], labels[node], node in near.deleted, knockout)
     for node_type in columns:
-        plural = node_type if node_type.endswith("s") else f"{node_type}s"
         ax.text(
             x[node_type] + widths[node_type] / 2,
             height - 0.22,
-            as_text(plural),
+            as_text(heads[node_type]),
             ha="center",
             va="center",
-            fontsize=10.5,
+            fontproperties=_HEAD_FONT,
             color=_STYLE.get(node_type, _OTHER)[1],
         )
     _draw_legend(ax, width, any(within.values()), bool(near.deleted), knockout)
@@ -167,9 +169,9 @@ def _columns(near: Neighbourhood) -> dict[str, list[tuple[str, str]]]:
     return columns
 
 
-def _text_width(words: str) -> float:
+def _text_width(words: str, font: FontProperties = _FONT) -> float:
     """Width in inches."""
-    return float(TextPath((0, 0), as_text(words), prop=_FONT).get_extents().width) / 72
+    return float(TextPath((0, 0), as_text(words), prop=font).get_extents().width) / 72
 
 
 def _draw_edge(

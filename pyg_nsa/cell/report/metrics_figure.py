@@ -20,7 +20,7 @@ _SHOWN = (
         "interacting pairs",
         "gene_interaction",
         "pearson",
-        "gene interaction\nPearson correlation",
+        "interaction of pairs\nthat interact, Pearson",
         0.0,
     ),
     (
@@ -34,11 +34,13 @@ _SHOWN = (
         "interacting new pairs of known genes",
         "gene_interaction",
         "pearson",
-        "interaction of new pairs\nof known genes, Pearson",
+        "interaction of new pairs\nthat interact, Pearson",
         0.0,
     ),
     ("triples", "gene_interaction", "pearson", "interaction of triples\nPearson correlation", 0.0),
 )
+
+_ACROSS = 4  # panels side by side: with more, the letters get too small to read on a page
 
 
 def metrics_figure(metrics: pd.DataFrame, part: str = "test") -> Figure | None:
@@ -62,10 +64,14 @@ def metrics_figure(metrics: pd.DataFrame, part: str = "test") -> Figure | None:
     models = [m for m in dict.fromkeys(metrics["model"]) if any(m in r.index for r, *_ in wanted)]
     if not wanted:
         return None
-    figure = new_figure(2.35 * len(wanted) + 1.4, 1.5 + 0.34 * len(models))
-    panels = figure.subplots(1, len(wanted), sharey=True, squeeze=False)[0]
+    across = min(len(wanted), _ACROSS)
+    down = -(-len(wanted) // across)
+    figure = new_figure(2.35 * across + 1.4, 0.3 + down * (1.2 + 0.34 * len(models)))
+    grid = figure.subplots(down, across, sharey=True, squeeze=False)
+    for ax in grid.flat[len(wanted) :]:
+        ax.set_visible(False)
     place = {model: len(models) - 1 - i for i, model in enumerate(models)}
-    for ax, (rows, title, guess) in zip(panels, wanted, strict=True):
+    for ax, (rows, title, guess) in zip(grid.flat, wanted, strict=False):
         quiet(ax)
         ax.axvline(guess, color=GREY, linewidth=0.9, linestyle=":")
         for model, row in rows.iterrows():

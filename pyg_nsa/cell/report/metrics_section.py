@@ -15,7 +15,7 @@ from pyg_nsa.cell.report.numbers import count, metric_value, plain
 __all__ = ["PARTS", "TARGET_WORDS", "headlines", "metric_table", "model_words", "subset_words"]
 
 _MODELS = {
-    "hetero_nsa": "masked attention along the relations of the graph, interleaved with self-attention (HeteroNSA)",
+    "hetero_nsa": "masked attention along the relations of the graph (M of the pattern) and self-attention within node types (S), HeteroNSA",
     "hgt": "the same model with PyG’s heterogeneous graph transformer (HGT) instead",
     "embedding": "a learned vector for each gene, without a graph",
     "hetero_conv": "the same model with graph attention layers (GATv2) in PyG’s HeteroConv instead",
@@ -224,7 +224,7 @@ def metric_table(
     own = metrics[metrics["part"] == part]
     shown = [m for m in models if m in set(own["model"])]
     groups = []
-    undefined = mixed = absent = False
+    undefined = mixed = absent = unsure = False
     for subset in _in_order(own["subset"], _SUBSETS):
         rows = []
         of_subset = own[own["subset"] == subset]
@@ -241,6 +241,7 @@ def metric_table(
                 undefined |= any(m not in values and f["n"] > 0 for m, f in found.items())
                 absent |= any(m not in found or not found[m]["n"] > 0 for m in shown)
                 mixed |= len(counts) > 1
+                unsure |= any(not _interval(metric, found[m]) for m in values)
                 label, better = _METRICS.get(metric, (metric, ""))
                 rows.append(
                     {
@@ -260,6 +261,7 @@ def metric_table(
         "undefined": undefined,
         "absent": absent,
         "mixed": mixed,
+        "unsure": unsure,
         "told": any(m in knows for m in shown),
     }
 

@@ -98,6 +98,7 @@ def _context(files: RunFiles, gallery: Gallery) -> dict[str, Any]:
     parts += [p for p in dict.fromkeys(metrics["part"]) if p not in ("test", "val")]
     return {
         "facts": facts,
+        "cell": Path(facts["organism"]).name,  # a page is passed on, a folder is not
         "simulated": simulated,
         "lethal_below": f"{LETHAL_BELOW:g}",
         "truth": truth,

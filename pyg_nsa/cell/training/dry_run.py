@@ -65,9 +65,10 @@ def _describe(config: CellConfig, dataset: PerturbationDataset, cached: bool) ->
     ]
     lines += _instances(dataset, split)
     steps = -(-len(sampler) // how.batch_size)
+    most = min(how.batch_size, len(sampler))
     limit = "" if how.max_minutes is None else f", or {how.max_minutes:g} minutes"
     lines.append(
-        f"training   {steps:,} steps of {how.batch_size} instances per epoch, {how.epochs} epochs: {steps * how.epochs:,} "
+        f"training   {steps:,} step{'s' * (steps != 1)} of {most} instances per epoch, {how.epochs} epochs: {steps * how.epochs:,} "
         f"steps at most{limit}"
     )
     y_train = torch.from_numpy(dataset.table.y[split.train])

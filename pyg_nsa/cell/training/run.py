@@ -90,7 +90,7 @@ def run_training(
     """
     if console is None:
         # Piped into a file there is no terminal to ask for its width, and tables should stay whole.
-        console = Console(width=None if Console().is_terminal else 120, quiet=not is_first())
+        console = Console(width=None if Console().is_terminal else 160, quiet=not is_first())
     with run_lock(folder):
         return _run(config, folder, cache, config_text, progress, console, resume)
 
@@ -188,7 +188,11 @@ def _write_results(
     (folder / "attention.csv").unlink(missing_ok=True)
     if has_attention(trained[main].module):
         attention, names = explain_knockout(
-            trained[main].module, dataset.graph, knockout["genes"], config.data.model
+            trained[main].module,
+            dataset.graph,
+            knockout["genes"],
+            config.data.model,
+            knockout["stops"],
         )
         write_csv(folder / "attention.csv", attention)
         knockout["names"] = names
