@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from pyg_nsa.cell.data_names import INTERACTING, SHIPPED_MODELS, SIMULATED, FeatureName
+from pyg_nsa.cell.data_names import SHIPPED_MODELS, SIMULATED, FeatureName
 from pyg_nsa.config import HeteroNSAConfig
 from pyg_nsa.config.validation import kept
 from pyg_nsa.scalars import StrictScalars
@@ -87,9 +87,9 @@ class DataConfig(_Config):
     unknown_labels: Literal["error", "skip"] = "error"
     """Rows of a table of measurements with genes that the graph lacks: error, or skip them with a warning."""
 
-    interacting_above: Annotated[float, Field(ge=0)] = INTERACTING
-    """Pairs with a larger |gene_interaction| count as interacting, in splits, sampling and metrics; for measured labels choose it above
-    their noise (0.08 for yeast in Costanzo et al. 2016)."""
+    interacting_above: Annotated[float, Field(ge=0)] | None = None
+    """Pairs with a larger |gene_interaction| count as interacting, in splits, sampling and metrics; null: 0.001, for exact labels. Choose it
+    above the noise of measured ones (0.08 for yeast in Costanzo et al. 2016)."""
 
     gene_tables: dict[str, str] = Field(default={})
     """Gene-gene relations by name: CSV, TSV or Parquet files with two columns of gene ids."""

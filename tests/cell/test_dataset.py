@@ -584,7 +584,7 @@ def test_measured_labels_with_unknown_genes(tmp_path, toy, caplog):
         PerturbationDataset(tmp_path, toy, labels=path)  # not the cache of the other option
 
 
-@pytest.mark.parametrize(("above", "interacting"), [(1e-3, 22), (0.08, 2)])
+@pytest.mark.parametrize(("above", "interacting"), [(None, 22), (0.08, 2)])
 def test_measured_pairs_interact_above_a_threshold(tmp_path, textbook, caplog, above, interacting):
     names = list(textbook.genes)[:23]
     values = [0.05] * 20 + [-0.1, 0.2]

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch_geometric.data import Dataset, HeteroData
 
 from pyg_nsa.cell.data.batch import Perturbation
-from pyg_nsa.cell.data_names import INTERACTING, SIMULATED
+from pyg_nsa.cell.data_names import SIMULATED
 from pyg_nsa.cell.files.sealed_file import (
     DamagedFileError,
     read_sealed,
@@ -94,8 +94,9 @@ class PerturbationDataset(Dataset):
         workers: Processes that simulate labels; they change no result.
         unknown_labels: What to do with rows of a measured table whose genes the graph lacks: ``"error"``, or ``"skip"``
             them with a warning.
-        interacting_above: Pairs with a larger ``|gene_interaction|`` count as interacting, in splits, sampling and metrics. Exact
-            labels are 0 but for rounding where genes do not interact; measured ones need a threshold above their noise.
+        interacting_above: Pairs with a larger ``|gene_interaction|`` count as interacting, in splits, sampling and metrics; by
+            default what the labels say, 0.001, for exact ones are 0 but for rounding where genes do not interact. Measured ones need
+            a threshold above their noise.
 
     Attributes:
         graph: The base graph; not to be changed.
@@ -127,7 +128,7 @@ class PerturbationDataset(Dataset):
         build: bool = True,
         workers: int = 1,
         unknown_labels: UnknownRows = "error",
-        interacting_above: float = INTERACTING,
+        interacting_above: float | None = None,
     ) -> None:
         self.model = model
         self.labels = labels
@@ -153,8 +154,9 @@ class PerturbationDataset(Dataset):
             logger.info("%s: %d instances from %s", name, count, self.processed_dir)
             if build:  # who only reads, to predict say, has been told
                 warn_of_labels(found[1])
-        self.graph, table = found
-        self.table = replace(table, interacting_above=interacting_above)
+        self.graph, self.table = found
+        if interacting_above is not None:
+            self.table = replace(self.table, interacting_above=interacting_above)
         if build and not isinstance(labels, LabelTable) and _simulated(labels) is None:
             _warn_of_noise(self.table)
         self._rule = DeletionRule(self.graph)

@@ -64,7 +64,7 @@ def run_facts(
             name: sum(p.numel() for p in t.module.model.parameters()) for name, t in trained.items()
         },
         "label_source": source,
-        "interacting_above": config.data.interacting_above,
+        "interacting_above": dataset.table.interacting_above,
     }
 
 
