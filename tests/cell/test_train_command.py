@@ -598,7 +598,7 @@ def test_set_is_checked_as_the_file_is(invoke):
 # ---- --dry-run -------------------------------------------------------------------------------------------------------
 
 
-def test_dry_run_describes_and_writes_nothing(invoke, cell_cache, tmp_path):
+def test_dry_run_describes_and_writes_nothing(invoke, cell_cache, tiny_run, tmp_path):
     before = {p for p in cell_cache.rglob("*") if not p.name.endswith(".lock")}
     for cache, note in ((cell_cache, False), (tmp_path / "empty", True)):
         result = train(invoke, "--dry-run", "--cache", str(cache))
