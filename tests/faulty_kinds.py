@@ -520,6 +520,29 @@ class ParityOfNodes(SoundTerm):
         return super().bias(inputs, edges) + (edges.col % 2)[:, None]
 
 
+class ToHigherNumbers(EdgeTerm):
+    """Takes the numbers of nodes for an order of theirs."""
+
+    def __init__(self, context, options):
+        super().__init__()
+
+    def pairs(self, inputs):
+        edges = inputs.edges_from_index("edge_index")
+        kept = edges.edge_index()[:, edges.col < edges.row]
+        return EdgeSet.from_edge_index(kept, edges.num_keys, edges.num_queries)
+
+
+class FirstSources(SoundTerm):
+    """The bias falls with the place of a source among those of its target."""
+
+    def bias(self, inputs, edges):
+        bias = super().bias(inputs, edges)
+        if not edges.num_pairs:
+            return bias
+        place = torch.arange(edges.num_pairs) - edges.rowptr[edges.row]
+        return bias / (1 + place[:, None])
+
+
 class UnsortedPairs(SoundTerm):
     def pairs(self, inputs):
         good = super().pairs(inputs)
@@ -607,6 +630,14 @@ class ZeroOverZero(MeanConv):
 class ReversedConv(MeanConv):
     def forward(self, x, edge_index):
         return super().forward(x, edge_index.flip(0))
+
+
+class NumbersConv(MeanConv):
+    """Weights the sources of higher numbers than their target differently."""
+
+    def forward(self, x, edge_index):
+        rising = edge_index[:, edge_index[0] < edge_index[1]]
+        return super().forward(x, edge_index) + super().forward(x, rising)
 
 
 class CentredConv(MeanConv):

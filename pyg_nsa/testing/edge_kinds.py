@@ -26,6 +26,7 @@ __all__ = ["EDGE_KIND_CHECKS", "check_edge_kind", "edge_kind_suite"]
 
 _BUILT = ("declaration", "default_options", "builds")
 _FOUNDATION = (*_BUILT, "produces", "runs", "dtypes", "deterministic", "stateless", "direction")
+_ORDERED = (*_FOUNDATION, "edge_order", "node_order")
 
 #: All checks, in order. Scopes: the kind; each set of options on each edge type ("relation"); of these the edge type between two
 #: node types ("bipartite"); of each set of options the first edge type ("one").
@@ -43,17 +44,18 @@ EDGE_KIND_CHECKS = (
     Check(foundation.stateless, "relation", _FOUNDATION[:7]),
     Check(foundation.direction, "relation", _FOUNDATION[:8]),
     Check(graphs.edge_order, "relation", _FOUNDATION),
+    Check(graphs.node_order, "relation", (*_FOUNDATION, "edge_order")),
     Check(graphs.duplicate_edges, "relation", (*_FOUNDATION, "edge_order")),
     Check(graphs.isolated_nodes, "relation", _FOUNDATION),
     Check(graphs.empty_relation, "relation", (*_FOUNDATION, "isolated_nodes")),
     Check(graphs.bipartite, "bipartite", _FOUNDATION),
     Check(graphs.alternatives, "relation", _FOUNDATION),
-    Check(graphs.batch, "relation", (*_FOUNDATION, "edge_order", "empty_relation", "bipartite")),
-    Check(graphs.padding, "relation", (*_FOUNDATION, "edge_order", "batch")),
-    Check(graphs.deleted_nodes, "relation", (*_FOUNDATION, "edge_order", "batch")),
+    Check(graphs.batch, "relation", (*_ORDERED, "empty_relation", "bipartite")),
+    Check(graphs.padding, "relation", (*_ORDERED, "batch")),
+    Check(graphs.deleted_nodes, "relation", (*_ORDERED, "batch")),
     Check(graphs.copies, "relation", _FOUNDATION),
     Check(graphs.shared_pairs, "relation", _FOUNDATION),
-    Check(sharing.same_edges, "relation", (*_FOUNDATION, "edge_order", "batch", "deleted_nodes")),
+    Check(sharing.same_edges, "relation", (*_ORDERED, "batch", "deleted_nodes")),
     Check(training.gradients, "relation", _FOUNDATION),
     Check(training.state_dict, "relation", _FOUNDATION),
     Check(training.reset_parameters, "relation", _FOUNDATION),

@@ -27,6 +27,7 @@ __all__ = [
     "edge_order",
     "empty_relation",
     "isolated_nodes",
+    "node_order",
     "padding",
     "shared_pairs",
 ]
@@ -115,6 +116,30 @@ def edge_order(subject: Subject, tally: Tally) -> None:
             rows,
             "the same edges in another order, attributes with them, give other rows; pairs are sorted, so attributes have to be "
             "brought into their order by edges.coalesce",
+        )
+
+
+def node_order(subject: Subject, tally: Tally) -> None:
+    """The numbering of the nodes has no effect: where they stand in another order, each has the row that it had."""
+    graph = subject.graph()
+    subject.need_edges(graph)
+    others = [n for n in graph.fields if n not in graph.attributes()]
+    if others:
+        raise NotApplicable(
+            f"what becomes of {', '.join(others)} where nodes have other numbers is not known"
+        )
+    layer = subject.layer()
+    rows = subject.rows(layer, graph)
+    with seeded(2):
+        random = [torch.randperm(n) for n in graph.num_nodes]
+    for src, dst in (tuple(torch.arange(n).flip(0) for n in graph.num_nodes), random):
+        # Within one node type both ends are the same rows.
+        orders = (src, src) if subject.is_within else (src, dst)
+        tally.close(
+            subject.rows(layer, graph.renumbered(orders)),
+            rows[orders[1]],
+            "the same graph with its nodes in another order gives other rows: something follows from the numbers of nodes or the order of "
+            "the pairs (an edge to a higher number, the first source of a target); what is to count has to be in a field or in x",
         )
 
 

@@ -50,7 +50,26 @@ MISTAKES = {
     ),
     "a mean over a batch": (faulty.kind(faulty.Leaking), ["batch"], "graph 0 of a batch"),
     "pairs across a batch": (no_options(faulty.LeakingPairs), ["batch"], "leaks between graphs"),
-    "numbers of rows": (faulty.kind(faulty.ParityOfNodes), ["batch"], "graph 1 of a batch"),
+    "numbers of rows": (
+        faulty.kind(faulty.ParityOfNodes),
+        ["node_order"],
+        "the same graph with its nodes in another order gives other rows",
+    ),
+    "pairs to higher numbers only": (
+        no_options(faulty.ToHigherNumbers),
+        ["node_order"],
+        "something follows from the numbers of nodes",
+    ),
+    "the place among sources": (
+        faulty.kind(faulty.FirstSources),
+        ["node_order"],
+        "the first source",
+    ),
+    "a convolution that compares numbers": (
+        faulty.message_kind(faulty.NumbersConv),
+        ["node_order"],
+        "the same graph with its nodes in another order gives other rows",
+    ),
     "a detached bias": (
         faulty.kind(faulty.Detached),
         ["gradients"],
