@@ -392,6 +392,17 @@ def test_disable_acts_before_the_import(install):
     assert "fake_mod" in sys.modules
 
 
+@pytest.mark.parametrize(
+    ("listed", "path"),
+    [([2], "plugins.disable[0]"), (["needy", ["fake_one"]], "plugins.disable[1]")],
+)
+def test_what_is_no_name_in_disable_is_a_problem_like_others(listed, path):
+    raw = {"edges": [{"edge_type": GG, "kind": "adjacency_mask"}], "plugins": {"disable": listed}}
+    with pytest.raises(ConfigError) as caught:
+        load_config(raw, registry=Registry())
+    assert [problem.path for problem in caught.value.problems] == [path]
+
+
 def test_disable_settles_a_conflict_for_one_configuration(install):
     install("dup-one", {"fake_one": "dup_one_mod"}, {"dup_one_mod": kind_module("fake_one")})
     install("dup-two", {"fake_one": "dup_two_mod"}, {"dup_two_mod": kind_module("fake_one")})

@@ -273,7 +273,8 @@ class HeteroNSAConfig(ConfigModel):
         cls, data: Any, handler: ModelWrapValidatorHandler[HeteroNSAConfig], info: ValidationInfo
     ) -> HeteroNSAConfig:
         # `plugins.disable` has to act before the edge specs look up (and import) their kinds.
-        disable = [name for name in items(get(get(data, "plugins"), "disable")) if name]
+        listed = items(get(get(data, "plugins"), "disable"))  # not validated yet
+        disable = [name for name in listed if isinstance(name, str) and name]
         with switched_off(disable, info):
             try:
                 config = handler(data)
