@@ -219,6 +219,8 @@ def test_heads_that_do_not_divide():
     }
     assert "numbers that do: 1, 7" in problems(heads=3, hidden_channels=7)["heads"]
     assert "numbers that do: 7" in problems(heads=9, hidden_channels=7)["heads"]
+    # The default has to divide, too, or what `fill` writes would be refused.
+    assert "heads=4 does not divide hidden_channels=6" in problems(hidden_channels=6)["heads"]
 
 
 @pytest.mark.parametrize("pattern", ["M", "MSMS", None])

@@ -119,7 +119,7 @@ class HeteroNSAConfig(ConfigModel):
     out_channels: int | None = Field(default=None, ge=1)
     """Width of the output; null means `hidden_channels`."""
 
-    heads: int = Field(default=4, ge=1)
+    heads: int = Field(default=4, ge=1, validate_default=True)
     """Number of attention heads."""
 
     pattern: str | None = Field(default="MS", json_schema_extra={"pattern": "^[MS]+$"})
