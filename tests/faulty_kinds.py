@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from torch import nn
 
 from pyg_nsa import EdgeKind, EdgeSet, EdgeTerm, Options, PairOptions
@@ -520,6 +522,152 @@ class ParityOfNodes(SoundTerm):
         return super().bias(inputs, edges) + (edges.col % 2)[:, None]
 
 
+class SeedsTorch(SoundTerm):
+    """Draws the same numbers each time, and lets the whole program do so."""
+
+    def __init__(self, context, options):
+        super().__init__(context, options)
+        torch.manual_seed(0)
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        nn.init.normal_(self.rate)
+
+
+class SeedsPython(SoundTerm):
+    def bias(self, inputs, edges):
+        random.seed(0)
+        return super().bias(inputs, edges) * random.random()
+
+
+class DrawsWithNumPy(SoundTerm):
+    def __init__(self, context, options):
+        super().__init__(context, options)
+        with torch.no_grad():
+            self.rate.mul_(torch.from_numpy(np.random.rand(context.heads)))  # noqa: NPY002
+
+
+class SetsDefaultDtype(SoundTerm):
+    def __init__(self, context, options):
+        super().__init__(context, options)
+        torch.set_default_dtype(torch.float64)
+
+
+class DrawsInVain(SoundTerm):
+    """Noise is for training alone, but drawn in evaluation, too."""
+
+    def bias(self, inputs, edges):
+        noise = 1 + 0.1 * torch.randn(edges.num_pairs, 1)
+        bias = super().bias(inputs, edges)
+        return bias * noise if self.training else bias
+
+
+class DrawsInTraining(SoundTerm):
+    """Sound: what it draws in training torch's seed decides."""
+
+    def bias(self, inputs, edges):
+        return nn.functional.dropout(super().bias(inputs, edges), 0.5, self.training)
+
+
+class WritesToPairs(SoundTerm):
+    def bias(self, inputs, edges):
+        edges.row.clamp_(max=edges.num_queries - 1)
+        return super().bias(inputs, edges)
+
+
+class ReplacesField(SoundTerm):
+    def bias(self, inputs, edges):
+        inputs.fields[self.field] = inputs.edge_attr(self.field) * 2
+        return super().bias(inputs, edges)
+
+
+class ParametersInList(SoundTerm):
+    def __init__(self, context, options):
+        super().__init__(context, options)
+        self.more = [nn.Parameter(torch.ones(context.heads))]
+
+    def bias(self, inputs, edges):
+        return super().bias(inputs, edges) * self.more[0].to(self.rate.dtype)
+
+
+class OneParameterForAll(SoundTerm):
+    shared = nn.Parameter(torch.ones(3))
+
+    def __init__(self, context, options):
+        super().__init__(context, options)
+        self.rate = self.shared
+
+
+class ListOptions(WeightOptions):
+    powers: list[float] = Field(default_factory=lambda: [2.0, 1.0])
+    "Powers of the weight."
+
+
+class SortsOptions(SoundTerm):
+    def __init__(self, context, options):
+        super().__init__(context, options)
+        options.powers.sort()
+
+
+class KeepsBias(SoundTerm):
+    def bias(self, inputs, edges):
+        self.last = super().bias(inputs, edges)
+        return self.last
+
+
+class Categories(SoundTerm):
+    """Sound: a learned bias for each relation type, summed where edges occur twice."""
+
+    def __init__(self, context, options):
+        super().__init__(context, options)
+        self.rate = nn.Parameter(torch.ones(2, context.heads))
+
+    def pairs(self, inputs):
+        return inputs.edges_from_index("edge_index")
+
+    def bias(self, inputs, edges):
+        rows = nn.functional.one_hot(inputs.field("edge_type"), len(self.rate))
+        return edges.coalesce(rows.to(self.rate.dtype)) @ self.rate
+
+
+class SummedCategories(Categories):
+    """The sum of two relation types is taken for one."""
+
+    def bias(self, inputs, edges):
+        return self.rate[edges.coalesce(inputs.field("edge_type")).view(-1)]
+
+
+class LastCategory(Categories):
+    def bias(self, inputs, edges):
+        types = inputs.field("edge_type")
+        last = types.new_zeros(edges.num_pairs)
+        last[edges.pair_of] = types[edges.edge_of]
+        return self.rate[last]
+
+
+class ToHigherNumbers(EdgeTerm):
+    """Takes the numbers of nodes for an order of theirs."""
+
+    def __init__(self, context, options):
+        super().__init__()
+
+    def pairs(self, inputs):
+        edges = inputs.edges_from_index("edge_index")
+        kept = edges.edge_index()[:, edges.col < edges.row]
+        return EdgeSet.from_edge_index(kept, edges.num_keys, edges.num_queries)
+
+
+class FirstSources(SoundTerm):
+    """The bias falls with the place of a source among those of its target."""
+
+    def bias(self, inputs, edges):
+        bias = super().bias(inputs, edges)
+        if not edges.num_pairs:
+            return bias
+        place = torch.arange(edges.num_pairs) - edges.rowptr[edges.row]
+        return bias / (1 + place[:, None])
+
+
 class UnsortedPairs(SoundTerm):
     def pairs(self, inputs):
         good = super().pairs(inputs)
@@ -607,6 +755,14 @@ class ZeroOverZero(MeanConv):
 class ReversedConv(MeanConv):
     def forward(self, x, edge_index):
         return super().forward(x, edge_index.flip(0))
+
+
+class NumbersConv(MeanConv):
+    """Weights the sources of higher numbers than their target differently."""
+
+    def forward(self, x, edge_index):
+        rising = edge_index[:, edge_index[0] < edge_index[1]]
+        return super().forward(x, edge_index) + super().forward(x, rising)
 
 
 class CentredConv(MeanConv):

@@ -219,6 +219,8 @@ def test_heads_that_do_not_divide():
     }
     assert "numbers that do: 1, 7" in problems(heads=3, hidden_channels=7)["heads"]
     assert "numbers that do: 7" in problems(heads=9, hidden_channels=7)["heads"]
+    # The default has to divide, too, or what `fill` writes would be refused.
+    assert "heads=4 does not divide hidden_channels=6" in problems(hidden_channels=6)["heads"]
 
 
 @pytest.mark.parametrize("pattern", ["M", "MSMS", None])
@@ -390,6 +392,17 @@ def test_disable_acts_before_the_import(install):
     assert "fake_mod" not in sys.modules
     HeteroNSAConfig.model_validate(raw, context={"registry": registry})
     assert "fake_mod" in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("listed", "path"),
+    [([2], "plugins.disable[0]"), (["needy", ["fake_one"]], "plugins.disable[1]")],
+)
+def test_what_is_no_name_in_disable_is_a_problem_like_others(listed, path):
+    raw = {"edges": [{"edge_type": GG, "kind": "adjacency_mask"}], "plugins": {"disable": listed}}
+    with pytest.raises(ConfigError) as caught:
+        load_config(raw, registry=Registry())
+    assert [problem.path for problem in caught.value.problems] == [path]
 
 
 def test_disable_settles_a_conflict_for_one_configuration(install):

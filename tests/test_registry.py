@@ -527,6 +527,8 @@ def test_arguments_go_before_the_environment(install, monkeypatch):
 
 
 def test_a_string_is_no_list_of_names():
+    with pytest.raises(TypeError, match="disable must be a list of names, and 2 is none"):
+        Registry(disable=["a", 2])
     with pytest.raises(TypeError, match=r"disable must be a list of names, got 'a'; write \['a'\]"):
         Registry(disable="a")
 

@@ -119,7 +119,7 @@ class HeteroNSAConfig(ConfigModel):
     out_channels: int | None = Field(default=None, ge=1)
     """Width of the output; null means `hidden_channels`."""
 
-    heads: int = Field(default=4, ge=1)
+    heads: int = Field(default=4, ge=1, validate_default=True)
     """Number of attention heads."""
 
     pattern: str | None = Field(default="MS", json_schema_extra={"pattern": "^[MS]+$"})
@@ -273,7 +273,8 @@ class HeteroNSAConfig(ConfigModel):
         cls, data: Any, handler: ModelWrapValidatorHandler[HeteroNSAConfig], info: ValidationInfo
     ) -> HeteroNSAConfig:
         # `plugins.disable` has to act before the edge specs look up (and import) their kinds.
-        disable = [name for name in items(get(get(data, "plugins"), "disable")) if name]
+        listed = items(get(get(data, "plugins"), "disable"))  # not validated yet
+        disable = [name for name in listed if isinstance(name, str) and name]
         with switched_off(disable, info):
             try:
                 config = handler(data)

@@ -86,7 +86,11 @@ def name_list(argument: str, names: Iterable[str]) -> tuple[str, ...]:
     """The names that an argument lists; a lone string, which is a list of letters to Python, is refused."""
     if isinstance(names, str):
         raise TypeError(f"{argument} must be a list of names, got {names!r}; write [{names!r}]")
-    return tuple(names)
+    listed = tuple(names)
+    strange = [name for name in listed if not isinstance(name, str)]
+    if strange:
+        raise TypeError(f"{argument} must be a list of names, and {strange[0]!r} is none")
+    return listed
 
 
 def _items(text: str) -> tuple[str, ...]:

@@ -31,9 +31,7 @@ def row_of(plan: Plan, module: nn.Module, calls: Mapping[str, Call]) -> SwapRow:
     hooked = [
         name or "itself"
         for name, part in layer.module.named_modules()
-        if any(
-            map(_is_the_users, (*part._forward_hooks.values(), *part._forward_pre_hooks.values()))
-        )
+        if any(map(_is_the_users, _hooks(part)))
     ]
     notes = list(plan.notes)
     if hooked:
@@ -107,6 +105,17 @@ def sharing(model: nn.Module, layers: list[Layer]) -> list[str]:
             listed = ", ".join(f"{mine} (also {', '.join(others)})" for mine, others in shared)
             notes.append(f"parameters of {layer.path} that are shared no longer: {listed}")
     return notes
+
+
+def _hooks(module: nn.Module) -> list[object]:
+    """What runs around a module's forward and backward pass."""
+    sorts = (
+        module._forward_pre_hooks,
+        module._forward_hooks,
+        module._backward_pre_hooks,
+        module._backward_hooks,
+    )
+    return [hook for sort in sorts for hook in sort.values()]
 
 
 def _is_the_users(hook: object) -> bool:

@@ -10,8 +10,11 @@ from pyg_nsa.registry import Registry, default_registry
 from pyg_nsa.testing import autocast_checks as precision
 from pyg_nsa.testing import declaration_checks as declared
 from pyg_nsa.testing import foundation_checks as foundation
+from pyg_nsa.testing import global_state as shared
 from pyg_nsa.testing import graph_checks as graphs
+from pyg_nsa.testing import input_checks as inputs
 from pyg_nsa.testing import pair_option_checks as pair_options
+from pyg_nsa.testing import parameter_checks as registered
 from pyg_nsa.testing import pickling_checks as pickling
 from pyg_nsa.testing import sharing_checks as sharing
 from pyg_nsa.testing import size_checks as sizes
@@ -25,7 +28,18 @@ from pyg_nsa.testing.suite import Suite
 __all__ = ["EDGE_KIND_CHECKS", "check_edge_kind", "edge_kind_suite"]
 
 _BUILT = ("declaration", "default_options", "builds")
-_FOUNDATION = (*_BUILT, "produces", "runs", "dtypes", "deterministic", "stateless", "direction")
+_FOUNDATION = (
+    *_BUILT,
+    "produces",
+    "global_state",
+    "inputs_unchanged",
+    "runs",
+    "deterministic",
+    "dtypes",
+    "stateless",
+    "direction",
+)
+_ORDERED = (*_FOUNDATION, "edge_order", "node_order")
 
 #: All checks, in order. Scopes: the kind; each set of options on each edge type ("relation"); of these the edge type between two
 #: node types ("bipartite"); of each set of options the first edge type ("one").
@@ -37,28 +51,31 @@ EDGE_KIND_CHECKS = (
     Check(declared.round_trip, "kind", ("declaration", "default_options")),
     Check(foundation.builds, "kind", ("declaration", "default_options")),
     Check(foundation.produces, "relation", _FOUNDATION[:3]),
-    Check(foundation.runs, "relation", _FOUNDATION[:4]),
-    Check(foundation.dtypes, "relation", _FOUNDATION[:5]),
-    Check(foundation.deterministic, "relation", _FOUNDATION[:5]),
-    Check(foundation.stateless, "relation", _FOUNDATION[:7]),
-    Check(foundation.direction, "relation", _FOUNDATION[:8]),
+    Check(shared.global_state, "relation", _FOUNDATION[:4]),
+    Check(inputs.inputs_unchanged, "relation", _FOUNDATION[:5]),
+    Check(foundation.runs, "relation", _FOUNDATION[:6]),
+    Check(foundation.deterministic, "relation", _FOUNDATION[:7]),
+    Check(foundation.dtypes, "relation", _FOUNDATION[:8]),
+    Check(foundation.stateless, "relation", _FOUNDATION[:9]),
+    Check(foundation.direction, "relation", _FOUNDATION[:10]),
     Check(graphs.edge_order, "relation", _FOUNDATION),
+    Check(graphs.node_order, "relation", (*_FOUNDATION, "edge_order")),
     Check(graphs.duplicate_edges, "relation", (*_FOUNDATION, "edge_order")),
     Check(graphs.isolated_nodes, "relation", _FOUNDATION),
     Check(graphs.empty_relation, "relation", (*_FOUNDATION, "isolated_nodes")),
     Check(graphs.bipartite, "bipartite", _FOUNDATION),
     Check(graphs.alternatives, "relation", _FOUNDATION),
-    Check(graphs.batch, "relation", (*_FOUNDATION, "edge_order", "empty_relation", "bipartite")),
-    Check(graphs.padding, "relation", (*_FOUNDATION, "edge_order", "batch")),
-    Check(graphs.deleted_nodes, "relation", (*_FOUNDATION, "edge_order", "batch")),
+    Check(graphs.batch, "relation", (*_ORDERED, "empty_relation", "bipartite")),
+    Check(graphs.padding, "relation", (*_ORDERED, "batch")),
+    Check(graphs.deleted_nodes, "relation", (*_ORDERED, "batch")),
     Check(graphs.copies, "relation", _FOUNDATION),
     Check(graphs.shared_pairs, "relation", _FOUNDATION),
-    Check(sharing.same_edges, "relation", (*_FOUNDATION, "edge_order", "batch", "deleted_nodes")),
+    Check(sharing.same_edges, "relation", (*_ORDERED, "batch", "deleted_nodes")),
     Check(training.gradients, "relation", _FOUNDATION),
-    Check(training.state_dict, "relation", _FOUNDATION),
+    Check(registered.parameters, "relation", _FOUNDATION),
+    Check(training.state_dict, "relation", (*_FOUNDATION, "parameters")),
     Check(training.reset_parameters, "relation", _FOUNDATION),
-    Check(training.inputs_unchanged, "relation", _FOUNDATION),
-    Check(trained.training_inputs, "relation", (*_FOUNDATION, "inputs_unchanged")),
+    Check(trained.training_inputs, "relation", _FOUNDATION),
     Check(
         trained.training_gradients,
         "relation",

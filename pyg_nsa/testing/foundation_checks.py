@@ -5,6 +5,8 @@ All but the first have a :class:`~pyg_nsa.testing.subject.Subject` as their targ
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -21,20 +23,35 @@ __all__ = ["builds", "deterministic", "direction", "dtypes", "produces", "runs",
 
 
 def builds(target: KindUnderTest, tally: Tally) -> None:
-    """`build` makes a module for every set of options. It may refuse edge types within one node type, or between two, with a
-    ValueError, but not both.
+    """`build` makes a module for every set of options, each with parameters of its own, and leaves the options as they are. It may refuse edge types within one node type,
+    or between two, with a ValueError, but not both.
     """
     refusals: dict[str, list[str]] = {}
-    for place, found in target.tried:
+    tried = target.tried
+    given = dict(target.labelled_options)
+    for place, found in tried:
+        label = place.rpartition(", edge type ")[0]
         if isinstance(found, Subject):
-            tally.expect(isinstance(found.module(found.build()), nn.Module), "")
+            one, two = (found.module(found.build()) for _ in range(2))
+            tally.expect(isinstance(one, nn.Module), "")
+            shared = {id(p) for p in one.parameters()} & {id(p) for p in two.parameters()}
+            names = [name for name, p in one.named_parameters() if id(p) in shared]
+            tally.expect(
+                not names,
+                f"{place}: two modules that build made share the parameter {', '.join(names)}; make parameters in __init__, for each module "
+                "its own",
+            )
+            tally.expect(
+                found.spec.options == given[label],
+                f"{place}: build changes the options that it gets, which other layers and the configuration share: they are "
+                f"{found.spec.options!r}, and were {given[label]!r}; work on a copy",
+            )
             continue
         if not isinstance(found, ValueError):  # pydantic's ValidationError is one
             raise Finding(
                 f"{place}: build raised {type(found).__name__}: {found}; refuse what a kind cannot do with a ValueError that says "
                 "what it can"
             ) from found
-        label = place.rpartition(", edge type ")[0]
         refusals.setdefault(label, []).append(f"{place}: {found}")
     for why in refusals.values():
         tally.expect(len(why) < 2, "build refuses every edge type:\n" + "\n".join(why))
@@ -107,13 +124,15 @@ def runs(subject: Subject, tally: Tally) -> None:
     with its pairs and bias.
     """
     layer, graph = subject.layer(), subject.graph()
+    twin = copy.deepcopy(layer)  # a second layer() may differ, which is the next check's business
     call = subject.call(layer, graph)
     rows = subject.rows(layer, call=call)
     tally.expect(bool(rows.isfinite().all()), "rows are NaN or infinite")
     tally.expect(bool((rows != 0).any()), "all rows are zero, although there are edges")
     if not subject.gives_messages:
-        edges, bias = subject.pairs_and_bias(subject.layer(), call)
-        wanted = dense_rows(layer.convs[subject.edge_type], graph.x, edges, bias)
+        with torch.no_grad():
+            edges, bias = subject.pairs_and_bias(twin, call)
+        wanted = dense_rows(twin.convs[subject.edge_type], graph.x, edges, bias)
         text = "rows differ from dense attention with the kind's pairs and bias"
         tally.close(rows.double(), wanted, text)
 
@@ -181,9 +200,19 @@ def deterministic(subject: Layered, tally: Tally) -> None:
         "hashes decide"
     )
     first = subject.rows(one, graph, seed=11)
+    call = subject.call(one, graph)
+    with seeded(11):
+        before = torch.get_rng_state()
+        one(**call)
+        drawn = not torch.equal(torch.get_rng_state(), before)
     for seed in range(12, 15):
         again = subject.rows(subject.layer(seed=3), graph, seed=seed)
         tally.close(again, first, text)
+    tally.expect(
+        not drawn,
+        "a call draws random numbers in evaluation mode, although they have no effect: whoever draws after it gets others; draw only where "
+        "self.training is set",
+    )
 
 
 def stateless(subject: Layered, tally: Tally) -> None:

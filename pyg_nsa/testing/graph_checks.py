@@ -11,7 +11,7 @@ from torch_geometric.data import Batch
 
 from pyg_nsa.attention import EdgeSet
 from pyg_nsa.nn.edge_term import EdgeTerm
-from pyg_nsa.testing.graphs import is_structure, seeded
+from pyg_nsa.testing.graphs import SmallGraph, is_structure, seeded
 from pyg_nsa.testing.results import Finding, NotApplicable, Tally
 from pyg_nsa.testing.subject import OUT, Subject
 from pyg_nsa.testing.training_checks import gradients_of
@@ -27,6 +27,7 @@ __all__ = [
     "edge_order",
     "empty_relation",
     "isolated_nodes",
+    "node_order",
     "padding",
     "shared_pairs",
 ]
@@ -74,19 +75,19 @@ def empty_relation(subject: Subject, tally: Tally) -> None:
 
 def duplicate_edges(subject: Subject, tally: Tally) -> None:
     """An edge that occurs twice is one pair whose attributes are summed: splitting an edge's attributes over two edges changes
-    nothing.
+    nothing. Whole numbers, categories for example, are no sums: of them the order of such edges has no effect, or a ValueError refuses
+    them.
     """
     subject.need_attention("and a convolution may count every edge")
     graph = subject.graph()
     subject.need_edge_list(graph)
     attributes = graph.attributes()
-    whole = [n for n, v in attributes.items() if not v.is_floating_point()]
-    if whole:
-        raise NotApplicable(
-            f"the values of {', '.join(whole)} are no sums: {attributes[whole[0]].dtype}"
-        )
     num_edges = graph.index.size(1)
     twice = [0, 3, 4]
+    whole = [n for n, v in attributes.items() if not v.is_floating_point()]
+    if whole:
+        _expect_categories(subject, tally, graph, whole)
+        return
     split = graph.choose(torch.tensor([*range(num_edges), *twice]))
     share = torch.ones(num_edges + len(twice))
     share[twice], share[num_edges:] = 0.25, 0.75
@@ -98,6 +99,42 @@ def duplicate_edges(subject: Subject, tally: Tally) -> None:
         "duplicate edges are not one pair with their attributes summed (edges.coalesce does it"
         + (f"; attributes: {', '.join(parts)})" if parts else ")"),
     )
+
+
+def _expect_categories(subject: Subject, tally: Tally, graph: SmallGraph, whole: list[str]) -> None:
+    """Edges that occur twice, with other values than before or with the largest ones: an answer comes that their order does not change."""
+    values = graph.fields[whole[0]].reshape(graph.index.size(1), -1)
+    first = torch.arange(len(values))
+    most = values.sum(1).topk(3).indices
+    others = torch.stack([(values != values[edge]).any(1).int().argmax() for edge in most])
+    names = ", ".join(whole)
+    remedy = (
+        "edges.coalesce sums the numbers themselves: make a row for each edge first (an embedding, one_hot) and sum those, or refuse such "
+        "edges with a ValueError"
+    )
+    layer = subject.layer()
+    for of in (most, others):
+        twice = graph.choose(torch.cat([first, most]))
+        given = graph.choose(torch.cat([first, of])).attributes()
+        twice = twice.with_fields(**given)
+        try:
+            one, two = (
+                subject.rows(layer, twice.choose(order))
+                for order in (torch.arange(len(first) + 3), torch.arange(len(first) + 3).flip(0))
+            )
+        except ValueError as refusal:
+            tally.expect(str(refusal), "edges that occur twice are refused without a word")
+            continue
+        except Exception as error:
+            raise Finding(
+                f"edges that occur twice fail with {type(error).__name__}: {error}; {names} holds whole numbers, and {remedy}"
+            ) from error
+        tally.expect(bool(one.isfinite().all()), "rows are NaN or infinite where edges occur twice")
+        tally.close(
+            two,
+            one,
+            f"where edges occur twice, with different values of {names}, the order of the edges changes the rows; {remedy}",
+        )
 
 
 def edge_order(subject: Subject, tally: Tally) -> None:
@@ -115,6 +152,30 @@ def edge_order(subject: Subject, tally: Tally) -> None:
             rows,
             "the same edges in another order, attributes with them, give other rows; pairs are sorted, so attributes have to be "
             "brought into their order by edges.coalesce",
+        )
+
+
+def node_order(subject: Subject, tally: Tally) -> None:
+    """The numbering of the nodes has no effect: where they stand in another order, each has the row that it had."""
+    graph = subject.graph()
+    subject.need_edges(graph)
+    others = [n for n in graph.fields if n not in graph.attributes()]
+    if others:
+        raise NotApplicable(
+            f"what becomes of {', '.join(others)} where nodes have other numbers is not known"
+        )
+    layer = subject.layer()
+    rows = subject.rows(layer, graph)
+    with seeded(2):
+        random = [torch.randperm(n) for n in graph.num_nodes]
+    for src, dst in (tuple(torch.arange(n).flip(0) for n in graph.num_nodes), random):
+        # Within one node type both ends are the same rows.
+        orders = (src, src) if subject.is_within else (src, dst)
+        tally.close(
+            subject.rows(layer, graph.renumbered(orders)),
+            rows[orders[1]],
+            "the same graph with its nodes in another order gives other rows: something follows from the numbers of nodes or the order of "
+            "the pairs (an edge to a higher number, the first source of a target); what is to count has to be in a field or in x",
         )
 
 

@@ -144,6 +144,17 @@ class SmallGraph:
             kept, index=index, x=(rows[0], rows[0]) if self.is_within else (rows[0], rows[1])
         )
 
+    def renumbered(self, orders: tuple[Tensor, Tensor]) -> SmallGraph:
+        """The graph with its nodes in other orders: row `i` of the new `x` is row `order[i]` of the old one. Its edges are sorted by the
+        new numbers, for attributes beside a dense mask are in the order of its entries.
+        """
+        index = torch.stack([o.argsort()[i] for o, i in zip(orders, self.index, strict=True)])
+        rows = [x[o] for x, o in zip(self.x, orders, strict=True)]
+        moved = replace(
+            self, index=index, x=(rows[0], rows[0]) if self.is_within else (rows[0], rows[1])
+        )
+        return moved.choose((index[0] * self.num_nodes[1] + index[1]).argsort())
+
     def with_deleted(self, dead: tuple[Tensor, Tensor]) -> SmallGraph:
         """The graph with the marked sources and targets deleted in wildtype numbering."""
         return replace(self, node_fields={**self.node_fields, "pert_mask": dead})

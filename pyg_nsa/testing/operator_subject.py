@@ -188,12 +188,15 @@ class OperatorSubject:
         self, seed: int = 0, channels: Any = COLUMNS, out_channels: int | None = None
     ) -> nn.Module:
         """A module that has not run yet, in evaluation mode."""
+        with building(seed):
+            return self.make(channels, out_channels)
+
+    def make(self, channels: Any = COLUMNS, out_channels: int | None = None) -> nn.Module:
+        """What `build` gives, under the seed of the caller."""
         raw, _ = self.under_test.raw_config(plain_values(self.options))
         config = {**raw, "pattern": self.pattern, "out_channels": out_channels}
         data = self.graph().data()
-        with building(seed):
-            module = build_operator(config, data, channels, self.under_test.registry)
-        return module.eval()
+        return build_operator(config, data, channels, self.under_test.registry).eval()
 
     def layer(self, seed: int = 0) -> nn.Module:
         """A module that has run once, with all parameters away from their initial values."""

@@ -10,7 +10,10 @@ from pyg_nsa.registry import Registry, default_registry
 from pyg_nsa.testing import autocast_checks as precision
 from pyg_nsa.testing import declaration_checks as declared
 from pyg_nsa.testing import foundation_checks as foundation
+from pyg_nsa.testing import global_state as shared
+from pyg_nsa.testing import input_checks as inputs
 from pyg_nsa.testing import operator_checks as operators
+from pyg_nsa.testing import parameter_checks as registered
 from pyg_nsa.testing import pickling_checks as pickling
 from pyg_nsa.testing import training_checks as training
 from pyg_nsa.testing import training_mode_checks as trained
@@ -20,7 +23,16 @@ from pyg_nsa.testing.suite import Suite
 
 __all__ = ["OPERATOR_CHECKS", "check_operator", "operator_suite"]
 
-_FOUNDATION = ("declaration", "default_options", "builds", "rows", "deterministic", "stateless")
+_FOUNDATION = (
+    "declaration",
+    "default_options",
+    "builds",
+    "rows",
+    "global_state",
+    "inputs_unchanged",
+    "deterministic",
+    "stateless",
+)
 
 #: All checks, in order. Scopes: the operator ("declared"), or each set of options with each pattern ("module").
 OPERATOR_CHECKS = (
@@ -31,8 +43,10 @@ OPERATOR_CHECKS = (
     Check(declared.round_trip, "declared", ("declaration", "default_options")),
     Check(operators.builds, "module", _FOUNDATION[:2]),
     Check(operators.rows, "module", _FOUNDATION[:3]),
-    Check(foundation.deterministic, "module", _FOUNDATION[:4]),
-    Check(foundation.stateless, "module", _FOUNDATION[:5]),
+    Check(shared.global_state, "module", _FOUNDATION[:4]),
+    Check(inputs.inputs_unchanged, "module", _FOUNDATION[:5]),
+    Check(foundation.deterministic, "module", _FOUNDATION[:6]),
+    Check(foundation.stateless, "module", _FOUNDATION[:7]),
     Check(operators.call_forms, "module", _FOUNDATION),
     Check(operators.unread_fields, "module", _FOUNDATION),
     Check(operators.lazy_channels, "module", _FOUNDATION),
@@ -43,10 +57,10 @@ OPERATOR_CHECKS = (
     Check(operators.batch, "module", (*_FOUNDATION, "edge_order")),
     Check(operators.deleted_nodes, "module", (*_FOUNDATION, "direction")),
     Check(operators.gradients, "module", (*_FOUNDATION, "dtypes")),
-    Check(training.state_dict, "module", _FOUNDATION),
+    Check(registered.parameters, "module", _FOUNDATION),
+    Check(training.state_dict, "module", (*_FOUNDATION, "parameters")),
     Check(training.reset_parameters, "module", _FOUNDATION),
-    Check(training.inputs_unchanged, "module", _FOUNDATION),
-    Check(trained.training_inputs, "module", (*_FOUNDATION, "inputs_unchanged")),
+    Check(trained.training_inputs, "module", _FOUNDATION),
     Check(
         trained.training_gradients,
         "module",

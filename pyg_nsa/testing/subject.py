@@ -165,6 +165,9 @@ class Layered(Protocol):
     def build(self, seed: int = 0) -> nn.Module:
         """A layer that has not run yet."""
 
+    def make(self) -> nn.Module:
+        """The same, under the seed of the caller."""
+
     def layer(self, seed: int = 0) -> nn.Module:
         """A layer that has run once, its parameters shaken."""
 
@@ -274,13 +277,17 @@ class Subject:
     def build(self, seed: int = 0, channels: Any = COLUMNS) -> HeteroNSAConv:
         """A layer that has not run yet, in evaluation mode; `channels` of -1 are taken from the first call."""
         with building(seed):
-            layer = HeteroNSAConv(
-                {self.edge_type: self.spec},
-                hidden_channels=OUT,
-                in_channels=channels,
-                heads=HEADS,
-                registry=self.registry,
-            )
+            return self.make(channels)
+
+    def make(self, channels: Any = COLUMNS) -> HeteroNSAConv:
+        """What `build` gives, under the seed of the caller."""
+        layer = HeteroNSAConv(
+            {self.edge_type: self.spec},
+            hidden_channels=OUT,
+            in_channels=channels,
+            heads=HEADS,
+            registry=self.registry,
+        )
         return layer.eval()
 
     def layer(self, seed: int = 0) -> HeteroNSAConv:

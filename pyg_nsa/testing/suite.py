@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sysconfig
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import torch_geometric
 
 import pyg_nsa
 from pyg_nsa.errors import nearest
+from pyg_nsa.testing.global_state import kept_global_state
 from pyg_nsa.testing.graphs import seeded
 from pyg_nsa.testing.results import Check, CheckResult, Finding, NotApplicable, Tally
 
@@ -28,6 +30,9 @@ _LIBRARIES = tuple(
     str(Path(str(library.__file__)).parent) + os.sep
     for library in (pyg_nsa, torch, torch_geometric, pydantic)
 )
+
+#: Where plugins may be installed, too, in a folder `site-packages`.
+_STDLIB = sysconfig.get_path("stdlib") + os.sep
 
 #: Of another's exception; torch.compile's go on for pages.
 _MAX_LINES = 6
@@ -116,14 +121,15 @@ class Suite:
         tally, problems, left = Tally(), [], {}
         first_error: BaseException | None = None
         try:
-            targets = self._targets(check.scope)
+            with kept_global_state():  # it may build
+                targets = self._targets(check.scope)
         except NotApplicable as why:
             return Outcome(CheckResult(name, "not_applicable", reason=str(why)))
         ran = 0
         for label, target in targets:
             before = tally.count
             try:
-                with seeded(0):  # the caller's random numbers stay as they are
+                with seeded(0), kept_global_state():  # the caller's stay as they are
                     check.run(target, tally)
                 ran += 1
                 if tally.count == before:
@@ -201,4 +207,6 @@ def _described(error: BaseException) -> str:
 
 
 def _is_library(filename: str) -> bool:
-    return filename.startswith(("<", *_LIBRARIES))
+    if filename.startswith(("<", *_LIBRARIES)):
+        return True
+    return filename.startswith(_STDLIB) and "site-packages" not in filename

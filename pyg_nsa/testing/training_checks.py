@@ -1,4 +1,4 @@
-"""Checks of what training and deployment need of an edge kind: gradients, saving, untouched inputs, compilation, a GPU.
+"""Checks of what training and deployment need of an edge kind: gradients, saving, compilation, a GPU.
 
 Their target is a :class:`~pyg_nsa.testing.subject.Subject`.
 """
@@ -6,7 +6,7 @@ Their target is a :class:`~pyg_nsa.testing.subject.Subject`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,10 +24,8 @@ __all__ = [
     "cpu_equals_gpu",
     "directional_derivative",
     "expect_finite_gradients",
-    "expect_unchanged",
     "gradients",
     "gradients_of",
-    "inputs_unchanged",
     "reset_parameters",
     "state_dict",
 ]
@@ -199,30 +197,6 @@ def _learnable(module: nn.Module) -> dict[str, Tensor]:
         for name, p in module.named_parameters()
         if p.requires_grad and p.is_floating_point() and p.numel()
     }
-
-
-def inputs_unchanged(subject: Layered, tally: Tally) -> None:
-    """A call does not write to its inputs."""
-    expect_unchanged(subject, tally, lambda rows: rows.sum().backward())
-
-
-def expect_unchanged(subject: Layered, tally: Tally, use: Callable[[Tensor], object]) -> None:
-    """Expects the inputs of a call to be what they were, after `use(rows)`."""
-    layer, graph = subject.layer(), subject.graph()
-    call = subject.call(layer, graph)
-    tensors = {
-        f"{name}[{key}]": value
-        for name, values in call.items()
-        for key, value in values.items()
-        if isinstance(value, Tensor)
-    }
-    before = {name: (value.clone(), value._version) for name, value in tensors.items()}
-    use(subject.rows(layer, call=call))
-    for name, value in tensors.items():
-        tally.expect(
-            torch.equal(value, before[name][0]) and value._version == before[name][1],
-            f"a call writes to {name}; work on a copy",
-        )
 
 
 def compiles(subject: Subject, tally: Tally) -> None:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pyg_nsa.testing import graph_checks, operator_checks
+from pyg_nsa.testing.input_checks import expect_unchanged
 from pyg_nsa.testing.results import Finding, NotApplicable, Tally
 from pyg_nsa.testing.subject import Call, Layered, Subject
-from pyg_nsa.testing.training_checks import expect_finite_gradients, expect_unchanged, gradients
+from pyg_nsa.testing.training_checks import expect_finite_gradients, gradients
 
 __all__ = ["training_batch", "training_gradients", "training_inputs"]
 

@@ -25,8 +25,8 @@ def dense_rows(
         edges: The pairs.
         bias: `[P, heads]`.
     """
-    relation = copy.deepcopy(relation).double()
-    conv = relation.conv
+    # Not the whole relation: the plugin's part of it may hold what cannot be copied.
+    conv, lin_out = (copy.deepcopy(part).double() for part in (relation.conv, relation.lin_out))
     heads = conv.heads
     key, value = (
         lin(x[0].double()).unflatten(-1, (heads, -1)) for lin in (conv.lin_key, conv.lin_value)
@@ -36,5 +36,5 @@ def dense_rows(
     added[:, edges.row, edges.col] = 0.0 if bias is None else bias.detach().double().t()
     logits = torch.einsum("ihd,jhd->hij", query, key) / math.sqrt(query.size(-1)) + added
     weights = logits.softmax(-1).nan_to_num(0.0)  # a target without a pair gets nothing
-    rows: Tensor = relation.lin_out(torch.einsum("hij,jhd->ihd", weights, value).flatten(1))
+    rows: Tensor = lin_out(torch.einsum("hij,jhd->ihd", weights, value).flatten(1))
     return rows.detach()

@@ -808,8 +808,12 @@ def test_hooks_and_parameters_that_were_shared_are_named():
     gat = SAGEConv((8, 8), 8)
     model = nn.ModuleDict({"a": HeteroConv({CITES: gat}), "b": HeteroConv({CITES: gat})})
     model["a"].register_forward_hook(lambda *args: None)
+    gat.lin_l.register_full_backward_hook(lambda *args: None)
     report = swap(model, {}, where="a")
-    assert "hooks go with the old modules: itself" in report.rows[0].notes
+    assert (
+        "hooks go with the old modules: itself, convs.<paper___cites___paper>.lin_l"
+        in report.rows[0].notes
+    )
     (note,) = report.notes
     assert note.startswith(
         "parameters of a that are shared no longer: a.convs.<paper___cites___paper>.lin_l.weight (also b.convs"

@@ -404,6 +404,18 @@ def noisy(old, *args, **named):
     return {t: x + torch.rand(()) for t, x in old(*args, **named).items()}
 
 
+def seeding(old, *args, **named):
+    torch.manual_seed(0)
+    return old(*args, **named)
+
+
+FACTOR = torch.ones((), requires_grad=True)
+
+
+def unregistered(old, *args, **named):
+    return {t: x * FACTOR.to(x.dtype) for t, x in old(*args, **named).items()}
+
+
 def mixed(old, *args, **named):
     return {t: x + x.mean(0) for t, x in old(*args, **named).items()}
 
@@ -439,6 +451,8 @@ OPERATOR_MISTAKES = {
     "no collect": (wrapped(collect=None), "builds"),
     "narrow rows": (wrapped(narrow), "rows"),
     "random rows": (wrapped(noisy), "deterministic"),
+    "a seed in the call": (wrapped(seeding), "global_state"),
+    "a tensor with a gradient": (wrapped(unregistered), "parameters"),
     "unknown keywords refused": (wrapped(strict), "unread_fields"),
     "half of the edges, by their order": (wrapped(first_only), "direction"),
     "reversed edges": (wrapped(flipped), "direction"),

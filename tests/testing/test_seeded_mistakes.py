@@ -20,6 +20,12 @@ def no_options(term, **changes):
     )
 
 
+def categories(term):
+    return faulty.kind(
+        term, options=faulty.NoOptions, inputs=None, requires=("edge_index", "edge_type")
+    )
+
+
 def refusing(error, both):
     class Refusing(faulty.SoundTerm):
         def __init__(self, context, options):
@@ -50,7 +56,26 @@ MISTAKES = {
     ),
     "a mean over a batch": (faulty.kind(faulty.Leaking), ["batch"], "graph 0 of a batch"),
     "pairs across a batch": (no_options(faulty.LeakingPairs), ["batch"], "leaks between graphs"),
-    "numbers of rows": (faulty.kind(faulty.ParityOfNodes), ["batch"], "graph 1 of a batch"),
+    "numbers of rows": (
+        faulty.kind(faulty.ParityOfNodes),
+        ["node_order"],
+        "the same graph with its nodes in another order gives other rows",
+    ),
+    "pairs to higher numbers only": (
+        no_options(faulty.ToHigherNumbers),
+        ["node_order"],
+        "something follows from the numbers of nodes",
+    ),
+    "the place among sources": (
+        faulty.kind(faulty.FirstSources),
+        ["node_order"],
+        "the first source",
+    ),
+    "a convolution that compares numbers": (
+        faulty.message_kind(faulty.NumbersConv),
+        ["node_order"],
+        "the same graph with its nodes in another order gives other rows",
+    ),
     "a detached bias": (
         faulty.kind(faulty.Detached),
         ["gradients"],
@@ -176,6 +201,71 @@ MISTAKES = {
         faulty.kind(faulty.PairsInSelf),
         ["shared_pairs"],
         "bias() of a second layer fails with the pairs of the first: AttributeError",
+    ),
+    "a seed of torch": (
+        faulty.kind(faulty.SeedsTorch),
+        ["global_state"],
+        "build seeds torch's random numbers, of the whole program",
+    ),
+    "a seed of Python": (
+        faulty.kind(faulty.SeedsPython),
+        ["global_state"],
+        "a call in evaluation mode changes the random numbers of Python",
+    ),
+    "numbers of NumPy": (
+        faulty.kind(faulty.DrawsWithNumPy),
+        ["global_state"],
+        "build changes the random numbers of NumPy; torch's seed decides",
+    ),
+    "a default dtype": (
+        faulty.kind(faulty.SetsDefaultDtype),
+        ["global_state"],
+        "build changes torch.get_default_dtype(); it is a setting of the whole program",
+    ),
+    "numbers drawn in vain": (
+        faulty.kind(faulty.DrawsInVain),
+        ["deterministic"],
+        "a call draws random numbers in evaluation mode, although they have no effect",
+    ),
+    "pairs written to": (
+        faulty.kind(faulty.WritesToPairs),
+        ["inputs_unchanged"],
+        "bias() changes edges.row, and other relations",
+    ),
+    "a field replaced": (
+        faulty.kind(faulty.ReplacesField),
+        ["inputs_unchanged"],
+        "a call changes inputs.fields: weight",
+    ),
+    "parameters in a list": (
+        faulty.kind(faulty.ParametersInList),
+        ["parameters"],
+        "term.more holds, of shape [3] has a gradient and is no parameter of the layer",
+    ),
+    "one parameter for all layers": (
+        faulty.kind(faulty.OneParameterForAll),
+        ["builds"],
+        "two modules that build made share the parameter rate",
+    ),
+    "options written to": (
+        faulty.kind(faulty.SortsOptions, options=faulty.ListOptions),
+        ["builds"],
+        "build changes the options that it gets",
+    ),
+    "a bias that is kept": (
+        faulty.kind(faulty.KeepsBias),
+        ["pickled"],
+        "after a call convs.<node___joins___node>.term.last holds what it computed",
+    ),
+    "the sum of categories": (
+        categories(faulty.SummedCategories),
+        ["duplicate_edges"],
+        "edges that occur twice fail with IndexError: ",
+    ),
+    "the last of two categories": (
+        categories(faulty.LastCategory),
+        ["duplicate_edges"],
+        "with different values of edge_type, the order of the edges changes the rows",
     ),
     "inputs written to": (
         faulty.kind(faulty.WritesToInputs),
@@ -421,9 +511,21 @@ def test_rows_that_are_not_finite_or_all_zero():
         faulty.kind(faulty.WithinOneType),
         faulty.kind(faulty.RunningMeanInBuffer),
         faulty.kind(faulty.NoiseInTraining),
+        faulty.kind(faulty.DrawsInTraining),
+        categories(faulty.Categories),
         faulty.kind(faulty.IgnoresPairOptions, options=faulty.DirectedOptions),
     ],
-    ids=["weighted", "clamped", "mean_conv", "within", "running_mean", "noise", "directed"],
+    ids=[
+        "weighted",
+        "clamped",
+        "mean_conv",
+        "within",
+        "running_mean",
+        "noise",
+        "dropout",
+        "categories",
+        "directed",
+    ],
 )
 def test_sound_kinds_pass(kind):
     results = check_edge_kind(kind)
