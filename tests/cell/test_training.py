@@ -10,6 +10,7 @@ import random
 import re
 import signal
 import threading
+import time
 import types
 from dataclasses import replace
 
@@ -22,7 +23,7 @@ from cell.tiny import tiny_config
 from pyg_nsa.cell.data.splits import split_by_gene
 from pyg_nsa.cell.files.cache import open_dataset
 from pyg_nsa.cell.models.build import build_model
-from pyg_nsa.cell.training import lightning_module
+from pyg_nsa.cell.training import interrupt, lightning_module
 from pyg_nsa.cell.training import trainer as training
 from pyg_nsa.cell.training.checkpoint import CheckpointError, graph_fingerprint, read_checkpoint
 from pyg_nsa.cell.training.experiment import run_experiment
@@ -77,7 +78,8 @@ class StopAfter(StopRequest):
     """Asks to stop once it was looked at a number of times, which is after that many steps but the last of an epoch."""
 
     def __init__(self, looks):
-        self.left = looks
+        self.left = looks + 1  # the first look is before the first step
+        self.handlers = {}
 
     @property
     def requested(self):
@@ -406,6 +408,10 @@ def test_the_first_signal_asks_and_the_second_ends_the_process(number, monkeypat
         assert stop.requested
         assert "stopping after this step; once more stops at once" in capsys.readouterr().err
         monkeypatch.setattr(os, "kill", lambda process, sent: ended.append((process, sent)))
+        signal.raise_signal(number)  # as `timeout` sends it, to the process and to its group
+        assert ended == []
+        later = time.monotonic() + 2
+        monkeypatch.setattr(interrupt, "time", types.SimpleNamespace(monotonic=lambda: later))
         signal.raise_signal(number)
         assert ended == [(os.getpid(), number)]
         assert signal.getsignal(number) is signal.SIG_DFL  # so that the kill does end it
