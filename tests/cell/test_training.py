@@ -312,6 +312,32 @@ def test_a_checkpoint_of_a_version_with_another_model_says_so(experiment, cell_c
         restore(trained.checkpoint, cell_cache)
 
 
+@pytest.mark.parametrize("name", ["state_dict", "callbacks", "pyg_nsa_progress"])
+def test_what_a_checkpoint_lacks_is_named(experiment, cell_cache, name):
+    trained, _ = experiment(epochs=1)
+    for file in (experiment.last, trained.checkpoint):
+        state = torch.load(file, weights_only=True)
+        del state[name], state["pyg_nsa"]["graph"]
+        torch.save(state, file)
+    with pytest.raises(
+        CheckpointError, match=rf"last.ckpt: lacks what .*: .*pyg_nsa.graph.*{name}|{name}.*graph"
+    ):
+        experiment(epochs=1, resume=True)
+    with pytest.raises(CheckpointError, match=r"best.ckpt: lacks what .*pyg_nsa.graph"):
+        restore(trained.checkpoint, cell_cache)
+
+
+def test_a_configuration_of_another_version_is_told_with_the_file(experiment, cell_cache):
+    trained, _ = experiment(epochs=1)
+    state = torch.load(trained.checkpoint, weights_only=True)
+    state["pyg_nsa_config"]["operator"]["later"] = 3
+    state["pyg_nsa"]["version"] = "9.0"
+    torch.save(state, trained.checkpoint)
+    message = r"best.ckpt: holds a configuration .*written by 9\.0.*\n    operator.later: Extra inputs .*\nUse the version"
+    with pytest.raises(CheckpointError, match=message):
+        restore(trained.checkpoint, cell_cache)
+
+
 def test_a_damaged_checkpoint_says_so(experiment):
     experiment.folder.mkdir()
     experiment.last.write_bytes(b"PK\3\4 half of it")

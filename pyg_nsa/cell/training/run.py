@@ -253,7 +253,7 @@ def _print_found(console: Console, folder: Path, models: list[str]) -> None:
         if not last.is_file():
             said = "not begun"
         else:
-            state = read_checkpoint(last)
+            state = read_checkpoint(last, to_resume=True)
             at = f"epoch {state['epoch']}, step {state['global_step']}"
             if not state["pyg_nsa"]["finished"]:
                 said = f"interrupted in {at}"

@@ -123,7 +123,7 @@ def train(
     finished = False
     resume = resume and last.is_file()
     if resume:
-        state = read_checkpoint(last)
+        state = read_checkpoint(last, to_resume=True)
         check_same(state, identified, last)
         finished = state["pyg_nsa"]["finished"]
         logger.info(
