@@ -185,6 +185,28 @@ def test_resuming_a_finished_run_trains_nothing(invoke, monkeypatch, tiny_run):
         assert Path("run", name).read_bytes() == (tiny_run / name).read_bytes(), name
 
 
+def test_no_report_is_made_of_half_written_results(invoke, monkeypatch, tiny_run):
+    shutil.copytree(tiny_run, "run")
+    real = run_module.write_csv
+
+    def stopped(path, table):
+        if path == Path("run/metrics.csv"):
+            raise KeyboardInterrupt
+        real(path, table)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "write_csv", stopped)
+        result = train(invoke, "--resume", "--set", "baselines=[mean]")
+    assert result.exit_code == 130, result.output
+    result = invoke("report", "run")
+    assert result.exit_code == 1
+    assert "run.json: no such file" in result.output
+    result = train(invoke, "--resume", "--set", "baselines=[mean]")
+    assert result.exit_code == 0, result.output
+    assert set(pd.read_csv("run/metrics.csv")["model"]) == {"hetero_nsa", "mean"}
+    assert Path("run/run.json").is_file()
+
+
 def test_a_further_baseline_is_trained_alone(invoke, monkeypatch, tiny_run):
     shutil.copytree(tiny_run, "run")
     trained = []

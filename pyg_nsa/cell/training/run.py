@@ -177,6 +177,8 @@ def _write_results(
 ) -> pd.DataFrame:
     """All that the report is made from; returns the metrics."""
     table = with_new_losses(pd.concat(predictions, ignore_index=True), dataset, split)
+    # Written last: where this is broken off, no report is made of files of two runs.
+    (folder / "run.json").unlink(missing_ok=True)
     write_csv(folder / "predictions.csv", table)
     metrics = evaluate(table, replicates=_REPLICATES, seed=config.seed)
     write_csv(folder / "metrics.csv", metrics)
