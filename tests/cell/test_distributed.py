@@ -231,6 +231,14 @@ def test_the_first_clock_decides_when_time_is_up(found):
     assert [process["second clock ahead"]["steps"] for process in found] == [[3, 6], [3, 6]]
 
 
+def test_one_process_that_is_asked_to_stop_stops_both(found):
+    """Lightning's handler of SIGTERM sends from within it, while the other process waits for gradients."""
+    for process in found:
+        assert [message.split(";")[0] for message in process["asked"]] == [
+            "stopped in epoch 0, at step 2"
+        ] * 2
+
+
 def test_processes_draw_different_random_numbers(found):
     assert not torch.equal(*(process["random"] for process in found))
 

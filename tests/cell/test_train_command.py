@@ -102,6 +102,40 @@ def test_ctrl_c_saves_and_says_the_command_to_go_on(invoke, monkeypatch, tiny_ru
     )
 
 
+@pytest.mark.parametrize(
+    ("hook", "step", "said"),
+    [
+        ("on_fit_start", 0, "stopped before step 1"),
+        ("on_train_batch_start", 2, "stopped in epoch 0, at step 3"),  # the last one of the epoch
+        ("on_validation_batch_start", 3, "stopped in epoch 0, at step 3"),
+        ("on_train_end", 6, "stopped after the training of hetero_nsa"),
+    ],
+)
+def test_sigterm_saves_and_is_told_whenever_it_comes(
+    invoke, monkeypatch, tiny_run, hook, step, said
+):
+    """Lightning listens to SIGTERM, too: it ended training unsaved, with status 0."""
+    real, sent = getattr(CellModule, hook), []
+
+    def terminated(self, *arguments):
+        if self.global_step == step and not sent:
+            sent.append(step)
+            signal.raise_signal(signal.SIGTERM)
+        return real(self, *arguments)
+
+    monkeypatch.setattr(CellModule, hook, terminated)
+    before = signal.getsignal(signal.SIGTERM)
+    result = train(invoke)
+    assert result.exit_code == 130, result.output
+    assert said in result.output
+    assert "go on with: " in result.output
+    assert signal.getsignal(signal.SIGTERM) is before
+    result = train(invoke, "--resume")
+    assert result.exit_code == 0, result.output
+    for name in RESULTS:
+        assert (Path("run") / name).read_bytes() == (tiny_run / name).read_bytes(), name
+
+
 def test_ctrl_c_outside_of_training(invoke, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
@@ -149,6 +183,28 @@ def test_resuming_a_finished_run_trains_nothing(invoke, monkeypatch, tiny_run):
     assert re.findall(r"(\w+): done", result.output) == ["hetero_nsa", "hetero_conv"]
     for name in RESULTS:
         assert Path("run", name).read_bytes() == (tiny_run / name).read_bytes(), name
+
+
+def test_no_report_is_made_of_half_written_results(invoke, monkeypatch, tiny_run):
+    shutil.copytree(tiny_run, "run")
+    real = run_module.write_csv
+
+    def stopped(path, table):
+        if path == Path("run/metrics.csv"):
+            raise KeyboardInterrupt
+        real(path, table)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "write_csv", stopped)
+        result = train(invoke, "--resume", "--set", "baselines=[mean]")
+    assert result.exit_code == 130, result.output
+    result = invoke("report", "run")
+    assert result.exit_code == 1
+    assert "run.json: no such file" in result.output
+    result = train(invoke, "--resume", "--set", "baselines=[mean]")
+    assert result.exit_code == 0, result.output
+    assert set(pd.read_csv("run/metrics.csv")["model"]) == {"hetero_nsa", "mean"}
+    assert Path("run/run.json").is_file()
 
 
 def test_a_further_baseline_is_trained_alone(invoke, monkeypatch, tiny_run):

@@ -10,6 +10,7 @@ import random
 import re
 import signal
 import threading
+import time
 import types
 from dataclasses import replace
 
@@ -22,7 +23,7 @@ from cell.tiny import tiny_config
 from pyg_nsa.cell.data.splits import split_by_gene
 from pyg_nsa.cell.files.cache import open_dataset
 from pyg_nsa.cell.models.build import build_model
-from pyg_nsa.cell.training import lightning_module
+from pyg_nsa.cell.training import interrupt, lightning_module
 from pyg_nsa.cell.training import trainer as training
 from pyg_nsa.cell.training.checkpoint import CheckpointError, graph_fingerprint, read_checkpoint
 from pyg_nsa.cell.training.experiment import run_experiment
@@ -77,7 +78,8 @@ class StopAfter(StopRequest):
     """Asks to stop once it was looked at a number of times, which is after that many steps but the last of an epoch."""
 
     def __init__(self, looks):
-        self.left = looks
+        self.left = looks + 1  # the first look is before the first step
+        self.handlers = {}
 
     @property
     def requested(self):
@@ -310,6 +312,32 @@ def test_a_checkpoint_of_a_version_with_another_model_says_so(experiment, cell_c
         restore(trained.checkpoint, cell_cache)
 
 
+@pytest.mark.parametrize("name", ["state_dict", "callbacks", "pyg_nsa_progress"])
+def test_what_a_checkpoint_lacks_is_named(experiment, cell_cache, name):
+    trained, _ = experiment(epochs=1)
+    for file in (experiment.last, trained.checkpoint):
+        state = torch.load(file, weights_only=True)
+        del state[name], state["pyg_nsa"]["graph"]
+        torch.save(state, file)
+    with pytest.raises(
+        CheckpointError, match=rf"last.ckpt: lacks what .*: .*pyg_nsa.graph.*{name}|{name}.*graph"
+    ):
+        experiment(epochs=1, resume=True)
+    with pytest.raises(CheckpointError, match=r"best.ckpt: lacks what .*pyg_nsa.graph"):
+        restore(trained.checkpoint, cell_cache)
+
+
+def test_a_configuration_of_another_version_is_told_with_the_file(experiment, cell_cache):
+    trained, _ = experiment(epochs=1)
+    state = torch.load(trained.checkpoint, weights_only=True)
+    state["pyg_nsa_config"]["operator"]["later"] = 3
+    state["pyg_nsa"]["version"] = "9.0"
+    torch.save(state, trained.checkpoint)
+    message = r"best.ckpt: holds a configuration .*written by 9\.0.*\n    operator.later: Extra inputs .*\nUse the version"
+    with pytest.raises(CheckpointError, match=message):
+        restore(trained.checkpoint, cell_cache)
+
+
 def test_a_damaged_checkpoint_says_so(experiment):
     experiment.folder.mkdir()
     experiment.last.write_bytes(b"PK\3\4 half of it")
@@ -406,6 +434,10 @@ def test_the_first_signal_asks_and_the_second_ends_the_process(number, monkeypat
         assert stop.requested
         assert "stopping after this step; once more stops at once" in capsys.readouterr().err
         monkeypatch.setattr(os, "kill", lambda process, sent: ended.append((process, sent)))
+        signal.raise_signal(number)  # as `timeout` sends it, to the process and to its group
+        assert ended == []
+        later = time.monotonic() + 2
+        monkeypatch.setattr(interrupt, "time", types.SimpleNamespace(monotonic=lambda: later))
         signal.raise_signal(number)
         assert ended == [(os.getpid(), number)]
         assert signal.getsignal(number) is signal.SIG_DFL  # so that the kill does end it

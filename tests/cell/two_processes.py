@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from pyg_nsa.cell.data.splits import split_by_gene
 from pyg_nsa.cell.models.build import TRAINED_BASELINES, build_model
 from pyg_nsa.cell.training import lightning_module
 from pyg_nsa.cell.training.distributed import rank_and_size
+from pyg_nsa.cell.training.interrupt import TrainingInterrupted
 from pyg_nsa.cell.training.lightning_module import CellModule, NotFiniteError
 from pyg_nsa.cell.training.trainer import predict, train
 from pyg_nsa.load import load_config
@@ -152,6 +154,25 @@ def training(dataset: PerturbationDataset, folder: Path, **how: Any) -> dict[str
     }
 
 
+def asked_alone(dataset: PerturbationDataset, folder: Path, rank: int) -> str:
+    """What a training says that one process was asked to stop, by SIGTERM in its second step."""
+    real = CellModule.on_train_batch_start
+
+    def asked(self: CellModule, batch: Any, batch_idx: int) -> None:
+        if self.global_step == 1 and rank_and_size()[0] == rank:
+            signal.raise_signal(signal.SIGTERM)
+        real(self, batch, batch_idx)
+
+    CellModule.on_train_batch_start = asked  # type: ignore[method-assign]
+    try:
+        training(dataset, folder)
+    except TrainingInterrupted as error:
+        return str(error)
+    finally:
+        CellModule.on_train_batch_start = real  # type: ignore[method-assign]
+    return ""
+
+
 def clock_of(rank: int, hours: float) -> SimpleNamespace:
     """A clock that runs ahead by ``hours`` at each look, on one process."""
     looks = iter(range(10**9))
@@ -171,6 +192,7 @@ def main(cache: Path, out: Path) -> None:
         "overflow": overflow(dataset),
         "training": training(dataset, folder / "training"),
         "random": torch.rand(4),
+        "asked": [asked_alone(dataset, folder / f"asked {one}", one) for one in range(2)],
     }
     real = lightning_module.time
     for name, first in (("first clock ahead", 0), ("second clock ahead", 1)):

@@ -41,6 +41,7 @@ __all__ = [
     "read_checkpoint",
     "relevant",
     "training_fingerprint",
+    "written_by",
 ]
 
 _ZIP_BEGINS = b"PK\x03\x04"
@@ -58,6 +59,14 @@ _IRRELEVANT = (
 
 # They may name files. What such a file says is in the fingerprints; where it lies is another folder on another machine.
 _MODEL, _LABELS, _TABLES = ("data", "model"), ("data", "labels"), ("data", "gene_tables")
+
+
+# What predicting reads of a checkpoint, and what going on with a training reads besides.
+_HELD = (("state_dict",), ("pyg_nsa", "name"), ("pyg_nsa", "graph"), ("pyg_nsa", "features"))
+_HELD_TO_RESUME = (
+    *(("pyg_nsa", name) for name in ("seed", "instances", "finished")),
+    *((name,) for name in ("epoch", "global_step", "callbacks", "pyg_nsa_progress")),
+)
 
 
 class CheckpointError(ValueError):
@@ -91,11 +100,15 @@ def identity(
     }
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path, *, to_resume: bool = False) -> dict[str, Any]:
     """The content of a checkpoint, on the CPU; no code in it is run.
 
+    Args:
+        path: Its file.
+        to_resume: Whether a training is to go on from it, which takes more than predicting.
+
     Raises:
-        CheckpointError: There is no such file, it cannot be read or is damaged, or pyg_nsa did not write it.
+        CheckpointError: There is no such file, it cannot be read or is damaged, pyg_nsa did not write it, or something is missing.
     """
     path = Path(path)
     if path.is_dir():
@@ -121,7 +134,28 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: not a checkpoint of 'pyg-nsa train' (it has no 'pyg_nsa'); this version is {pyg_nsa.__version__}"
         )
+    held = (*_HELD, *_HELD_TO_RESUME) if to_resume else _HELD
+    if lacking := [".".join(names) for names in held if not _holds(state, names)]:
+        raise CheckpointError(
+            f"{path}: lacks what {written_by(state)} puts into a checkpoint: {', '.join(lacking)}. Take the file as "
+            "'pyg-nsa train' wrote it, or train anew."
+        )
     return state
+
+
+def _holds(state: Any, names: tuple[str, ...]) -> bool:
+    for name in names:
+        if not isinstance(state, Mapping) or name not in state:
+            return False
+        state = state[name]
+    return True
+
+
+def written_by(state: Mapping[str, Any]) -> str:
+    """The version that wrote a checkpoint beside this one, for an error."""
+    said = state["pyg_nsa"]
+    version = said.get("version", "unknown") if isinstance(said, Mapping) else "unknown"
+    return f"pyg_nsa (written by {version}; this is {pyg_nsa.__version__})"
 
 
 def _checkpoints_of(folder: Path) -> str:
@@ -169,7 +203,10 @@ def check_fits(
     Raises:
         CheckpointError: They are not, since another version wrote it.
     """
-    saved = {name: tuple(value.shape) for name, value in state["state_dict"].items()}
+    saved = {
+        name: tuple(value.shape) if isinstance(value, Tensor) else None
+        for name, value in state["state_dict"].items()
+    }
     built = {name: tuple(value.shape) for name, value in parameters.items()}
     apart = sorted(n for n in saved.keys() | built.keys() if saved.get(n) != built.get(n))
     if apart:

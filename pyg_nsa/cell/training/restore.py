@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch_geometric.data import HeteroData
 
 from pyg_nsa.cell.config import CellConfig
@@ -25,10 +26,12 @@ from pyg_nsa.cell.training.checkpoint import (
     feature_changes,
     graph_fingerprint,
     read_checkpoint,
+    written_by,
 )
 from pyg_nsa.cell.training.experiment import builder_of
 from pyg_nsa.cell.training.lightning_module import CellModule
 from pyg_nsa.cell.training.trainer import run_once
+from pyg_nsa.errors import path_text
 
 __all__ = ["Restored", "load_failed_batch", "restore"]
 
@@ -94,7 +97,17 @@ def load_failed_batch(
 
 
 def _config(state: Mapping[str, Any], path: Path) -> CellConfig:
-    return found_near(CellConfig.model_validate(state["pyg_nsa_config"]), path)
+    try:
+        config = CellConfig.model_validate(state["pyg_nsa_config"])
+    except ValidationError as error:
+        lines = "".join(
+            f"\n    {path_text(one['loc']) or 'all of it'}: {one['msg']}" for one in error.errors()
+        )
+        raise CheckpointError(
+            f"{path}: holds a configuration that is none of {written_by(state)}:{lines}\n"
+            "Use the version and the plugins that it was trained with, or train anew."
+        ) from error
+    return found_near(config, path)
 
 
 def _graph(

@@ -201,8 +201,11 @@ class LastCheckpoint(Checkpoint):
         checkpoint["pyg_nsa"] = {**self.identity["pyg_nsa"], "finished": self.finished}
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Starts the clock."""
+        """Starts the clock, and listens to signals."""
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        self.stop.listen()
+        if trainer.strategy.reduce_boolean_decision(self.stop.requested, all=False):
+            raise TrainingInterrupted(f"stopped before step {trainer.global_step + 1}")
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int

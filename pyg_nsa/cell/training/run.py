@@ -177,6 +177,8 @@ def _write_results(
 ) -> pd.DataFrame:
     """All that the report is made from; returns the metrics."""
     table = with_new_losses(pd.concat(predictions, ignore_index=True), dataset, split)
+    # Written last: where this is broken off, no report is made of files of two runs.
+    (folder / "run.json").unlink(missing_ok=True)
     write_csv(folder / "predictions.csv", table)
     metrics = evaluate(table, replicates=_REPLICATES, seed=config.seed)
     write_csv(folder / "metrics.csv", metrics)
@@ -253,7 +255,7 @@ def _print_found(console: Console, folder: Path, models: list[str]) -> None:
         if not last.is_file():
             said = "not begun"
         else:
-            state = read_checkpoint(last)
+            state = read_checkpoint(last, to_resume=True)
             at = f"epoch {state['epoch']}, step {state['global_step']}"
             if not state["pyg_nsa"]["finished"]:
                 said = f"interrupted in {at}"

@@ -41,7 +41,7 @@ from pyg_nsa.cell.training.distributed import (
     share,
 )
 from pyg_nsa.cell.training.earlier_run import remove_experiment
-from pyg_nsa.cell.training.interrupt import stop_on_signals
+from pyg_nsa.cell.training.interrupt import TrainingInterrupted, stop_on_signals
 from pyg_nsa.cell.training.lightning_module import CellModule
 from pyg_nsa.cell.training.resuming import (
     AtomicCheckpoints,
@@ -123,7 +123,7 @@ def train(
     finished = False
     resume = resume and last.is_file()
     if resume:
-        state = read_checkpoint(last)
+        state = read_checkpoint(last, to_resume=True)
         check_same(state, identified, last)
         finished = state["pyg_nsa"]["finished"]
         logger.info(
@@ -146,6 +146,11 @@ def train(
                 trainer.fit(module, train_loader, val_loader, ckpt_path=last if resume else None)
             finally:  # Lightning has no hook of the module's for a training that was interrupted
                 module.restore_dropout()
+        # Asked when the last checkpoint was written already: what comes next is not to begin. One process may have been asked alone.
+        if gather(np.array([stop.requested])).any():
+            raise TrainingInterrupted(
+                f"stopped after the training of {name}; saved to {last}", last
+            )
     if is_first():  # other machines may not see its files
         module.load_state_dict(read_checkpoint(best if best.is_file() else last)["state_dict"])
     broadcast_module(module)
