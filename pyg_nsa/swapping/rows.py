@@ -36,6 +36,8 @@ def row_of(plan: Plan, module: nn.Module, calls: Mapping[str, Call]) -> SwapRow:
     notes = list(plan.notes)
     if hooked:
         notes.append(f"hooks go with the old modules: {', '.join(hooked)}")
+    if gone and not any(p.requires_grad for p in layer.module.parameters()):
+        notes.append("its parameters were frozen (requires_grad=False); the new ones are trained")
     if unknown_before:
         notes.append(
             f"tried without {', '.join(unknown_before)} before the swap, which only its replacement takes"

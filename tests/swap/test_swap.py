@@ -804,6 +804,14 @@ def test_the_model_itself_and_plain_containers():
         swap(model, {})
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_that_what_was_frozen_is_trained_is_said(frozen):
+    model = nn.ModuleDict({"a": HeteroConv({CITES: SAGEConv((8, 8), 8)})})
+    model["a"].requires_grad_(not frozen)
+    (row,) = swap(model, {}).rows
+    assert any("were frozen" in note for note in row.notes) is frozen
+
+
 def test_hooks_and_parameters_that_were_shared_are_named():
     gat = SAGEConv((8, 8), 8)
     model = nn.ModuleDict({"a": HeteroConv({CITES: gat}), "b": HeteroConv({CITES: gat})})
