@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,26 @@ def test_few_rounds_at_least(monkeypatch: pytest.MonkeyPatch, duration: float, r
     found = timing.interleave({"a": run}, rounds=15, seconds=0.1)
     assert found["a"]["runs"] == rounds
     assert math.isclose(found["a"]["ms"], 1e3 * duration)
+
+
+def test_slow_ones_do_not_take_rounds_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def taking(duration: float) -> Callable[[], None]:
+        def run() -> None:
+            clock[0] += duration
+
+        return run
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    functions = {"dense": taking(2.5), "sparse": taking(0.03), "PyG": taking(0.3)}
+    found = timing.interleave(functions, rounds=15, seconds=3.0)
+    assert {name: summary["runs"] for name, summary in found.items()} == {
+        "dense": 3,
+        "sparse": 10,  # 9 rounds of 0.33 s are within 3 s
+        "PyG": 10,
+    }
+    assert timing.interleave(functions, rounds=4, seconds=100.0)["dense"]["runs"] == 4
 
 
 def test_growth_tables_have_time_and_memory() -> None:

@@ -17,6 +17,9 @@ from typing import Any
 
 from .contenders import Step
 
+#: Seconds of a run from which on it is slow.
+_SLOW = 1.0
+
 
 @dataclass
 class Samples:
@@ -57,8 +60,8 @@ def interleave(
     Args:
         functions: What to time, by any key.
         rounds: Number of rounds at most.
-        seconds: After this time no new round is begun; there are always five, or three of rounds that take more than a
-            second (``rounds``, if fewer).
+        seconds: Who has been run five times (three times, if a run takes more than a second) is run no more after this time (``rounds``,
+            if fewer). Slow ones do not count for the others: dense masks would leave too few rounds to what takes milliseconds.
         after: Called with the key after each run, outside of its time.
         warm: Whether all have been run before; otherwise each gets two runs that do not count.
     """
@@ -68,15 +71,21 @@ def interleave(
     for key, function in [] if warm else list(functions.items()) * 2:
         function()
         after(key)
-    start = time.perf_counter()
     for number in range(rounds):
-        spent = time.perf_counter() - start
-        least = 5 if spent < number else 3
-        if number >= least and spent > seconds:
+        slow = {key for key, sample in samples.items() if number and min(sample.seconds) > _SLOW}
+        of_all = sum(sum(sample.seconds) for sample in samples.values())
+        of_quick = sum(sum(samples[key].seconds) for key in samples.keys() - slow)
+        shuffle(order)
+        taking_part = [
+            key
+            for key in order
+            if number < (3 if key in slow else 5)
+            or (of_all if key in slow else of_quick) <= seconds
+        ]
+        if not taking_part:
             break
         gc.collect()
-        shuffle(order)
-        for key in order:
+        for key in taking_part:
             samples[key].seconds.append(timed(functions[key]))
             after(key)
     return {key: sample.summary() for key, sample in samples.items()}
