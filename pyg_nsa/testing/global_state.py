@@ -55,11 +55,12 @@ def _expect_own_seed(tally: Tally, what: str) -> None:
 
 
 def _expect_same(before: dict[str, Any], tally: Tally, what: str) -> None:
-    after = {**_settings(), **_generators()}
+    generators = _generators()
+    after = {**_settings(), **generators}
     for name, value in before.items():
         remedy = (
             "torch's seed decides about a model, so draw with torch"
-            if name in _generators()
+            if name in generators
             else "it is a setting of the whole program"
         )
         tally.expect(after[name] == value, f"{what} changes {name}; {remedy}")

@@ -131,7 +131,7 @@ class SmallGraph:
     def with_isolated_nodes(self) -> SmallGraph:
         """The graph with one more node at each end, without edges."""
         rows = [torch.cat([x, torch.linspace(-1, 1, x.size(1))[None]]) for x in self.x]
-        return replace(self, x=(rows[0], rows[0]) if self.is_within else (rows[0], rows[1]))
+        return self._with_rows(*rows)
 
     def without_nodes(self, dead: tuple[Tensor, Tensor]) -> SmallGraph:
         """The graph without the marked sources and targets, the others relabelled."""
@@ -140,9 +140,7 @@ class SmallGraph:
         kept = self.choose(keep.nonzero().view(-1))
         index = torch.stack([(a.cumsum(0) - 1)[i] for a, i in zip(alive, kept.index, strict=True)])
         rows = [x[a] for x, a in zip(self.x, alive, strict=True)]
-        return replace(
-            kept, index=index, x=(rows[0], rows[0]) if self.is_within else (rows[0], rows[1])
-        )
+        return replace(kept, index=index)._with_rows(*rows)
 
     def renumbered(self, orders: tuple[Tensor, Tensor]) -> SmallGraph:
         """The graph with its nodes in other orders: row `i` of the new `x` is row `order[i]` of the old one. Its edges are sorted by the
@@ -150,10 +148,12 @@ class SmallGraph:
         """
         index = torch.stack([o.argsort()[i] for o, i in zip(orders, self.index, strict=True)])
         rows = [x[o] for x, o in zip(self.x, orders, strict=True)]
-        moved = replace(
-            self, index=index, x=(rows[0], rows[0]) if self.is_within else (rows[0], rows[1])
-        )
+        moved = replace(self, index=index)._with_rows(*rows)
         return moved.choose((index[0] * self.num_nodes[1] + index[1]).argsort())
+
+    def _with_rows(self, sources: Tensor, targets: Tensor) -> SmallGraph:
+        """The graph with another `x`; within one node type both ends are the same rows."""
+        return replace(self, x=(sources, sources if self.is_within else targets))
 
     def with_deleted(self, dead: tuple[Tensor, Tensor]) -> SmallGraph:
         """The graph with the marked sources and targets deleted in wildtype numbering."""
@@ -167,11 +167,8 @@ class SmallGraph:
             torch.cat([x, x.new_ones(n, x.size(1))]) for x, n in zip(self.x, rows, strict=True)
         ]
         masks = tuple(torch.arange(len(x)) < n for x, n in zip(padded, self.num_nodes, strict=True))
-        return replace(
-            self,
-            x=(padded[0], padded[0]) if self.is_within else (padded[0], padded[1]),
-            node_fields={**self.node_fields, "mask": (masks[0], masks[1])},
-        )
+        fields = {**self.node_fields, "mask": (masks[0], masks[1])}
+        return replace(self, node_fields=fields)._with_rows(*padded)
 
     def double(self) -> SmallGraph:
         """The graph in float64."""
